@@ -1,0 +1,32 @@
+"""What the user asks for: frozen, validated data without units in text and without files."""
+
+from simulator.scenario.cluster import Cluster, Network, Tier
+from simulator.scenario.gpu import AttentionEfficiency, GemmEfficiency, Gpu
+from simulator.scenario.model import Experts, LatentAttention, Model
+from simulator.scenario.parallelism import Parallelism
+from simulator.scenario.provenance import Provenance
+from simulator.scenario.scenario import Measured, Scenario
+from simulator.scenario.software import Software
+from simulator.scenario.sweep import PublishedPoint, Sweep
+from simulator.scenario.training import Overlap, Training
+
+__all__ = [
+    "AttentionEfficiency",
+    "Cluster",
+    "Experts",
+    "GemmEfficiency",
+    "Gpu",
+    "LatentAttention",
+    "Measured",
+    "Model",
+    "Network",
+    "Overlap",
+    "Parallelism",
+    "Provenance",
+    "PublishedPoint",
+    "Scenario",
+    "Software",
+    "Sweep",
+    "Tier",
+    "Training",
+]

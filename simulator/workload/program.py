@@ -1,0 +1,180 @@
+"""The first narrow waist: what each rank does, in which order, waiting for whom. No seconds.
+
+Ops are columns. An op starts when
+    1. the op before it on the same rank and stream has ended (ops of a stream run in order of their number),
+    2. every op it depends on has ended, and
+    3. if it has a ``join``, all ops of that join are ready: they start together and end together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from simulator.workload.work import Work
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class Stream(IntEnum):
+    """An in-order queue of one rank; different streams run beside each other."""
+
+    COMPUTE = 0
+    TP = 1
+    CP = 2
+    EP = 3
+    PP_FORWARD = 4
+    PP_BACKWARD = 5
+    DP_GATHER = 6
+    DP_REDUCE = 7
+
+
+class OpKind(IntEnum):
+    """What an op is for; reports colour and account by it."""
+
+    FORWARD = 0
+    BACKWARD = 1
+    BACKWARD_INPUT = 2
+    BACKWARD_WEIGHT = 3
+    KERNEL = 4
+    COLLECTIVE = 5
+    TRANSFER = 6
+    OPTIMIZER = 7
+    OVERHEAD = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """Ops as columns, with their dependencies.
+
+    Attributes:
+        kind: ``OpKind`` of each op.
+        rank: Program rank of each op, from 0 to ``num_ranks - 1``.
+        stream: ``Stream`` of each op.
+        work: Index into ``works`` of each op.
+        microbatch: Micro-batch of each op, -1 where there is none.
+        stage: Global pipeline stage (``chunk * pp + rank`` when looped) of each op, -1 where there is none.
+        join: Number of the join that an op belongs to, -1 where there is none.
+        dependency_start: Ops ``dependency[dependency_start[i]:dependency_start[i + 1]]`` precede op ``i``.
+        dependency: See ``dependency_start``.
+        allocated_bytes: Activation memory that an op takes when it starts.
+        freed_bytes: Activation memory that it gives back when it ends.
+        works: The distinct pieces of work.
+        rank_names: What to call each program rank, for example ``pp 3``.
+        replicas: Real ranks that each program rank stands for.
+    """
+
+    kind: Ints
+    rank: Ints
+    stream: Ints
+    work: Ints
+    microbatch: Ints
+    stage: Ints
+    join: Ints
+    dependency_start: Ints
+    dependency: Ints
+    allocated_bytes: Floats
+    freed_bytes: Floats
+    works: tuple[Work, ...]
+    rank_names: tuple[str, ...]
+    replicas: int = 1
+
+    @property
+    def num_ops(self) -> int:
+        """Number of ops."""
+        return len(self.kind)
+
+    @property
+    def num_ranks(self) -> int:
+        """Number of program ranks."""
+        return len(self.rank_names)
+
+    def dependencies(self, op: int) -> Ints:
+        """Return the ops that op ``op`` waits for."""
+        return self.dependency[self.dependency_start[op] : self.dependency_start[op + 1]]
+
+    def label(self, op: int) -> str:
+        """Name an op as people do: ``F3.1`` is the forward pass of micro-batch 3 through stage 1."""
+        kind = OpKind(self.kind[op])
+        letter = {OpKind.FORWARD: "F", OpKind.BACKWARD: "B", OpKind.BACKWARD_INPUT: "I", OpKind.BACKWARD_WEIGHT: "W"}
+        if kind in letter:
+            return f"{letter[kind]}{self.microbatch[op]}.{self.stage[op]}"
+        work = self.works[self.work[op]]
+        return getattr(work, "name", "") or kind.name.lower()
+
+
+@dataclass(slots=True)
+class ProgramBuilder:
+    """Collects ops one by one and turns them into a ``Program``.
+
+    >>> from simulator.workload.work import Elementwise
+    >>> builder = ProgramBuilder(rank_names=("gpu 0",))
+    >>> norm = builder.add(OpKind.KERNEL, 0, Stream.COMPUTE, Elementwise(name="norm", bytes_moved=1e6))
+    >>> rope = builder.add(OpKind.KERNEL, 0, Stream.COMPUTE, Elementwise(name="rope", bytes_moved=1e6), after=[norm])
+    >>> builder.build().dependencies(rope).tolist()
+    [0]
+    """
+
+    rank_names: tuple[str, ...]
+    replicas: int = 1
+    _columns: list[tuple[int, int, int, int, int, int, int, float, float]] = field(default_factory=list)
+    _dependencies: list[tuple[int, ...]] = field(default_factory=list)
+    _works: dict[Work, int] = field(default_factory=dict)
+
+    def add(
+        self,
+        kind: OpKind,
+        rank: int,
+        stream: Stream,
+        work: Work,
+        *,
+        after: Iterable[int] = (),
+        microbatch: int = -1,
+        stage: int = -1,
+        join: int = -1,
+        allocated_bytes: float = 0.0,
+        freed_bytes: float = 0.0,
+    ) -> int:
+        """Append an op and return its number; see ``Program`` for the columns."""
+        index = self._works.setdefault(work, len(self._works))
+        self._columns.append(
+            (kind, rank, stream, index, microbatch, stage, join, allocated_bytes, freed_bytes)
+        )
+        self._dependencies.append(tuple(after))
+        return len(self._columns) - 1
+
+    def wait(self, op: int, after: Iterable[int]) -> None:
+        """Let an op that was already added wait for further ops."""
+        self._dependencies[op] += tuple(after)
+
+    def build(self) -> Program:
+        """Return the program."""
+        columns = tuple(zip(*self._columns, strict=True)) if self._columns else ((),) * 9
+        ints = [np.asarray(column, dtype=np.int64) for column in columns[:7]]
+        start = np.zeros(len(self._columns) + 1, dtype=np.int64)
+        np.cumsum([len(item) for item in self._dependencies], out=start[1:])
+        flat = [op for item in self._dependencies for op in item]
+        kind, rank, stream, work, microbatch, stage, join = ints
+        return Program(
+            kind=kind,
+            rank=rank,
+            stream=stream,
+            work=work,
+            microbatch=microbatch,
+            stage=stage,
+            join=join,
+            dependency_start=start,
+            dependency=np.asarray(flat, dtype=np.int64),
+            allocated_bytes=np.asarray(columns[7], dtype=np.float64),
+            freed_bytes=np.asarray(columns[8], dtype=np.float64),
+            works=tuple(self._works),
+            rank_names=self.rank_names,
+            replicas=self.replicas,
+        )

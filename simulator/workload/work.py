@@ -1,0 +1,197 @@
+"""The kinds of work that ops do: FLOPs and bytes, no seconds.
+
+Every kind is a small frozen value, so that equal pieces of work are priced once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from simulator.workload.program import Program
+
+Pass = Literal["forward", "backward"]
+CollectiveKind = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gemm:
+    """``batch`` independent products D[m, n] = A[m, k] B[k, n].
+
+    Attributes:
+        name: What the layer calls it (``qkv``, ``mlp_up`` ...).
+        m: Rows of the result.
+        n: Columns of the result.
+        k: Inner dimension.
+        batch: Independent products run by one kernel (experts of a grouped GEMM).
+        dtype: Number format of the operands.
+        accumulates: Whether it adds to an fp32 result (weight gradients): 8 bytes of traffic per result.
+    """
+
+    name: str
+    m: int
+    n: int
+    k: int
+    dtype: str
+    batch: int = 1
+    accumulates: bool = False
+
+    @property
+    def flops(self) -> float:
+        """Multiplications and additions."""
+        return 2.0 * self.batch * self.m * self.n * self.k
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attention:
+    """One fused attention kernel (FlashAttention and its like).
+
+    Attributes:
+        sequences: Sequences of the micro-batch.
+        heads: Query heads on this rank.
+        kv_heads: Key and value heads on this rank.
+        head_dim: Width of a query or key head.
+        value_dim: Width of a value head.
+        seq_q: Query positions on this rank.
+        seq_kv: Key positions that they attend to.
+        pairs: Query-key pairs per head and sequence that the mask leaves; ``seq_q * seq_kv`` without a mask.
+        kernel: ``flash1``, ``flash2``, ``flash3`` or ``cudnn``.
+        dtype: Number format.
+        direction: Forward or backward (2.5 times the forward FLOPs).
+    """
+
+    sequences: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    value_dim: int
+    seq_q: int
+    seq_kv: int
+    pairs: float
+    kernel: str
+    dtype: str
+    direction: Pass
+
+    @property
+    def name(self) -> str:
+        """What the layer calls it."""
+        return f"attention_{self.direction}"
+
+    @property
+    def flops(self) -> float:
+        """FLOPs in Dao's convention: 2 (d_qk + d_v) per pair forward, 2.5 times that backward."""
+        forward = 2.0 * self.sequences * self.heads * self.pairs * (self.head_dim + self.value_dim)
+        return forward if self.direction == "forward" else 2.5 * forward
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elementwise:
+    """A memory-bound kernel: norms, activations, residuals, rotary embedding, soft-max, optimizer.
+
+    Attributes:
+        name: What the layer calls it.
+        bytes_moved: Bytes read and written in HBM.
+        kernels: Kernels that move them: one when fused.
+    """
+
+    name: str
+    bytes_moved: float
+    kernels: int = 1
+
+    @property
+    def flops(self) -> float:
+        """Not counted: the convention of every published number."""
+        return 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The ranks that a collective joins: ``size`` ranks, ``stride`` apart, in global rank numbering.
+
+    Attributes:
+        axis: What they divide among them: ``tp``, ``cp``, ``ep``, ``dp``, ``pp`` or a product like ``dp_cp``.
+        size: Number of ranks.
+        stride: Distance between neighbours.
+    """
+
+    axis: str
+    size: int
+    stride: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collective:
+    """A collective over a group.
+
+    Attributes:
+        kind: Which collective.
+        group: Who takes part.
+        bytes: Size in the convention of nccl-tests: the whole result of an all-gather, the whole input of a
+            reduce-scatter, an all-reduce's buffer, what one rank sends in total in an all-to-all.
+        name: What the layer calls it.
+    """
+
+    kind: CollectiveKind
+    group: Group
+    bytes: float
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """A point-to-point message between two ranks of the pipeline.
+
+    Attributes:
+        bytes: Size of the message that one rank sends.
+        stride: Distance between sender and receiver in global rank numbering.
+        source: Program rank that sends.
+        target: Program rank that receives.
+    """
+
+    bytes: float
+    stride: int
+    source: int
+    target: int
+
+    @property
+    def name(self) -> str:
+        """What traces call it."""
+        return "p2p"
+
+
+@dataclass(frozen=True, slots=True)
+class StepOverhead:
+    """The fixed part of a step that belongs to the software stack."""
+
+    name: str = "step overhead"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Work that is a Program of its own: one layer's kernels and collectives on one rank.
+
+    Attributes:
+        name: What it is, for example ``dense layer, backward``.
+        program: Its ops; its time is that program's makespan, or the host's launches if these take longer.
+    """
+
+    name: str
+    program: Program
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sequence:
+    """Blocks run one after the other: the layers of a pipeline stage, its embedding, its head and loss.
+
+    Attributes:
+        name: What it is, for example ``stage 3, forward``.
+        blocks: Each block and how often it runs.
+    """
+
+    name: str
+    blocks: tuple[tuple[Block, int], ...]
+
+
+Leaf = Gemm | Attention | Elementwise | Collective | Transfer | StepOverhead
+Work = Leaf | Sequence
