@@ -4,42 +4,77 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from simulator.scenario.provenance import Sources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GemmEfficiency:
-    """What matrix multiplication reaches: ``t = launch + (t_compute^p + t_memory^p)^(1/p)``.
+    """What matrix multiplication reaches; ``costs.gemm`` holds the formula.
 
     Attributes:
-        sustained_fraction: Share of the peak that a large GEMM sustains in training (power included).
+        sustained_fraction: Share of the peak that full waves of large tiles sustain in training (power included).
         memory_fraction: Share of the HBM bandwidth that operand traffic reaches.
-        ramp_s: Fixed device time of one kernel: prologue, epilogue and tail.
-        smoothness: The exponent p between the compute and the memory limit.
+        exposed_store_fraction: Share of the result's write that the main loop does not hide.
+        ramp_s: Fixed device time of one kernel: prologue, first loads and drain.
+        smoothness: Exponent p that joins compute time and memory time, ``(t_c^p + t_m^p)^(1/p)``.
         tile_efficiency: Efficiency of 256x128, 128x128, 128x64 and 64x64 output tiles, relative to the best.
     """
 
     sustained_fraction: float
     memory_fraction: float
+    exposed_store_fraction: float
     ramp_s: float
     smoothness: float
     tile_efficiency: tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttentionEfficiency:
-    """What one attention kernel reaches: ``peak x fraction x s / (s + half_length)``, Dao's FLOP convention.
+class AttentionPass:
+    """What one direction of a fused attention kernel reaches; ``costs.attention`` holds the formula.
 
     Attributes:
-        forward_fraction: Share of the dense peak that a long forward pass reaches.
-        backward_fraction: The same of the backward pass (2.5 times the forward FLOPs).
-        half_length: Sequence length at which half of that is reached, in tokens.
+        fraction: Share of the dense peak that very wide heads over very long sequences would reach.
+        softmax_width: Head width whose matrix products take as long as the soft-max between them.
+        overhead_length: Key positions that could be read in the fixed time of one block of queries.
+        edge_length: Masked key positions computed in vain per query along one edge of the mask.
+        block_rows: Rows that one thread block works on: queries forward, keys backward.
     """
 
-    forward_fraction: float
-    backward_fraction: float
-    half_length: float
+    fraction: float
+    softmax_width: float
+    overhead_length: float
+    edge_length: float
+    block_rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionEfficiency:
+    """What one attention kernel reaches.
+
+    Attributes:
+        forward: The forward pass.
+        backward: The backward pass (2.5 times the forward FLOPs in Dao's convention).
+    """
+
+    forward: AttentionPass
+    backward: AttentionPass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectiveEfficiency:
+    """What large messages reach of ``scale_up_bytes_per_s``; the defaults are fitted on H100 (NCCL 2.18-2.29).
+
+    Attributes:
+        ring_fraction: Ring collectives: bytes that a rank sends to its neighbour.
+        reduction_fraction: All-reduce in the switches (NVLink SHARP): bytes that a rank sends to them.
+        exchange_fraction: All-to-all and point-to-point messages.
+    """
+
+    ring_fraction: float = 0.80
+    reduction_fraction: float = 0.69
+    exchange_fraction: float = 0.77
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +90,16 @@ class Gpu:
         scale_up_bytes_per_s: One-way bandwidth of one GPU into its scale-up domain (NVLink, xGMI, ICI).
         scale_up_domain: GPUs that reach each other at that bandwidth.
         scale_up_latency_s: Latency of one hop inside the domain.
+        scale_up_topology: ``switch`` (any pair at full rate), ``mesh`` (a link per pair) or ``torus``.
+        collectives: What collectives reach inside the domain.
         has_in_network_reduction: Whether switches of the domain add up (NVLink SHARP).
         gpus_per_node: GPUs of one host.
         network_bytes_per_s: One-way scale-out bandwidth per GPU of the usual server.
         tdp_watts: Power limit.
         gemm: GEMM efficiency by number format; the format's entry or that of ``bf16``.
         attention: Attention efficiency by kernel (``unfused`` is priced from GEMMs and memory instead).
-        elementwise_fraction: Share of the HBM bandwidth that memory-bound kernels reach.
+        elementwise_fraction: Share of the HBM bandwidth that large memory-bound kernels reach.
+        elementwise_ramp_s: Fixed device time of one memory-bound kernel.
         sources: Provenance of every field, by field path.
     """
 
@@ -80,4 +118,7 @@ class Gpu:
     gemm: Mapping[str, GemmEfficiency]
     attention: Mapping[str, AttentionEfficiency]
     elementwise_fraction: float
+    elementwise_ramp_s: float
+    scale_up_topology: Literal["switch", "mesh", "torus"] = "switch"
+    collectives: CollectiveEfficiency = CollectiveEfficiency()
     sources: Sources = field(default_factory=dict, compare=False, repr=False)

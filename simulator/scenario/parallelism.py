@@ -7,6 +7,7 @@ from typing import Literal
 
 Axis = Literal["tp", "cp", "ep", "dp", "pp"]
 Sharding = Literal["none", "zero1", "zero2", "zero3"]
+ContextExchange = Literal["all_gather", "ring"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,8 @@ class Parallelism:
         sharding: What data-parallel ranks share: nothing, optimizer state, gradients too, parameters too.
         stage_layers: Transformer layers of each stage (``pp * vpp`` numbers, in model order).
         placement: Axes from the innermost (neighbouring ranks) to the outermost.
+        cp_comm: How context-parallel ranks see each other's keys and values: gathered before the attention
+            (Llama 3), or passed around a ring while it runs (ring attention, Megatron's default).
     """
 
     tp: int
@@ -38,6 +41,7 @@ class Parallelism:
     sharding: Sharding
     stage_layers: tuple[int, ...]
     placement: tuple[Axis, ...] = ("tp", "cp", "dp", "pp")
+    cp_comm: ContextExchange = "all_gather"
 
     @property
     def gpus(self) -> int:

@@ -1,0 +1,79 @@
+"""Memory-bound steps of a layer, fused or not as the software stack does it.
+
+Byte counts per element follow from what each kernel reads and writes once; an unfused operation is written
+out as the eager framework runs it.
+"""
+
+from __future__ import annotations
+
+from simulator.scenario import Scenario
+from simulator.workload.layer_steps import Pointwise
+from simulator.workload.shapes import Shapes
+from simulator.workload.work import Elementwise
+
+
+def norm(scenario: Scenario, shapes: Shapes, name: str, width: int) -> Pointwise:
+    """Return a norm over ``divided_tokens x width``.
+
+    Fused: forward reads and writes each element once; backward reads the input and the output gradient and
+    writes the input gradient. Unfused (eager, in fp32): square, mean, rsqrt, two products and two casts.
+    """
+    elements = shapes.divided_tokens * width
+    e = shapes.element_bytes
+    fused = "norm" in scenario.software.fused
+    forward, backward, kernels = (2 * e, 3 * e, 1) if fused else (2 * e + 24, 3 * e + 44, 6)
+    return Pointwise(
+        forward=(Elementwise(name=name, bytes_moved=elements * forward, kernels=kernels),),
+        backward=(Elementwise(name=f"{name}_grad", bytes_moved=elements * backward, kernels=2 * kernels),),
+        saved_bytes=elements * e,
+    )
+
+
+def rope(scenario: Scenario, shapes: Shapes, heads: int, width: int) -> Pointwise:
+    """Return the rotary embedding of ``heads`` query and key heads of ``width`` elements.
+
+    Fused: one read and one write. Unfused: two products, a rotation with its copy, and a sum.
+    """
+    elements = shapes.tokens * heads * width
+    e = shapes.element_bytes
+    fused = "rope" in scenario.software.fused
+    per_element, kernels = (2 * e, 1) if fused else (10 * e, 5)
+    kernel = Elementwise(name="rope", bytes_moved=elements * per_element, kernels=2 * kernels)
+    return Pointwise(forward=(kernel,), backward=(kernel,))
+
+
+def activation(scenario: Scenario, shapes: Shapes, rows: float, width: int) -> Pointwise:
+    """Return the feed-forward activation with ``rows x width`` results.
+
+    Gated and fused: forward reads two and writes one element, backward reads three and writes two; plain:
+    reads one and writes one, backward reads two and writes one. Unfused adds a pass for each operation.
+    """
+    gated = scenario.model.gated
+    elements = rows * width
+    e = shapes.element_bytes
+    forward, backward = (3 * e, 5 * e) if gated else (2 * e, 3 * e)
+    fused = "bias_activation" in scenario.software.fused
+    if not fused:
+        forward, backward = forward + 2 * e, backward + 3 * e
+    kernels = 1 if fused else 2
+    return Pointwise(
+        forward=(Elementwise(name="activation", bytes_moved=elements * forward, kernels=kernels),),
+        backward=(Elementwise(name="activation_grad", bytes_moved=elements * backward, kernels=kernels),),
+        saved_bytes=elements * (2 if gated else 1) * e,
+    )
+
+
+def residual(scenario: Scenario, shapes: Shapes) -> Pointwise:
+    """Return the residual addition: two reads and one write; backward sums the two branches' gradients.
+
+    Models with biases (GPT-3 and its like) were trained with dropout: its one-byte mask is kept as well.
+    """
+    elements = shapes.divided_tokens * scenario.model.hidden_size
+    e = shapes.element_bytes
+    has_dropout = scenario.model.linear_bias
+    mask = elements if has_dropout else 0
+    fused = "dropout_add" in scenario.software.fused or not has_dropout
+    forward = 3 * e * elements + mask if fused else 7 * e * elements + mask
+    kernel = Elementwise(name="residual", bytes_moved=forward, kernels=1 if fused else 3)
+    gradient = Elementwise(name="residual_grad", bytes_moved=3 * e * elements + mask)
+    return Pointwise(forward=(kernel,), backward=(gradient,), saved_bytes=mask)

@@ -1,0 +1,75 @@
+"""Sizes of one rank's share of a micro-batch and of a layer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from simulator.scenario import Scenario
+from simulator.workload.grid import axis_group
+from simulator.workload.work import Group
+
+BYTES_PER_ELEMENT = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "fp4": 0.5}
+VOCABULARY_MULTIPLE = 128
+"""Megatron pads the vocabulary to a multiple of 128 rows per tensor-parallel rank."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shapes:
+    """Sizes that every layer list needs.
+
+    Attributes:
+        sequences: Sequences of a micro-batch.
+        tokens: Tokens of a micro-batch on one context-parallel rank.
+        divided_tokens: Tokens of the regions between tensor-parallel blocks: divided by tp with sequence
+            parallelism.
+        element_bytes: Bytes of one activation.
+        gemm_dtype: Number format of the GEMMs inside layers.
+        dtype: Number format of everything else.
+        heads: Query heads on this rank.
+        kv_heads: Key and value heads on this rank.
+        intermediate: Feed-forward width on this rank.
+        vocabulary: Vocabulary rows on this rank, padded.
+        tp: Tensor-parallel group.
+        cp: Context-parallel group.
+        ep: Expert-parallel group.
+    """
+
+    sequences: int
+    tokens: int
+    divided_tokens: int
+    element_bytes: float
+    gemm_dtype: str
+    dtype: str
+    heads: int
+    kv_heads: int
+    intermediate: int
+    vocabulary: int
+    tp: Group
+    cp: Group
+    ep: Group
+
+
+def shapes_of(scenario: Scenario) -> Shapes:
+    """Work out the sizes of one rank's share."""
+    model, parallelism, training = scenario.model, scenario.parallelism, scenario.training
+    tp = parallelism.tp
+    tokens = training.micro_batch_size * training.seq_length // parallelism.cp
+    low = training.precision in {"fp8", "fp4"}
+    dtype = "bf16" if low else training.precision
+    per_rank = tp * VOCABULARY_MULTIPLE
+    return Shapes(
+        sequences=training.micro_batch_size,
+        tokens=tokens,
+        divided_tokens=tokens // tp if parallelism.sequence_parallel else tokens,
+        element_bytes=BYTES_PER_ELEMENT[dtype],
+        gemm_dtype=training.precision,
+        dtype=dtype,
+        heads=model.num_attention_heads // tp,
+        kv_heads=max(1, model.num_key_value_heads // tp),
+        intermediate=model.intermediate_size // tp,
+        vocabulary=math.ceil(model.vocab_size / per_rank) * VOCABULARY_MULTIPLE,
+        tp=axis_group(parallelism, "tp"),
+        cp=axis_group(parallelism, "cp"),
+        ep=axis_group(parallelism, "ep"),
+    )
