@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from simulator.costs.price import System, launches, price
 from simulator.engines import event
-from simulator.engines.timeline import Timeline
 from simulator.results.breakdown import block_shares
 from simulator.results.memory import MemoryReport, memory_report
 from simulator.results.result import Result, make_result
-from simulator.scenario import Scenario
-from simulator.workload.program import Program
+from simulator.units import format_bytes
 from simulator.workload.step import Step, build_step
 from simulator.workload.weights import static_memory
 from simulator.workload.work import Block, Sequence
+
+if TYPE_CHECKING:
+    from simulator.engines.timeline import Timeline
+    from simulator.scenario import Scenario
+    from simulator.workload.program import Program
 
 
 def simulate(scenario: Scenario) -> Result:
@@ -85,8 +89,6 @@ def _warnings(memory: MemoryReport) -> tuple[str, ...]:
     if memory.fits:
         return ()
     worst = memory.worst
-    over = (worst.total_bytes - memory.capacity_bytes) / 2**30
-    return (
-        f"does not fit: {worst.name} needs {worst.total_bytes / 2**30:.1f} GiB, {over:.1f} GiB more than the GPU "
-        f"has; the largest term is {worst.largest_term}",
-    )
+    needed, held = format_bytes(worst.total_bytes), format_bytes(memory.capacity_bytes)
+    text = f"does not fit: {worst.name} needs {needed} of {held}; its largest term is {worst.largest_term}"
+    return (text,)
