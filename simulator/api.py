@@ -6,8 +6,11 @@ import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from simulator.costs.price import System, launches, price
 from simulator.engines import event
+from simulator.engines.timeline import Timeline
 from simulator.results.breakdown import block_shares
 from simulator.results.memory import MemoryReport, memory_report
 from simulator.results.result import Result, make_result
@@ -17,7 +20,6 @@ from simulator.workload.weights import static_memory
 from simulator.workload.work import Block, Sequence
 
 if TYPE_CHECKING:
-    from simulator.engines.timeline import Timeline
     from simulator.scenario import Scenario
     from simulator.workload.program import Program
 
@@ -42,8 +44,14 @@ def simulate(scenario: Scenario) -> Result:
 
 
 def estimate_memory(scenario: Scenario) -> MemoryReport:
-    """Return what each pipeline rank holds at its peak; durations do not matter to it."""
-    return simulate(scenario).memory
+    """Return what each pipeline rank holds at its peak, without timing anything.
+
+    Activations come and go on one stream per rank, so the peak depends on the order of ops and not on when
+    they run: each op takes one unit of time, one after the other.
+    """
+    step = build_step(scenario)
+    start_s = np.arange(step.program.num_ops, dtype=np.float64)
+    return _memory(scenario, step, Timeline(program=step.program, start_s=start_s, end_s=start_s + 1.0))
 
 
 def sequence_shares(program: Program, system: System) -> dict[int, dict[str, float]]:

@@ -5,6 +5,7 @@ A decimal prefix is a power of 1000, ``Ki``, ``Mi`` ... are powers of 1024; ``b`
 
 from __future__ import annotations
 
+import math
 import re
 from enum import Enum
 
@@ -39,8 +40,7 @@ def _scaled(unit: str, base: str) -> float | None:
     prefix = unit[: len(unit) - len(base)]
     if base in {"b", "B"} and prefix == "B":
         return None
-    factor = _BINARY.get(prefix) if prefix in _BINARY else _DECIMAL.get(prefix)
-    return factor
+    return _BINARY[prefix] if prefix in _BINARY else _DECIMAL.get(prefix)
 
 
 def _factor(unit: str) -> tuple[Dimension, float] | None:
@@ -98,7 +98,7 @@ def parse_quantity(text: object, dimension: Dimension) -> float:
         raise UnitError(f"{text!r} is not a number with a unit {example}")
     number = float(re.sub("[_,]", "", match[1]))
     unit = match[2] or ""
-    if number < 0 or number != number or number == float("inf"):
+    if number < 0 or not math.isfinite(number):
         raise UnitError(f"{text!r} must be a finite number, zero or more {example}")
     if dimension is Dimension.TOKENS:
         scale = _DECIMAL.get(unit.removesuffix("tokens").strip())

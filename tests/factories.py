@@ -101,7 +101,7 @@ def make_scenario(
     seq_length: int = 4096,
     overlap: Overlap = OVERLAP,
 ) -> Scenario:
-    """Return a scenario of the given degrees, with layers spread evenly and remainders on the first stages."""
+    """Return a scenario of the given degrees, layers spread evenly and remainders on the first stages."""
     gpus = tp * pp * cp * dp
     even, rest = divmod(model.num_hidden_layers, pp * vpp)
     parallelism = Parallelism(

@@ -57,8 +57,10 @@ class Durations:
     def alone_s(self) -> Floats:
         """Return the seconds of each op when nothing else uses its links."""
         seconds = self.fixed_s.copy()
-        for op in np.flatnonzero(self.flow_bytes):
-            seconds[op] += self.flow_bytes[op] / self.link_bytes_per_s[self.links(op)].min()
+        routed = np.flatnonzero(np.diff(self.route_start))
+        if routed.size:
+            slowest = np.minimum.reduceat(self.link_bytes_per_s[self.route], self.route_start[routed])
+            seconds[routed] += self.flow_bytes[routed] / slowest
         return seconds
 
     def scaled(self, factor: float) -> Durations:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simulator.costs.collectives import collective_cost, transfer_cost
 from simulator.costs.durations import Durations
 from simulator.costs.kernels import kernel_s
-from simulator.costs.message import MessageCost
-from simulator.scenario import Cluster, Software
-from simulator.workload.program import Program
 from simulator.workload.work import Collective, Elementwise, Sequence, StepOverhead, Transfer, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from simulator.costs.message import MessageCost
+    from simulator.scenario import Cluster, Software
+    from simulator.workload.program import Program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from simulator.workload.program import Ints, Program
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from simulator.workload.program import Ints, Program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

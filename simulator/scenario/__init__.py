@@ -1,7 +1,13 @@
 """What the user asks for: frozen, validated data without units in text and without files."""
 
 from simulator.scenario.cluster import Cluster, Network, Tier
-from simulator.scenario.gpu import AttentionEfficiency, AttentionPass, CollectiveEfficiency, GemmEfficiency, Gpu
+from simulator.scenario.gpu import (
+    AttentionEfficiency,
+    AttentionPass,
+    CollectiveEfficiency,
+    GemmEfficiency,
+    Gpu,
+)
 from simulator.scenario.model import Experts, LatentAttention, Model
 from simulator.scenario.parallelism import Parallelism
 from simulator.scenario.provenance import Provenance

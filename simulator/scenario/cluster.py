@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from simulator.scenario.gpu import Gpu
-from simulator.scenario.provenance import Sources
+if TYPE_CHECKING:
+    from simulator.scenario.gpu import Gpu
+    from simulator.scenario.provenance import Sources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from simulator.scenario.provenance import Sources
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from simulator.scenario.provenance import Sources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,12 +16,14 @@ class GemmEfficiency:
     """What matrix multiplication reaches; ``costs.gemm`` holds the formula.
 
     Attributes:
-        sustained_fraction: Share of the peak that full waves of large tiles sustain in training (power included).
+        sustained_fraction: Share of the peak that full waves of large tiles sustain in training, power
+            included.
         memory_fraction: Share of the HBM bandwidth that operand traffic reaches.
         exposed_store_fraction: Share of the result's write that the main loop does not hide.
         ramp_s: Fixed device time of one kernel: prologue, first loads and drain.
         smoothness: Exponent p that joins compute time and memory time, ``(t_c^p + t_m^p)^(1/p)``.
         tile_efficiency: Efficiency of 256x128, 128x128, 128x64 and 64x64 output tiles, relative to the best.
+        group_ramp_s: Fixed time of each further group of a grouped GEMM: 0 where one kernel runs all groups.
     """
 
     sustained_fraction: float
@@ -28,6 +32,7 @@ class GemmEfficiency:
     ramp_s: float
     smoothness: float
     tile_efficiency: tuple[float, float, float, float]
+    group_ramp_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,17 +69,19 @@ class AttentionEfficiency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectiveEfficiency:
-    """What large messages reach of ``scale_up_bytes_per_s``; the defaults are fitted on H100 (NCCL 2.18-2.29).
+    """What large messages reach of ``scale_up_bytes_per_s``.
+
+    The defaults are fitted on H100 (NCCL 2.18-2.29).
 
     Attributes:
-        ring_fraction: Ring collectives: bytes that a rank sends to its neighbour.
+        ring_fraction: Ring collectives and point-to-point messages: bytes that a rank sends to its neighbour.
         reduction_fraction: All-reduce in the switches (NVLink SHARP): bytes that a rank sends to them.
-        exchange_fraction: All-to-all and point-to-point messages.
+        exchange_fraction: All-to-all.
     """
 
-    ring_fraction: float = 0.80
-    reduction_fraction: float = 0.69
-    exchange_fraction: float = 0.77
+    ring_fraction: float = 0.79
+    reduction_fraction: float = 0.70
+    exchange_fraction: float = 0.745
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +90,7 @@ class Gpu:
 
     Attributes:
         name: Catalogue name.
-        peak_flop_per_s: Dense peak by number format (``fp32``, ``tf32``, ``bf16``, ``fp16``, ``fp8``, ``fp4``).
+        peak_flop_per_s: Dense peak by number format: ``fp32``, ``tf32``, ``bf16``, ``fp16``, ``fp8``, ``fp4``.
         memory_bytes: HBM capacity.
         memory_bytes_per_s: HBM bandwidth.
         multiprocessors: Streaming multiprocessors (compute units, tensor cores of a TPU).

@@ -7,13 +7,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from simulator.scenario.cluster import Cluster
-from simulator.scenario.model import Model
-from simulator.scenario.parallelism import Parallelism
-from simulator.scenario.software import Software
-from simulator.scenario.sweep import Sweep
-from simulator.scenario.training import Training
+if TYPE_CHECKING:
+    from simulator.scenario.cluster import Cluster
+    from simulator.scenario.model import Model
+    from simulator.scenario.parallelism import Parallelism
+    from simulator.scenario.software import Software
+    from simulator.scenario.sweep import Sweep
+    from simulator.scenario.training import Training
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

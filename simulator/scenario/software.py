@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from simulator.scenario.provenance import Sources
-from simulator.scenario.training import Overlap
+if TYPE_CHECKING:
+    from simulator.scenario.provenance import Sources
+    from simulator.scenario.training import Overlap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +18,8 @@ class Software:
         name: Catalogue name, for example ``megatron-core``.
         attention: Attention kernel it uses unless the scenario says otherwise.
         fused: Element-wise operations that it runs as one kernel: any of ``norm``, ``bias_activation``,
-            ``rope``, ``dropout_add``, ``softmax``, ``cross_entropy``.
+            ``rope``, ``dropout_add``, ``softmax``, ``cross_entropy``; ``gated_product``: the backward pass of
+            a gated activation makes its result again instead of keeping it.
         kernel_launch_s: Host time to launch one kernel; a layer cannot run faster than its launches.
         overlap: What it overlaps unless the scenario says otherwise.
         wgrad_overlaps_tp: Whether backward tensor-parallel collectives run beside weight-gradient GEMMs.

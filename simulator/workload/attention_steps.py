@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from simulator.scenario import Scenario
 from simulator.workload.layer_steps import CoreAttention, Exchange, Kernel, Step
 from simulator.workload.linear import column_parallel, replicated, row_parallel
 from simulator.workload.pointwise import norm, rope
-from simulator.workload.shapes import Shapes
 from simulator.workload.work import Attention, Collective, Elementwise, Gemm, Transfer
+
+if TYPE_CHECKING:
+    from simulator.scenario import Scenario
+    from simulator.workload.shapes import Shapes
 
 
 def attention_pairs(seq_length: int, window: int | None) -> float:
@@ -135,7 +137,7 @@ def _fused(
 def _unfused(
     scenario: Scenario, shapes: Shapes, qk_dim: int, value_dim: int
 ) -> tuple[tuple[Kernel, ...], tuple[Kernel, ...], float]:
-    """Return scores, masked soft-max with dropout, and weighted sum as separate kernels, and the saved scores.
+    """Return scores, soft-max, dropout and weighted sum as separate kernels, and the saved score bytes.
 
     Korthikanti et al. (arXiv:2205.05198, section 4.1): soft-max output 2as^2b, dropout mask as^2b and dropout
     output 2as^2b bytes are kept. The full square is computed: the mask saves nothing.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from simulator.scenario import Scenario
+from typing import TYPE_CHECKING
+
 from simulator.workload.layer_steps import Exchange, Pointwise, Step
 from simulator.workload.linear import column_parallel, tensor_collective
 from simulator.workload.pointwise import norm
-from simulator.workload.shapes import Shapes
 from simulator.workload.work import Collective, Elementwise
+
+if TYPE_CHECKING:
+    from simulator.scenario import Scenario
+    from simulator.workload.shapes import Shapes
 
 
 def embedding_steps(scenario: Scenario, shapes: Shapes) -> list[Step]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from simulator.scenario import Experts, Scenario
+from typing import TYPE_CHECKING
+
 from simulator.workload.layer_steps import Exchange, Linear, Pointwise, Step
 from simulator.workload.linear import casts, column_parallel, replicated, row_parallel
-from simulator.workload.pointwise import activation, norm
-from simulator.workload.shapes import Shapes
+from simulator.workload.pointwise import activation, norm, remakes_product
 from simulator.workload.work import Collective, CollectiveKind, Elementwise, Gemm
+
+if TYPE_CHECKING:
+    from simulator.scenario import Experts, Scenario
+    from simulator.workload.shapes import Shapes
 
 
 def feed_forward_steps(scenario: Scenario, shapes: Shapes, *, has_experts: bool) -> list[Step]:
@@ -31,7 +35,9 @@ def _dense_steps(scenario: Scenario, shapes: Shapes, width: int) -> list[Step]:
     return [
         *column_parallel(scenario, shapes, "mlp_up", up, hidden),
         activation(scenario, shapes, shapes.tokens, width),
-        *row_parallel(scenario, shapes, "mlp_down", hidden, width),
+        *row_parallel(
+            scenario, shapes, "mlp_down", hidden, width, keeps_input=not remakes_product(scenario)
+        ),
     ]
 
 
@@ -48,7 +54,9 @@ def _expert_steps(scenario: Scenario, shapes: Shapes, experts: Experts) -> list[
     probabilities = 12.0 * shapes.divided_tokens * experts.num_experts
     router = Elementwise(name="router_topk", bytes_moved=probabilities, kernels=4)
     permute = Elementwise(name="permute", bytes_moved=2 * sent, kernels=2)
-    unpermute = Elementwise(name="unpermute", bytes_moved=sent + sent / experts.num_experts_per_tok, kernels=2)
+    unpermute = Elementwise(
+        name="unpermute", bytes_moved=sent + sent / experts.num_experts_per_tok, kernels=2
+    )
     return [
         *replicated(shapes, "router", experts.num_experts, hidden),
         Pointwise(forward=(router,), backward=(router,)),
@@ -103,5 +111,7 @@ def _grouped_experts(scenario: Scenario, shapes: Shapes, experts: Experts) -> li
         Linear(forward=up, saved_bytes=rows * local * hidden * e),
         activation(scenario, shapes, rows * local, width),
         *casts(shapes, down),
-        Linear(forward=down, saved_bytes=rows * local * width * e),
+        Linear(
+            forward=down, saved_bytes=0.0 if remakes_product(scenario) else rows * local * width * e
+        ),
     ]

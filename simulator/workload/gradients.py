@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from simulator.scenario import Scenario
 from simulator.workload.grid import expert_gradient_group, gradient_group
 from simulator.workload.stages import LayerWork, Stage
 from simulator.workload.weights import (
@@ -16,6 +15,11 @@ from simulator.workload.weights import (
     weight_bytes,
 )
 from simulator.workload.work import Collective, CollectiveKind, Group
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from simulator.scenario import Scenario
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

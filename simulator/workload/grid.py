@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from simulator.scenario.parallelism import Axis, Parallelism
+from typing import TYPE_CHECKING
+
 from simulator.workload.work import Group
+
+if TYPE_CHECKING:
+    from simulator.scenario.parallelism import Axis, Parallelism
 
 
 def stride(parallelism: Parallelism, axis: Axis) -> int:

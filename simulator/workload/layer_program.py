@@ -6,14 +6,18 @@ waits for it only where its result is needed, so overlap is an outcome of the pr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from simulator.scenario import Scenario
-from simulator.scenario.training import Recompute
 from simulator.workload.layer_steps import CoreAttention, Exchange, Linear, Pointwise, Step
 from simulator.workload.program import OpKind, Program, ProgramBuilder, Stream
 from simulator.workload.work import Attention, Collective, Elementwise, Gemm, Transfer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from simulator.scenario import Scenario
+    from simulator.scenario.training import Recompute
 
 Kernel = Gemm | Attention | Elementwise
 

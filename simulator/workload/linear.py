@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from simulator.scenario import Scenario
+from typing import TYPE_CHECKING
+
 from simulator.workload.layer_steps import Linear, Pointwise, Step
-from simulator.workload.shapes import Shapes
 from simulator.workload.work import Collective, CollectiveKind, Elementwise, Gemm
 
+if TYPE_CHECKING:
+    from simulator.scenario import Scenario
+    from simulator.workload.shapes import Shapes
 
-def tensor_collective(shapes: Shapes, kind: CollectiveKind, tokens: int, width: int, name: str) -> Collective | None:
+
+def tensor_collective(
+    shapes: Shapes, kind: CollectiveKind, tokens: int, width: int, name: str
+) -> Collective | None:
     """Return a tensor-parallel collective over ``tokens x width`` activations, or None without tp."""
     if shapes.tp.size == 1:
         return None
@@ -33,8 +39,13 @@ def column_parallel(
     return [*casts(shapes, forward), linear]
 
 
-def row_parallel(scenario: Scenario, shapes: Shapes, name: str, n: int, k: int) -> list[Step]:
-    """Return ``[tokens, k] x [k, n]`` with ``k`` already divided among tensor-parallel ranks."""
+def row_parallel(
+    scenario: Scenario, shapes: Shapes, name: str, n: int, k: int, *, keeps_input: bool = True
+) -> list[Step]:
+    """Return ``[tokens, k] x [k, n]`` with ``k`` already divided among tensor-parallel ranks.
+
+    ``keeps_input`` is false where the step before can make the input again from what it keeps.
+    """
     sequence_parallel = scenario.parallelism.sequence_parallel
     reduce: CollectiveKind = "reduce_scatter" if sequence_parallel else "all_reduce"
     gather = tensor_collective(shapes, "all_gather", shapes.tokens, n, f"{name}_dgrad_gather")
@@ -43,13 +54,13 @@ def row_parallel(scenario: Scenario, shapes: Shapes, name: str, n: int, k: int) 
         forward=forward,
         reduce_output=tensor_collective(shapes, reduce, shapes.tokens, n, f"{name}_reduce"),
         gather_gradient=gather if sequence_parallel else None,
-        saved_bytes=shapes.tokens * k * shapes.element_bytes,
+        saved_bytes=shapes.tokens * k * shapes.element_bytes if keeps_input else 0.0,
     )
     return [*casts(shapes, forward), linear]
 
 
 def replicated(shapes: Shapes, name: str, n: int, k: int) -> list[Step]:
-    """Return a linear layer that every tensor-parallel rank runs on its own tokens (router, latent projections)."""
+    """Return a linear layer that each tensor-parallel rank runs on its own tokens: router, down-projections."""
     forward = Gemm(name=name, m=shapes.divided_tokens, n=n, k=k, dtype=shapes.dtype)
     return [Linear(forward=forward, saved_bytes=shapes.divided_tokens * k * shapes.element_bytes)]
 

@@ -6,10 +6,14 @@ out as the eager framework runs it.
 
 from __future__ import annotations
 
-from simulator.scenario import Scenario
+from typing import TYPE_CHECKING
+
 from simulator.workload.layer_steps import Pointwise
-from simulator.workload.shapes import Shapes
 from simulator.workload.work import Elementwise
+
+if TYPE_CHECKING:
+    from simulator.scenario import Scenario
+    from simulator.workload.shapes import Shapes
 
 
 def norm(scenario: Scenario, shapes: Shapes, name: str, width: int) -> Pointwise:
@@ -55,12 +59,22 @@ def activation(scenario: Scenario, shapes: Shapes, rows: float, width: int) -> P
     fused = "bias_activation" in scenario.software.fused
     if not fused:
         forward, backward = forward + 2 * e, backward + 3 * e
+    if remakes_product(scenario):
+        backward += e
     kernels = 1 if fused else 2
     return Pointwise(
         forward=(Elementwise(name="activation", bytes_moved=elements * forward, kernels=kernels),),
         backward=(Elementwise(name="activation_grad", bytes_moved=elements * backward, kernels=kernels),),
         saved_bytes=elements * (2 if gated else 1) * e,
     )
+
+
+def remakes_product(scenario: Scenario) -> bool:
+    """Tell whether the activation's backward kernel makes its result again instead of keeping it.
+
+    xFormers' fused SwiGLU keeps the gate and the up projection only (``silu_bw_fused`` returns the product).
+    """
+    return scenario.model.gated and "gated_product" in scenario.software.fused
 
 
 def residual(scenario: Scenario, shapes: Shapes) -> Pointwise:

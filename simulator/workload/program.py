@@ -8,7 +8,6 @@ Ops are columns. An op starts when
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -17,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from simulator.workload.work import Work
 
 Ints = NDArray[np.int64]
@@ -103,7 +104,12 @@ class Program:
     def label(self, op: int) -> str:
         """Name an op as people do: ``F3.1`` is the forward pass of micro-batch 3 through stage 1."""
         kind = OpKind(self.kind[op])
-        letter = {OpKind.FORWARD: "F", OpKind.BACKWARD: "B", OpKind.BACKWARD_INPUT: "I", OpKind.BACKWARD_WEIGHT: "W"}
+        letter = {
+            OpKind.FORWARD: "F",
+            OpKind.BACKWARD: "B",
+            OpKind.BACKWARD_INPUT: "I",
+            OpKind.BACKWARD_WEIGHT: "W",
+        }
         if kind in letter:
             return f"{letter[kind]}{self.microbatch[op]}.{self.stage[op]}"
         work = self.works[self.work[op]]
@@ -116,8 +122,9 @@ class ProgramBuilder:
 
     >>> from simulator.workload.work import Elementwise
     >>> builder = ProgramBuilder(rank_names=("gpu 0",))
-    >>> norm = builder.add(OpKind.KERNEL, 0, Stream.COMPUTE, Elementwise(name="norm", bytes_moved=1e6))
-    >>> rope = builder.add(OpKind.KERNEL, 0, Stream.COMPUTE, Elementwise(name="rope", bytes_moved=1e6), after=[norm])
+    >>> work = Elementwise(name="norm", bytes_moved=1e6)
+    >>> norm = builder.add(OpKind.KERNEL, 0, Stream.COMPUTE, work)
+    >>> rope = builder.add(OpKind.KERNEL, 0, Stream.COMPUTE, work, after=[norm])
     >>> builder.build().dependencies(rope).tolist()
     [0]
     """

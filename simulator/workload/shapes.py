@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from simulator.scenario import Scenario
 from simulator.workload.grid import axis_group
-from simulator.workload.work import Group
+
+if TYPE_CHECKING:
+    from simulator.scenario import Scenario
+    from simulator.workload.work import Group
 
 BYTES_PER_ELEMENT = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "fp4": 0.5}
 VOCABULARY_MULTIPLE = 128

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from simulator.scenario import Scenario
 from simulator.workload.attention_steps import attention_steps
 from simulator.workload.boundary_steps import embedding_steps, head_steps
 from simulator.workload.feed_forward_steps import feed_forward_steps
 from simulator.workload.layer_program import Habits, backward_program, forward_program, saved_bytes
-from simulator.workload.layer_steps import Step
 from simulator.workload.pointwise import residual
 from simulator.workload.shapes import Shapes, shapes_of
 from simulator.workload.work import Block
+
+if TYPE_CHECKING:
+    from simulator.scenario import Scenario
+    from simulator.workload.layer_steps import Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +85,7 @@ def stages_of(scenario: Scenario) -> tuple[Stage, ...]:
             works.insert(0, _work("embedding", embedding_steps(scenario, shapes), habits, None))
         if is_last:
             works.append(_work("head and loss", head_steps(scenario, shapes), habits, None))
-        stages.append(
-            Stage(layers=layers, works=tuple(works), has_embedding=is_first, has_head=is_last)
-        )
+        stages.append(Stage(layers=layers, works=tuple(works), has_embedding=is_first, has_head=is_last))
         first += count
     return tuple(stages)
 
@@ -110,14 +111,10 @@ def _layer(
     return kinds[kind]
 
 
-def _work(
-    name: str, steps: list[Step], habits: Habits, input_bytes: float | None
-) -> LayerWork:
+def _work(name: str, steps: list[Step], habits: Habits, input_bytes: float | None) -> LayerWork:
     """Build a layer's work; ``input_bytes`` is None where nothing is ever recomputed."""
     if input_bytes is None:
-        habits = Habits(
-            overlaps_tp=False, wgrad_overlaps_tp=habits.wgrad_overlaps_tp, recompute="none"
-        )
+        habits = Habits(overlaps_tp=False, wgrad_overlaps_tp=habits.wgrad_overlaps_tp, recompute="none")
     kept = saved_bytes(steps, habits.recompute, input_bytes or 0.0)
     return LayerWork(
         forward=Block(f"{name}, forward", forward_program(steps, habits)),

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import TYPE_CHECKING
 
-from simulator.scenario import Scenario
 from simulator.workload.gradients import Bucket, buckets_of
 from simulator.workload.grid import rank_of_stage, stride
 from simulator.workload.program import OpKind, Program, ProgramBuilder, Stream
@@ -20,6 +20,9 @@ from simulator.workload.stages import LayerWork, Stage, stages_of
 from simulator.workload.step_end import append_step_end
 from simulator.workload.work import Sequence as Blocks
 from simulator.workload.work import Transfer
+
+if TYPE_CHECKING:
+    from simulator.scenario import Scenario
 
 Actions = Sequence[Sequence[Action]]
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from simulator.scenario import Scenario
 from simulator.workload.grid import expert_gradient_group, gradient_group, stride
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
 from simulator.workload.shapes import shapes_of
-from simulator.workload.stages import Stage
 from simulator.workload.weights import gradient_bytes, stage_parameters
 from simulator.workload.work import Collective, Elementwise, Group, StepOverhead
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from simulator.scenario import Scenario
+    from simulator.workload.stages import Stage
 
 _TIED_EMBEDDING, _GRADIENT_NORM = 0, 1
 
@@ -44,7 +48,9 @@ def append_step_end(
                 OpKind.COLLECTIVE, rank, Stream.DP_REDUCE, norm, after=before[rank], join=_GRADIENT_NORM
             )
             clipped = [op]
-        builder.add(OpKind.OPTIMIZER, rank, Stream.COMPUTE, _update(scenario, stages[rank::pp]), after=clipped)
+        builder.add(
+            OpKind.OPTIMIZER, rank, Stream.COMPUTE, _update(scenario, stages[rank::pp]), after=clipped
+        )
         builder.add(OpKind.OVERHEAD, rank, Stream.COMPUTE, StepOverhead())
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from simulator.scenario import Scenario
 from simulator.scenario.parameters import LayerParameters, layer_parameters
 from simulator.workload.grid import expert_gradient_group, gradient_group
-from simulator.workload.shapes import BYTES_PER_ELEMENT, VOCABULARY_MULTIPLE, shapes_of
-from simulator.workload.stages import Stage
+from simulator.workload.shapes import BYTES_PER_ELEMENT, shapes_of
+
+if TYPE_CHECKING:
+    from simulator.scenario import Scenario
+    from simulator.workload.stages import Stage
 
 MASTER_BYTES = 4
 """An fp32 master copy of each weight (mixed-precision training, arXiv:1710.03740)."""
@@ -111,12 +114,13 @@ def static_memory(scenario: Scenario, stages: tuple[Stage, ...]) -> tuple[Static
     return tuple(_rank_memory(scenario, parts[rank::pp], stages[rank::pp]) for rank in range(pp))
 
 
-def _rank_memory(
-    scenario: Scenario, parts: list[StageParameters], stages: tuple[Stage, ...]
-) -> StaticMemory:
+def _rank_memory(scenario: Scenario, parts: list[StageParameters], stages: tuple[Stage, ...]) -> StaticMemory:
     sharding = scenario.parallelism.sharding
     dense, experts = sum(part.dense for part in parts), sum(part.experts for part in parts)
-    sharers, expert_sharers = gradient_group(scenario.parallelism), expert_gradient_group(scenario.parallelism)
+    sharers, expert_sharers = (
+        gradient_group(scenario.parallelism),
+        expert_gradient_group(scenario.parallelism),
+    )
     divided = dense / sharers.size + experts / expert_sharers.size
     held = dense + experts
     state = MASTER_BYTES + ADAM_BYTES if weight_bytes(scenario) < MASTER_BYTES else ADAM_BYTES
@@ -124,7 +128,9 @@ def _rank_memory(
         weights=held * weight_bytes(scenario),
         gradients=(divided if sharding in {"zero2", "zero3"} else held) * gradient_bytes(scenario),
         optimizer=(held if sharding == "none" else divided) * state,
-        communication_buffers=scenario.software.bucket_bytes if sharers.size > 1 and sharding != "none" else 0.0,
+        communication_buffers=scenario.software.bucket_bytes
+        if sharers.size > 1 and sharding != "none"
+        else 0.0,
         logits=max((work.working_bytes for stage in stages for work in stage.works), default=0.0),
         framework=scenario.software.framework_bytes,
     )

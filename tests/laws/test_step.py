@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,9 +18,11 @@ from simulator.costs.durations import Durations
 from simulator.costs.price import System, price
 from simulator.engines import event
 from simulator.results.memory import activation_peaks
-from simulator.scenario import Scenario
 from simulator.workload.program import OpKind, Stream
 from simulator.workload.step import build_step
+
+if TYPE_CHECKING:
+    from simulator.scenario import Scenario
 
 FAST = settings(max_examples=25, deadline=None)
 
@@ -134,7 +137,8 @@ def test_recomputing_costs_time_and_saves_memory(scenario: Scenario) -> None:
         simulate(replace(scenario, training=replace(scenario.training, recompute=recompute)))
         for recompute in ("none", "full")
     )
-    assert full.metrics["step_time_s"] > none.metrics["step_time_s"]
+    # Equal where the step waits for gradients all the time, and recomputation hides behind them.
+    assert full.metrics["step_time_s"] >= none.metrics["step_time_s"]
+    assert full.breakdown.compute > none.breakdown.compute
     assert full.memory.worst.activations < none.memory.worst.activations
-    assert full.metrics["tflops_per_gpu"] < none.metrics["tflops_per_gpu"]
     assert full.metrics["hfu"] > full.metrics["mfu"]

@@ -1,6 +1,7 @@
 """Pipeline schedules: each file yields the ordered actions of every rank and nothing else.
 
-To add one, write a function from ``(pp, vpp, num_microbatches)`` to actions per rank and name it in ``SCHEDULES``.
+To add one, write a function from ``(pp, vpp, num_microbatches)`` to actions per rank and name it in
+``SCHEDULES``.
 """
 
 from __future__ import annotations

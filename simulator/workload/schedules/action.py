@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from simulator.workload.program import OpKind
+if TYPE_CHECKING:
+    from simulator.workload.program import OpKind
 
 
 class Action(NamedTuple):

@@ -1,0 +1,45 @@
+"""What large messages reach inside a scale-up domain: fitted to measured collectives, GPU by GPU."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from simulator.catalogue.kernels import DEFAULT_LIKE, lender
+from simulator.documents import Sourced, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_SOURCE = (
+    "simulator/calibration/measurements/collectives.yaml;"
+    " rerun: python -m simulator.calibration.fit_collectives"
+)
+
+
+def collective_fractions(name: str, like: str | None = None) -> dict[str, Sourced[float]]:
+    """Return the shares of the scale-up bandwidth by field of ``CollectiveEfficiency``.
+
+    Args:
+        name: Catalogue name of the GPU, or any other name for one that the catalogue does not hold.
+        like: GPU whose fit stands in where there is none; then the one that lends its kernels, then the H100.
+    """
+    table = _fits()
+    found: str | None = name
+    while found is not None and found not in table:
+        found, like = like or lender(found), None
+    origin = found or DEFAULT_LIKE
+    kind, why = ("fitted", "") if origin == name else ("assumed", f"as fitted on {origin}: ")
+    return {
+        key: Sourced.model_validate({"value": value, "source": why + _SOURCE, "kind": kind})
+        for key, value in table[origin].items()
+    }
+
+
+@lru_cache(maxsize=1)
+def _fits() -> Mapping[str, Mapping[str, float]]:
+    text = (files("simulator.catalogue") / "fitted" / "collectives.yaml").read_text("utf-8")
+    data: Any = parse(text, "fitted/collectives.yaml").data
+    fits: Mapping[str, Mapping[str, float]] = data["gpus"]
+    return fits

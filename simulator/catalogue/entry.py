@@ -1,0 +1,72 @@
+"""What all catalogue entries share: a title, other names, and a list of sources that numbers refer to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import Field, model_validator
+
+from simulator.catalogue.lookup import document
+from simulator.documents import Name, Sourced, Strict
+from simulator.errors import CatalogueError
+from simulator.scenario.provenance import Kind, Provenance
+
+Value = TypeVar("Value")
+_OWN = frozenset({"title", "aliases", "kernels_like"})
+
+
+class Citation(Strict):
+    """A source that several numbers of an entry refer to by a short key."""
+
+    kind: Kind
+    text: str = Field(min_length=1)
+
+
+class Entry(Strict):
+    """Base of the entries."""
+
+    entry_kind: ClassVar[str]
+
+    name: Name | None = None
+    """What reports call it; the catalogue name otherwise."""
+    like: Name | None = None
+    """Entry that gives everything that is not stated here."""
+    title: str = ""
+    """The full name, for people."""
+    aliases: list[Name] = Field(default_factory=list)
+    """Other names under which the catalogue finds it."""
+    sources: dict[str, Citation] = Field(default_factory=dict)
+    """Citations by the short keys that ``source:`` may use."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, data: object) -> object:
+        if not isinstance(data, Mapping) or not isinstance(data.get("like"), str):
+            return data
+        try:
+            base = document(cls.entry_kind, data["like"]).data
+        except CatalogueError as error:
+            raise ValueError(f"like: {error}") from None
+        assert isinstance(base, Mapping)  # noqa: S101  the catalogue's own file
+        return _merged({key: item for key, item in base.items() if key not in _OWN}, data)
+
+    def provenance(self, number: Sourced[Any]) -> Provenance:
+        """Return where a number comes from, its short key replaced by the citation."""
+        citation = self.sources.get(number.source)
+        if citation is None:
+            return number.provenance
+        kind = number.kind if "kind" in number.model_fields_set else citation.kind
+        return Provenance(kind, citation.text)
+
+
+def _merged(base: object, own: object) -> object:
+    """Lay ``own`` over ``base``, key by key, but a number with its source as a whole."""
+    if not isinstance(base, Mapping) or not isinstance(own, Mapping) or "value" in {*base, *own}:
+        return own
+    return {**base, **{key: _merged(base[key], item) if key in base else item for key, item in own.items()}}
+
+
+def assumed(value: Value, why: str) -> Sourced[Value]:
+    """Return a default that the entry may replace."""
+    return Sourced(value=value, source=why, kind="assumed")

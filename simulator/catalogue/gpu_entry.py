@@ -1,0 +1,149 @@
+"""Schema of an accelerator."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import field_validator
+
+from simulator.catalogue.collectives import collective_fractions
+from simulator.catalogue.entry import Entry, assumed
+from simulator.catalogue.kernels import kernels
+from simulator.catalogue.lookup import find
+from simulator.documents import (
+    Fraction,
+    GpuCount,
+    Name,
+    PositiveBytes,
+    PositiveBytesPerSecond,
+    PositiveCount,
+    PositiveFlopPerSecond,
+    Seconds,
+    Sourced,
+    Strict,
+    Watts,
+)
+from simulator.errors import CatalogueError
+from simulator.scenario import CollectiveEfficiency, Gpu, Provenance
+from simulator.scenario.training import Precision  # noqa: TC001  pydantic reads it
+
+
+class MemoryEntry(Strict):
+    """The device's HBM."""
+
+    capacity: Sourced[PositiveBytes]
+    """What a process can allocate of it."""
+    bandwidth: Sourced[PositiveBytesPerSecond]
+    """Its bandwidth."""
+
+
+class ScaleUpEntry(Strict):
+    """The fast domain around a GPU: NVLink, xGMI, ICI."""
+
+    bandwidth: Sourced[PositiveBytesPerSecond]
+    """One-way bandwidth of one GPU into the domain."""
+    domain: Sourced[GpuCount]
+    """GPUs that reach each other at that bandwidth."""
+    latency: Sourced[Seconds] = assumed(1e-6, "about one NVLink hop")
+    """Latency of one hop."""
+    topology: Sourced[Literal["switch", "mesh", "torus"]] = assumed("switch", "any pair at full rate")
+    """How the GPUs of the domain are joined."""
+    in_network_reduction: Sourced[bool] = assumed(False, "unless stated")
+    """Whether the switches add up (NVLink SHARP)."""
+
+
+class CollectivesEntry(Strict):
+    """What large messages reach of the scale-up bandwidth."""
+
+    ring_fraction: Sourced[Fraction]
+    """Ring collectives."""
+    reduction_fraction: Sourced[Fraction]
+    """All-reduce in the switches."""
+    exchange_fraction: Sourced[Fraction]
+    """All-to-all and point-to-point messages."""
+
+
+class GpuEntry(Entry):
+    """An accelerator: inline in a scenario, peak, memory, scale_up and network_bandwidth are enough."""
+
+    entry_kind: ClassVar[str] = "gpu"
+
+    peak: dict[Precision, Sourced[PositiveFlopPerSecond]]
+    """Dense peak by number format."""
+    memory: MemoryEntry
+    """The device's HBM."""
+    scale_up: ScaleUpEntry
+    """The fast domain around it."""
+    network_bandwidth: Sourced[PositiveBytesPerSecond]
+    """One-way scale-out bandwidth per GPU of the usual server."""
+    multiprocessors: Sourced[PositiveCount] = assumed(132, "as an H100")
+    """Streaming multiprocessors, compute units, or tensor cores of a TPU."""
+    gpus_per_node: Sourced[PositiveCount] = assumed(8, "the usual server")
+    """GPUs of one host."""
+    tdp: Sourced[Watts] = assumed(700.0, "as an H100")
+    """Power limit."""
+    collectives: CollectivesEntry | None = None
+    """What collectives reach inside the scale-up domain; fitted values unless stated."""
+    kernels_like: Name | None = None
+    """GPU whose measured kernels stand in for what was not measured on this one; the H100 unless stated."""
+
+    @field_validator("peak")
+    @classmethod
+    def _has_16_bit(cls, peak: dict[str, Any]) -> dict[str, Any]:
+        if not {"bf16", "fp16"} & peak.keys():
+            raise ValueError("needs the peak of bf16 or fp16")
+        return peak
+
+    @field_validator("kernels_like", "like")
+    @classmethod
+    def _known(cls, like: str | None) -> str | None:
+        try:
+            return like and find("gpu", like)
+        except CatalogueError as error:
+            raise ValueError(str(error)) from None
+
+    def to_scenario(self, name: str) -> Gpu:
+        """Return the accelerator as scenario data, with the provenance of every number."""
+        name = self.name or name
+        like = self.kernels_like or self.like
+        measured = kernels(name, like)
+        collectives = dict(self.collectives) if self.collectives else collective_fractions(name, like)
+        return Gpu(
+            name=name,
+            peak_flop_per_s={str(fmt): number.value for fmt, number in self.peak.items()},
+            memory_bytes=self.memory.capacity.value,
+            memory_bytes_per_s=self.memory.bandwidth.value,
+            multiprocessors=self.multiprocessors.value,
+            scale_up_bytes_per_s=self.scale_up.bandwidth.value,
+            scale_up_domain=self.scale_up.domain.value,
+            scale_up_latency_s=self.scale_up.latency.value,
+            scale_up_topology=self.scale_up.topology.value,
+            has_in_network_reduction=self.scale_up.in_network_reduction.value,
+            gpus_per_node=self.gpus_per_node.value,
+            network_bytes_per_s=self.network_bandwidth.value,
+            tdp_watts=self.tdp.value,
+            collectives=CollectiveEfficiency(**{key: number.value for key, number in collectives.items()}),
+            gemm=measured.gemm,
+            attention=measured.attention,
+            elementwise_fraction=measured.elementwise_fraction,
+            elementwise_ramp_s=measured.elementwise_ramp_s,
+            sources=self._sources(collectives) | dict(measured.sources),
+        )
+
+    def _sources(self, collectives: dict[str, Sourced[float]]) -> dict[str, Provenance]:
+        numbers: dict[str, Sourced[Any]] = {
+            **{f"peak_flop_per_s.{fmt}": number for fmt, number in self.peak.items()},
+            "memory_bytes": self.memory.capacity,
+            "memory_bytes_per_s": self.memory.bandwidth,
+            "multiprocessors": self.multiprocessors,
+            "scale_up_bytes_per_s": self.scale_up.bandwidth,
+            "scale_up_domain": self.scale_up.domain,
+            "scale_up_latency_s": self.scale_up.latency,
+            "scale_up_topology": self.scale_up.topology,
+            "has_in_network_reduction": self.scale_up.in_network_reduction,
+            "gpus_per_node": self.gpus_per_node,
+            "network_bytes_per_s": self.network_bandwidth,
+            "tdp_watts": self.tdp,
+            **{f"collectives.{key}": number for key, number in collectives.items()},
+        }
+        return {path: self.provenance(number) for path, number in numbers.items()}

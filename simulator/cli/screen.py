@@ -1,0 +1,49 @@
+"""What goes to stdout and what to stderr."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Iterable
+
+from rich.console import Console, RenderableType
+from rich.measure import Measurement
+
+_WIDTH = 100
+_WIDEST = 400
+
+
+def show(renderable: RenderableType) -> None:
+    """Print a result for people; where stdout is no terminal, as plain text that is not cut off."""
+    console = Console(highlight=False)
+    if console.is_terminal:
+        console.print(renderable)
+        return
+    wide = Console(width=_WIDEST)
+    natural = Measurement.get(wide, wide.options, renderable).maximum
+    text = io.StringIO()
+    width = max(_WIDTH, min(natural, _WIDEST))
+    Console(file=text, highlight=False, width=width).print(renderable)
+    show_text("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
+
+
+def show_text(text: str) -> None:
+    """Print a result as it is."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def show_json(value: object) -> None:
+    """Print a result for programs."""
+    show_text(json.dumps(value, indent=2, allow_nan=False))
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Print warnings to stderr."""
+    for warning in warnings:
+        sys.stderr.write(f"warning: {warning}\n")
+
+
+def note(text: str) -> None:
+    """Print progress or a hint to stderr."""
+    sys.stderr.write(f"{text}\n")

@@ -1,0 +1,78 @@
+"""``simulator sweep``: many points of one scenario."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from simulator import files
+from simulator.cli.screen import note, show, show_json, show_text, warn
+from simulator.cli.settings import NO_SETTINGS, Json, OutputPath, ScenarioPath, Settings
+from simulator.explore import SweepTable, sweep
+from simulator.reports.output import check_writable, write_whole
+
+FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
+
+
+def sweep_command(
+    file: ScenarioPath,
+    /,
+    *,
+    settings: Settings = NO_SETTINGS,
+    csv: OutputPath | None = None,
+    as_json: Json = False,
+    plot: Path | None = None,
+) -> int:
+    """Simulate every point of the scenario's 'sweep:' block.
+
+    Points that are not possible stay in the table, with the reason.
+
+    Args:
+        file: Scenario file; - reads standard input.
+        settings: Settings that replace those of the file.
+        csv: Write the table to this CSV file; - prints it instead of the table for people.
+        as_json: Print the table and all results as JSON.
+        plot: Draw the curve into this .png, .pdf or .svg file.
+    """
+    to_stdout = csv is not None and str(csv) == "-"
+    if csv is not None and not to_stdout:
+        check_writable(csv)
+    if plot is not None:
+        check_writable(plot, FIGURE_SUFFIXES)
+    scenario = files.load(file, overrides=settings.overrides())
+    table = sweep(scenario, progress=note if sys.stderr.isatty() else None)
+    if csv is not None and not to_stdout:
+        write_whole(csv, table.to_csv().encode())
+    if plot is not None:
+        _write_plot(table, plot)
+    warn(_warnings(table))
+    _print(table, as_json=as_json, as_csv=to_stdout)
+    return 0
+
+
+def _warnings(table: SweepTable) -> Iterator[str]:
+    """Say each warning once, with the number of its points; the table itself shows what does not fit."""
+    results = [point.result for point in table.points if point.result is not None]
+    counts = Counter(text for result in results for text in result.scenario.warnings)
+    for text, count in counts.items():
+        yield text if count == len(table.points) else f"{text} ({count} of {len(table.points)} points)"
+
+
+def _print(table: SweepTable, *, as_json: bool, as_csv: bool) -> None:
+    if as_json:
+        show_json(table.to_dict())
+    elif as_csv:
+        show_text(table.to_csv())
+    else:
+        from simulator.reports.sweep_table import sweep_table
+
+        show(sweep_table(table))
+
+
+def _write_plot(table: SweepTable, path: Path) -> None:
+    from simulator.reports.curve_figure import curve_figure
+    from simulator.reports.figure import figure_bytes
+
+    write_whole(path, figure_bytes(curve_figure(table), path.suffix))

@@ -1,0 +1,42 @@
+"""``simulator validate``: predicted beside published."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from simulator import validation
+from simulator.cli.screen import note, show_json
+from simulator.cli.settings import Json
+
+
+def validate_command(
+    paths: list[Path],
+    /,
+    *,
+    as_json: Json = False,
+    all_rows: Annotated[bool, Parameter(name="--all", negative=(), show_default=False)] = False,
+    limit: int | None = None,
+) -> int:
+    """Compare predictions with published results, row by row, source by source.
+
+    Args:
+        paths: Files of published rows, or folders of them.
+        as_json: Print summary and rows as JSON instead of tables.
+        all_rows: Print every row instead of the worst ones.
+        limit: Only so many rows, the first ones.
+    """
+    report = validation.validate(paths, limit=limit, progress=_progress if sys.stderr.isatty() else None)
+    if as_json:
+        show_json(report.to_dict())
+    else:
+        validation.render(report, sys.stdout, all_rows=all_rows)
+    return 0
+
+
+def _progress(done: int, rows: int) -> None:
+    if done % 100 == 0 or done == rows:
+        note(f"[{done}/{rows}] rows")

@@ -1,0 +1,64 @@
+"""Documents: strict YAML with positions, and schemas whose errors point into the user's file."""
+
+from simulator.documents.aliases import Also, canonical, known_keys
+from simulator.documents.document import Document, Place, dotted
+from simulator.documents.fields import (
+    MAX_GPUS,
+    MAX_SIZE,
+    Bytes,
+    BytesPerSecond,
+    Count,
+    DollarsPerHour,
+    FlopPerSecond,
+    Fraction,
+    GpuCount,
+    Hertz,
+    Name,
+    PositiveBytes,
+    PositiveBytesPerSecond,
+    PositiveCount,
+    PositiveFlopPerSecond,
+    PositiveTokens,
+    Seconds,
+    Tokens,
+    Watts,
+)
+from simulator.documents.parse import parse, read
+from simulator.documents.read import Limits
+from simulator.documents.schema import NameOr, Sourced, Strict
+from simulator.documents.validate import validate
+
+__all__ = [
+    "MAX_GPUS",
+    "MAX_SIZE",
+    "Also",
+    "Bytes",
+    "BytesPerSecond",
+    "Count",
+    "Document",
+    "DollarsPerHour",
+    "FlopPerSecond",
+    "Fraction",
+    "GpuCount",
+    "Hertz",
+    "Limits",
+    "Name",
+    "NameOr",
+    "Place",
+    "PositiveBytes",
+    "PositiveBytesPerSecond",
+    "PositiveCount",
+    "PositiveFlopPerSecond",
+    "PositiveTokens",
+    "Seconds",
+    "Sourced",
+    "Strict",
+    "Tokens",
+    "Watts",
+    "canonical",
+    "dotted",
+    "known_keys",
+    "parse",
+    "read",
+    "validate",
+]

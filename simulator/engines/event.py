@@ -1,0 +1,177 @@
+"""The reference engine: every op is an event of SimPy.
+
+An op without a competitor for its links is one timeout, and so is a join, which is one node (see ``graph``).
+Only ops whose links may carry something else at the same time go through ``links``. An op that takes no time
+ends where it starts, without an event.
+
+Order is a modelling decision: events of the same time run by priority, then in the order in which they were
+scheduled, and what one event starts is started in order of op number. Same input, same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from simpy import Environment
+
+from simulator.engines.alarm import Alarm
+from simulator.engines.deadlock import report
+from simulator.engines.graph import Graph, queues
+from simulator.engines.links import Links
+from simulator.engines.timeline import Timeline
+from simulator.errors import DeadlockError, SimulationError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from simulator.costs.durations import Durations
+    from simulator.workload.program import Floats, Program
+
+
+def run(program: Program, durations: Durations) -> Timeline:
+    """Return when every op runs.
+
+    Raises:
+        DeadlockError: Ops wait for each other for ever.
+        SimulationError: A duration, size or capacity is negative, infinite or missing.
+    """
+    _check(program, durations)
+    graph = Graph.of(program)
+    simulation = _Simulation(program, durations, graph)
+    simulation.run()
+    start_s = np.array(simulation.start_s)[graph.node]
+    end_s = np.array(simulation.end_s)[graph.node]
+    finished = ~np.isnan(end_s)
+    if not finished.all():
+        raise DeadlockError(report(program, finished, end_s))
+    return Timeline(program=program, start_s=start_s, end_s=end_s)
+
+
+class _Simulation:
+    """One run: how many edges each node still waits for, and when it started and ended."""
+
+    def __init__(self, program: Program, durations: Durations, graph: Graph) -> None:
+        count = program.num_ops
+        self._env = Environment()
+        self._links = Links(self._env, durations.link_bytes_per_s.tolist(), self._end_part)
+        sharing = sharing_ops(program, durations)
+        self._fixed_s, self._flow_bytes = durations.fixed_s.tolist(), durations.flow_bytes.tolist()
+        self._flows: dict[int, list[int]] = {}
+        self._routes: dict[int, tuple[int, ...]] = {}
+        for op in np.flatnonzero(sharing).tolist():
+            self._flows.setdefault(int(graph.node[op]), []).append(op)
+            self._routes[op] = tuple(dict.fromkeys(durations.links(op).tolist()))
+        self._node = graph.node.tolist()
+        self._parts: dict[int, int] = {}
+        self._seconds = _node_seconds(graph, np.where(sharing, 0.0, durations.alone_s()))
+        self._waiting = graph.waiting.tolist()
+        flat, bounds = graph.successor.tolist(), graph.successor_start.tolist()
+        self._successors = [flat[a:b] for a, b in pairwise(bounds)]
+        self._add_origin(graph)
+        self.start_s = [math.nan] * (count + 1)
+        self.end_s = [math.nan] * (count + 1)
+
+    def _add_origin(self, graph: Graph) -> None:
+        """Add a last node that ends at time 0, for nodes that wait for nothing else."""
+        roots = np.flatnonzero((graph.waiting == 0) & (graph.node == np.arange(len(graph.node)))).tolist()
+        for node in roots:
+            self._waiting[node] = 1
+        self._successors.append(roots)
+
+    def run(self) -> None:
+        """Let everything happen that can."""
+        Alarm(self._env, 0.0, len(self._successors) - 1, self._end)
+        self._env.run()
+
+    def _end(self, alarm: Alarm[int]) -> None:
+        """End a node and start those that waited for nothing else."""
+        env, now, end = self._env, self._env.now, self._end
+        start_s, end_s, seconds, flows = self.start_s, self.end_s, self._seconds, self._flows
+        successors, waiting = self._successors, self._waiting
+        ended = [alarm.subject]
+        for done in ended:  # grows by nodes that take no time
+            end_s[done] = now
+            for successor in successors[done]:
+                left = waiting[successor] - 1
+                if left:
+                    waiting[successor] = left
+                    continue
+                start_s[successor] = now
+                if successor in flows:
+                    self._start_parts(successor)
+                elif seconds[successor]:
+                    Alarm(env, seconds[successor], successor, end)
+                else:
+                    ended.append(successor)
+
+    def _start_parts(self, node: int) -> None:
+        """Start the flows of a node, each after its fixed time, beside what shares nothing."""
+        ops = self._flows[node]
+        self._parts[node] = len(ops)
+        if self._seconds[node]:
+            self._parts[node] += 1
+            Alarm(self._env, self._seconds[node], node, self._end_timed_part)
+        for op in ops:
+            if self._fixed_s[op]:
+                Alarm(self._env, self._fixed_s[op], op, self._start_flow)
+            else:
+                self._links.start(op, self._flow_bytes[op], self._routes[op])
+
+    def _start_flow(self, alarm: Alarm[int]) -> None:
+        op = alarm.subject
+        self._links.start(op, self._flow_bytes[op], self._routes[op])
+
+    def _end_timed_part(self, alarm: Alarm[int]) -> None:
+        self._end_part(alarm.subject)
+
+    def _end_part(self, op: int) -> None:
+        """End a node with its last part."""
+        node = self._node[op]
+        self._parts[node] -= 1
+        if not self._parts[node]:
+            Alarm(self._env, 0.0, node, self._end)
+
+
+def _node_seconds(graph: Graph, seconds: Floats) -> list[float]:
+    """Return the seconds of the slowest op of each node."""
+    slowest = np.zeros(len(seconds))
+    np.maximum.at(slowest, graph.node, seconds)
+    return slowest.tolist()
+
+
+def sharing_ops(program: Program, durations: Durations) -> NDArray[np.bool_]:
+    """Return which ops cross a link that an op of another stream crosses too.
+
+    Ops of one stream never run beside each other, so a link that only they cross is always theirs alone.
+    """
+    sharing = np.zeros(program.num_ops, dtype=np.bool_)
+    op = np.repeat(np.arange(program.num_ops), np.diff(durations.route_start))
+    moves = durations.flow_bytes[op] > 0.0
+    op, link = op[moves], durations.route[moves]
+    queue = queues(program)[op]
+    lowest = np.full(len(durations.link_bytes_per_s), np.iinfo(np.int64).max)
+    highest = np.full(len(durations.link_bytes_per_s), -1)
+    np.minimum.at(lowest, link, queue)
+    np.maximum.at(highest, link, queue)
+    sharing[op[lowest[link] < highest[link]]] = True
+    return sharing
+
+
+def _check(program: Program, durations: Durations) -> None:
+    """Refuse numbers that no event can happen at."""
+    if not len(durations.fixed_s) == len(durations.flow_bytes) == program.num_ops:
+        raise SimulationError(f"{len(durations.fixed_s)} durations for {program.num_ops} ops")
+    for what, numbers in (("seconds", durations.fixed_s), ("bytes to move", durations.flow_bytes)):
+        wrong = np.flatnonzero(~(np.isfinite(numbers) & (numbers >= 0.0)))
+        if wrong.size:
+            op = int(wrong[0])
+            raise SimulationError(f"op {op} ({program.label(op)}) has {numbers[op]} {what}")
+    capacity = durations.link_bytes_per_s[durations.route]
+    wrong = np.flatnonzero(~(np.isfinite(capacity) & (capacity > 0.0)))
+    if wrong.size:
+        link = int(durations.route[wrong[0]])
+        name = durations.link_names[link] if durations.link_names else str(link)
+        raise SimulationError(f"link {name} has a capacity of {capacity[wrong[0]]} bytes/s")

@@ -1,0 +1,8 @@
+"""Scenario files: YAML, base files, overrides and Hugging Face configurations in; ``Scenario`` out."""
+
+from simulator.files.editor_schema import json_schema
+from simulator.files.hugging_face import read_config
+from simulator.files.load import from_document, load
+from simulator.files.overrides import setting_paths, unknown_setting
+
+__all__ = ["from_document", "json_schema", "load", "read_config", "setting_paths", "unknown_setting"]

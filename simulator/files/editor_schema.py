@@ -1,0 +1,68 @@
+"""The JSON Schema of scenario files, for completion and hover help in editors."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import textwrap
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+
+from simulator.documents import Sourced
+from simulator.documents.aliases import aliases
+from simulator.files.scenario_file import ScenarioFile
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a scenario file, other spellings of keys included.
+
+    ``schema.json`` beside this module is its text; ``simulator schema`` prints it.
+    Nothing is required at the top: a file with a ``base`` may leave out everything else.
+    """
+    schema = ScenarioFile.model_json_schema(by_alias=True, schema_generator=_WithOtherSpellings)
+    for part in (schema, schema["$defs"]["ClusterSection"], schema["$defs"]["TrainingSection"]):
+        part.pop("required", None)
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "simulator scenario"}
+    return {**schema, **head}
+
+
+class _WithOtherSpellings(GenerateJsonSchema):
+    """Adds the other spellings of keys; what they stand for is then not required under its own name."""
+
+    def model_schema(self, schema: Any) -> Any:  # noqa: ANN401  pydantic's core schemas are untyped here
+        result: dict[str, Any] = super().model_schema(schema)
+        model: type[BaseModel] = schema["cls"]
+        properties = result.get("properties", {})
+        for name, text in attribute_docstrings(model).items():
+            if name in properties:
+                properties[name]["description"] = text
+        for key, (name, also) in aliases(model).items():
+            described = {"description": f"Another spelling of `{name}`."}
+            properties[key] = described if also.values else {**properties[name], **described}
+            if name in result.get("required", []):
+                result["required"] = [required for required in result["required"] if required != name]
+        if issubclass(model, Sourced):
+            return {
+                "anyOf": [properties["value"], result],
+                "description": "A value, or a value with its source.",
+            }
+        return result
+
+
+def attribute_docstrings(model: type[BaseModel]) -> dict[str, str]:
+    """Return the text under each field of a schema and its bases, by the key that a file uses."""
+    found: dict[str, str] = {}
+    for base in reversed(model.__mro__):
+        if not issubclass(base, BaseModel) or base is BaseModel or "[" in base.__name__:
+            continue
+        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        for field, text in itertools.pairwise(body.body if isinstance(body, ast.ClassDef) else []):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                docstring = ast.get_docstring(ast.Module([text], []))
+                info = model.model_fields.get(field.target.id)
+                if docstring and info:
+                    found[info.alias or field.target.id] = docstring.replace("\n", " ")
+    return found

@@ -1,0 +1,1 @@
+"""Show me: text tables, figures and traces of results. Reads Results and Timelines, computes nothing new."""

@@ -1,0 +1,31 @@
+"""Figures without pyplot: no global state, no display, the same bytes for the same data."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from simulator.reports.style import MPLSTYLE
+
+SUFFIXES = (".png", ".pdf", ".svg")
+DPI = 150
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Apply the looks of all figures within a ``with`` block, and restore the caller's afterwards."""
+    with mpl.rc_context(fname=MPLSTYLE):
+        yield
+
+
+def figure_bytes(figure: Figure, suffix: str) -> bytes:
+    """Return the content of a ``.png``, ``.pdf`` or ``.svg`` file with the figure in it."""
+    stream = io.BytesIO()
+    dates = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+    with house_style():
+        figure.savefig(stream, format=suffix.removeprefix("."), dpi=DPI, metadata=dates[suffix])
+    return stream.getvalue()

@@ -1,0 +1,166 @@
+"""Where the time of a step goes; the parts sum to the step time exactly."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulator.errors import SimulationError
+from simulator.results.waiting import (
+    BUBBLE,
+    CATEGORIES,
+    COMPUTE,
+    OPTIMIZER,
+    OVERHEAD,
+    communication_categories,
+    waiting_seconds,
+)
+from simulator.workload.program import Floats, OpKind, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from simulator.engines.timeline import Timeline
+
+_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breakdown:
+    """Seconds of a step by what the compute stream does or waits for.
+
+    Attributes:
+        compute: Kernels of forward and backward passes.
+        exposed_tp: Waiting for tensor-parallel communication.
+        exposed_cp: Waiting for context-parallel communication.
+        exposed_ep: Waiting for the all-to-all among experts.
+        exposed_pp: Waiting for a pipeline transfer in flight.
+        bubble: Idle because other pipeline stages have not delivered, or after the rank's last work.
+        exposed_dp: Waiting for gradient reduction or parameter gathering.
+        optimizer: The optimizer step.
+        overhead: Fixed costs of the software stack.
+    """
+
+    compute: float
+    exposed_tp: float
+    exposed_cp: float
+    exposed_ep: float
+    exposed_pp: float
+    bubble: float
+    exposed_dp: float
+    optimizer: float
+    overhead: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float], total_s: float) -> Breakdown:
+        """Build a breakdown of ``total_s``; the bubble is what the other categories leave.
+
+        Args:
+            seconds: Seconds in the order of ``CATEGORIES``; the bubble's entry is not read.
+            total_s: What all categories sum to.
+
+        Raises:
+            SimulationError: The other categories exceed the total: ops of one stream overlap.
+
+        >>> Breakdown.of([0.7, 0, 0, 0, 0.1, 0, 0, 0, 0], 1.0).bubble.__round__(12)
+        0.2
+        """
+        parts = [float(value) for value in seconds]
+        parts[BUBBLE] = 0.0
+        remainder = math.fsum([total_s, *(-value for value in parts)])
+        if remainder < -_TOLERANCE * total_s:
+            raise SimulationError(f"categories exceed the step time of {total_s} s by {-remainder} s")
+        if remainder < 0:
+            parts[parts.index(max(parts))] += remainder
+            remainder = 0.0
+        parts[BUBBLE] = remainder
+        return cls(**dict(zip(CATEGORIES, parts, strict=True)))
+
+    def as_dict(self) -> dict[str, float]:
+        """Return seconds by category, in the order of ``CATEGORIES``."""
+        return {name: getattr(self, name) for name in CATEGORIES}
+
+    @property
+    def total_s(self) -> float:
+        """The step time."""
+        return math.fsum(self.as_dict().values())
+
+    @property
+    def exposed_s(self) -> float:
+        """Seconds that communication of any axis is waited for."""
+        return math.fsum(value for name, value in self.as_dict().items() if name.startswith("exposed"))
+
+
+def _share_row(shares: Mapping[str, float] | None) -> Floats:
+    """Return the fractions by category of one piece of work; without shares all of it is compute."""
+    row = np.zeros(len(CATEGORIES))
+    total = math.fsum(shares.values()) if shares else 0.0
+    if not shares or total <= 0:
+        row[COMPUTE] = 1.0
+        return row
+    for name, seconds in shares.items():
+        row[CATEGORIES.index(name)] = seconds / total
+    return row
+
+
+def _busy_seconds(timeline: Timeline, shares: Mapping[int, Mapping[str, float]]) -> Floats:
+    """Return, by rank and category, the seconds during which the compute stream is busy."""
+    program = timeline.program
+    works = len(program.works)
+    rows = np.vstack([*(_share_row(shares.get(work)) for work in range(works)), np.eye(len(CATEGORIES))])
+    communication = communication_categories(program)
+    row = np.where(communication >= 0, works + communication, program.work)
+    row[program.kind == OpKind.OPTIMIZER] = works + OPTIMIZER
+    row[program.kind == OpKind.OVERHEAD] = works + OVERHEAD
+    ops = np.flatnonzero(program.stream == Stream.COMPUTE)
+    slot = program.rank[ops] * len(rows) + row[ops]
+    durations = timeline.end_s[ops] - timeline.start_s[ops]
+    seconds = np.zeros(program.num_ranks * len(rows))
+    np.add.at(seconds, slot, durations)
+    busy: Floats = seconds.reshape(program.num_ranks, len(rows)) @ rows
+    return busy
+
+
+def step_breakdown(
+    timeline: Timeline, shares: Mapping[int, Mapping[str, float]]
+) -> tuple[Breakdown, tuple[Breakdown, ...]]:
+    """Break a step down by what each rank's compute stream does or waits for.
+
+    An idle gap counts as exposed communication while communication that the next op depends on, directly or
+    through further communication, is in flight on whichever rank; the rest is bubble. The idle time after a
+    rank's last op is bubble too, save while a collective of the rank is in flight.
+
+    Args:
+        timeline: The step.
+        shares: By work (index into ``program.works``) its seconds by category; they are scaled to each op's
+            actual duration. Work without an entry is all compute.
+
+    Returns:
+        The mean over pipeline ranks, and the breakdown of each rank.
+    """
+    total_s = timeline.makespan_s
+    seconds = _busy_seconds(timeline, shares) + waiting_seconds(timeline, tail_transfers=False)
+    per_rank = tuple(Breakdown.of(row, total_s) for row in seconds.tolist())
+    means = [math.fsum(getattr(rank, name) for rank in per_rank) / len(per_rank) for name in CATEGORIES]
+    return Breakdown.of(means, total_s), per_rank
+
+
+def block_shares(timeline: Timeline) -> dict[str, float]:
+    """Break one layer down: kernels are compute, gaps are exposed communication of the axis waited for.
+
+    Args:
+        timeline: A layer's own program, on one rank.
+
+    Returns:
+        Seconds by category, zeros left out; they sum to the makespan.
+    """
+    seconds = _busy_seconds(timeline, {}) + waiting_seconds(timeline, tail_transfers=True)
+    parts = Breakdown.of(seconds[0].tolist(), timeline.makespan_s).as_dict()
+    # Nothing else can hold up a single rank's compute stream than a kernel on another of its streams.
+    del parts["bubble"]
+    parts["compute"] = 0.0
+    parts["compute"] = math.fsum([timeline.makespan_s, *(-value for value in parts.values())])
+    return {name: value for name, value in parts.items() if value > 0}

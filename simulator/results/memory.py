@@ -1,0 +1,166 @@
+"""What each pipeline rank holds in memory, and whether it fits."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from simulator.engines.timeline import Timeline
+    from simulator.workload.program import Floats
+
+TERMS = (
+    "framework",
+    "weights",
+    "gradients",
+    "optimizer",
+    "communication_buffers",
+    "activations",
+    "logits",
+    "fragmentation",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankMemory:
+    """Bytes that one GPU of a pipeline rank holds at its peak, by term.
+
+    Attributes:
+        name: The pipeline rank, for example ``pp 3``.
+        framework: CUDA context, communicators, workspaces of libraries.
+        weights: Parameters in the format of computation.
+        gradients: Gradients as accumulated and reduced.
+        optimizer: Optimizer state and master weights.
+        communication_buffers: Buffers of collectives and transfers.
+        activations: Peak of what the backward passes still need.
+        logits: Logits and the loss's working memory.
+        fragmentation: Lost to the allocator.
+    """
+
+    name: str
+    framework: float = 0.0
+    weights: float = 0.0
+    gradients: float = 0.0
+    optimizer: float = 0.0
+    communication_buffers: float = 0.0
+    activations: float = 0.0
+    logits: float = 0.0
+    fragmentation: float = 0.0
+
+    def terms(self) -> dict[str, float]:
+        """Return bytes by term, in the order of ``TERMS``."""
+        return {name: getattr(self, name) for name in TERMS}
+
+    @property
+    def total_bytes(self) -> float:
+        """All terms together."""
+        return sum(self.terms().values())
+
+    @property
+    def largest_term(self) -> str:
+        """The term that takes most."""
+        terms = self.terms()
+        return max(terms, key=terms.__getitem__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryReport:
+    """Peak memory of every pipeline rank against the GPU's capacity.
+
+    Attributes:
+        ranks: Pipeline ranks in order.
+        capacity_bytes: Memory of one GPU.
+    """
+
+    ranks: tuple[RankMemory, ...]
+    capacity_bytes: float
+
+    @property
+    def worst(self) -> RankMemory:
+        """The rank that holds most."""
+        return max(self.ranks, key=lambda rank: rank.total_bytes)
+
+    @property
+    def peak_bytes(self) -> float:
+        """What the worst rank holds."""
+        return self.worst.total_bytes
+
+    @property
+    def fits(self) -> bool:
+        """Whether the worst rank fits."""
+        return self.peak_bytes <= self.capacity_bytes
+
+    @property
+    def breaking_term(self) -> str | None:
+        """The first term of the worst rank, in the order of ``TERMS``, that no longer fits, if any."""
+        terms = self.worst.terms()
+        running = itertools.accumulate(terms.values())
+        return next(
+            (name for name, sum_ in zip(terms, running, strict=True) if sum_ > self.capacity_bytes), None
+        )
+
+
+def _events(timeline: Timeline, rank: int) -> tuple[Floats, Floats]:
+    """Return the times and sizes of a rank's allocations and releases, in order.
+
+    At one instant, ops that took time give back first; then ops start, and those of no duration end, in
+    order of their number.
+    """
+    program = timeline.program
+    changes = (program.allocated_bytes != 0) | (program.freed_bytes != 0)
+    ops = np.flatnonzero((program.rank == rank) & changes)
+    start, end = timeline.start_s[ops], timeline.end_s[ops]
+    times = np.concatenate((start, end))
+    sizes = np.concatenate((program.allocated_bytes[ops], -program.freed_bytes[ops]))
+    ends = np.repeat((False, True), len(ops))
+    gives_back_first = ends & np.tile(end > start, 2)
+    order = np.lexsort((ends, np.tile(ops, 2), ~gives_back_first, times))
+    return times[order], sizes[order]
+
+
+def allocated_over_time(timeline: Timeline, rank: int) -> tuple[Floats, Floats]:
+    """Return the activation memory of a rank as a staircase: times, and bytes held from each of them on."""
+    times, sizes = _events(timeline, rank)
+    return times, np.cumsum(sizes)
+
+
+def activation_peaks(timeline: Timeline) -> tuple[Floats, Floats]:
+    """Integrate allocations (at an op's start) and releases (at its end) over a step.
+
+    Returns:
+        By rank, the peak in bytes and what is left at the end: zero, for a schedule that gives all back.
+    """
+    held = [allocated_over_time(timeline, rank)[1] for rank in range(timeline.program.num_ranks)]
+    peak = np.asarray([values.max(initial=0.0) for values in held])
+    final = np.asarray([values[-1] if len(values) else 0.0 for values in held])
+    return peak, final
+
+
+def memory_report(
+    timeline: Timeline,
+    static: Sequence[Mapping[str, float]],
+    *,
+    capacity_bytes: float,
+    fragmentation: float,
+) -> MemoryReport:
+    """Add the activation peak of a step to what each rank holds all the time.
+
+    Args:
+        timeline: The step.
+        static: For each pipeline rank, bytes by term (of ``TERMS``, without activations and fragmentation).
+        capacity_bytes: Memory of one GPU.
+        fragmentation: Share of the allocator's memory (all terms but the framework) that is lost on top.
+    """
+    peaks, _ = activation_peaks(timeline)
+    ranks = []
+    for name, terms, peak in zip(timeline.program.rank_names, static, peaks.tolist(), strict=True):
+        allocated = sum(terms.values()) - terms.get("framework", 0.0) + peak
+        ranks.append(
+            RankMemory(name=name, activations=peak, fragmentation=fragmentation * allocated, **terms)
+        )
+    return MemoryReport(ranks=tuple(ranks), capacity_bytes=capacity_bytes)

@@ -1,0 +1,174 @@
+"""A prediction beside the published value, in the source's own metric and convention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from simulator.errors import RowError
+from simulator.results.flops import Convention
+from simulator.scenario import Scenario
+from simulator.validation.conventions import row_convention, stated_peak_tflops
+from simulator.validation.rows import Row
+
+METRICS = (
+    "step_time_s",
+    "step_time_derived_s",
+    "tokens_per_s_per_gpu",
+    "samples_per_s_per_gpu",
+    "tflops_per_gpu",
+    "mfu",
+)
+"""What a row may state, the best first: conventions of counting FLOPs do not enter where a time is known."""
+
+_SAME_PEAK = 0.25
+_TIMES = ("step_time_s", "step_time_derived_s")
+
+
+class Answer(Protocol):
+    """What a simulation returns, as far as validation reads it."""
+
+    def to_dict(self) -> Mapping[str, object]:
+        """Return the result as plain data."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One prediction beside one measurement.
+
+    Attributes:
+        metric: What is compared, a key of the row's ``measured``.
+        predicted: The simulated value in that metric.
+        published: The measured value.
+        error: Predicted over measured throughput, less one: above zero where the prediction is too fast.
+        convention: How FLOPs are counted, where the metric depends on it.
+        measured_tflops: What the measurement means in causal-halved model TFLOP/s per GPU.
+        predicted_memory_bytes: Peak memory of the worst rank.
+        published_memory_bytes: Measured peak memory, where stated.
+        memory_error: Predicted over measured peak memory, less one, where stated.
+        fits: Whether the prediction fits into the GPU's memory.
+        warnings: What had to be assumed to compare.
+    """
+
+    metric: str
+    predicted: float
+    published: float
+    error: float
+    convention: Convention | None
+    measured_tflops: float
+    predicted_memory_bytes: float
+    published_memory_bytes: float | None
+    memory_error: float | None
+    fits: bool
+    warnings: tuple[str, ...] = ()
+
+
+def stated_metric(row: Row) -> tuple[str, float]:
+    """Return the best metric that a row states, and its value.
+
+    Raises:
+        RowError: The row states none.
+    """
+    for metric in METRICS:
+        value = getattr(row.measured, metric)
+        if value is not None:
+            return metric, float(value)
+    raise RowError("row states no speed to compare with")
+
+
+def throughput_error(metric: str, predicted: float, published: float) -> float:
+    """Return predicted over measured throughput, less one; a time counts by its inverse.
+
+    >>> throughput_error("tokens_per_s_per_gpu", 1100.0, 1000.0)
+    0.10000000000000009
+    >>> throughput_error("step_time_s", 8.0, 10.0)
+    0.25
+    """
+    return (published / predicted if metric in _TIMES else predicted / published) - 1
+
+
+def compare(row: Row, scenario: Scenario, answer: Answer) -> Comparison:
+    """Set a simulation's answer beside what the row states.
+
+    Args:
+        row: The published row.
+        scenario: What was simulated.
+        answer: Its result.
+
+    Raises:
+        RowError: The row states no speed.
+    """
+    metric, published = stated_metric(row)
+    content = answer.to_dict()
+    warnings: list[str] = []
+    convention: Convention | None = None
+    if metric in {"tflops_per_gpu", "mfu"}:
+        convention, warning = row_convention(row)
+        warnings += [warning] if warning else []
+    predicted = _predicted(metric, convention, row, scenario, content)
+    error = throughput_error(metric, predicted, published)
+    memory = _mapping(content["memory"])
+    peak_bytes = _number(memory["peak_bytes"])
+    stated_bytes = _stated_memory(row)
+    return Comparison(
+        metric=metric,
+        predicted=predicted,
+        published=published,
+        error=error,
+        convention=convention,
+        measured_tflops=_number(content["tflops_per_gpu"]) / (1 + error),
+        predicted_memory_bytes=peak_bytes,
+        published_memory_bytes=stated_bytes,
+        memory_error=peak_bytes / stated_bytes - 1 if stated_bytes else None,
+        fits=bool(memory["fits"]),
+        warnings=tuple(warnings),
+    )
+
+
+def _predicted(
+    metric: str, convention: Convention | None, row: Row, scenario: Scenario, content: Mapping[str, object]
+) -> float:
+    if metric in _TIMES:
+        return _number(content["step_time_s"])
+    if metric == "tokens_per_s_per_gpu":
+        return _number(content["tokens_per_s_per_gpu"])
+    if metric == "samples_per_s_per_gpu":
+        return _number(content["tokens_per_s_per_gpu"]) / scenario.training.seq_length
+    tflops = _number(_mapping(content["tflops_per_gpu_by_convention"])[str(convention)])
+    return tflops if metric == "tflops_per_gpu" else tflops / _peak_tflops(row, scenario)
+
+
+def _peak_tflops(row: Row, scenario: Scenario) -> float:
+    """Return the peak that the row's MFU refers to: the stated one if it can be this GPU's, else its own.
+
+    Sources that cover several GPUs name several peaks; one that is near neither the bf16 peak nor that of the
+    precision belongs to another GPU.
+    """
+    peaks = scenario.cluster.gpu.peak_flop_per_s
+    precision = scenario.training.precision
+    own = peaks.get(precision, peaks["bf16"] if "bf16" in peaks else peaks["fp16"]) * 1e-12
+    stated = stated_peak_tflops(row.flops_convention or "", precision)
+    candidates = [own, peaks.get("bf16", 0.0) * 1e-12]
+    near = stated is not None and any(abs(stated / peak - 1) < _SAME_PEAK for peak in candidates if peak)
+    return stated if near and stated is not None else own
+
+
+def _stated_memory(row: Row) -> float | None:
+    measured = row.measured
+    if measured.peak_memory_gib is not None:
+        return measured.peak_memory_gib * 2**30
+    return measured.peak_memory_gb * 1e9 if measured.peak_memory_gb is not None else None
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"expected a mapping in the result, got {value!r}")
+    return value
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"expected a number in the result, got {value!r}")
+    return float(value)

@@ -1,0 +1,186 @@
+"""What each software stack does where a published row does not say: one default each, never the best fit.
+
+A value comes from the stack's own default settings or from its published recipes; ``source`` says which. A
+default that is used is recorded as a warning on the row.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from simulator.results.flops import Convention
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackDefaults:
+    """Habits of a training stack.
+
+    Attributes:
+        name: What warnings call the stack.
+        pattern: Regular expression that recognises the stack's name in a row.
+        source: Where the habits were read.
+        precision: Number format of the matrix multiplications.
+        recompute: Activations recomputed in the backward pass.
+        sharding: What data-parallel ranks share.
+        sequence_parallel: Whether norms are divided along the sequence where tp > 1.
+        accumulates: Whether a step runs micro-batches of one sequence; else one micro-batch takes the whole
+            batch of its rank (pipelines always run micro-batches of one sequence).
+        chunks_per_rank: Virtual stages of an interleaved schedule; 0: as many as leave one layer in each.
+        tied: Whether the output head shares the embedding's weights.
+        positional: How positions are encoded.
+        vocab_size: Size of the vocabulary.
+        vocab_multiple: The vocabulary is padded to a multiple of this times tp; 0: it is not padded.
+        seq_length: Tokens of one sequence.
+        flops_convention: How the stack counts FLOPs in the TFLOP/s and MFU it prints.
+    """
+
+    name: str
+    pattern: str
+    source: str
+    precision: str = "bf16"
+    recompute: str = "none"
+    sharding: str = "zero1"
+    sequence_parallel: bool = True
+    accumulates: bool = True
+    chunks_per_rank: int = 0
+    tied: bool = False
+    positional: str = "rope"
+    vocab_size: int = 128256
+    vocab_multiple: int = 128
+    seq_length: int = 4096
+    flops_convention: Convention = "causal"
+
+
+_MEGATRON_CORE = StackDefaults(
+    name="megatron-core",
+    pattern=r"megatron.?core",
+    source="Megatron-Core arguments.py (recompute_granularity None, make-vocab-size-divisible-by 128); "
+    "causal-halved FLOPs from version 0.12 on",
+)
+_MEGATRON_LM = replace(
+    _MEGATRON_CORE,
+    name="megatron-lm",
+    pattern=r"megatron.?lm|aleph.?alpha",
+    source="Megatron-LM arguments.py of 2022 and 2023 (GPT-2 vocabulary, shared embeddings, learned "
+    "positions, no distributed optimizer unless asked for); arXiv:2205.05198 counts attention in full",
+    sharding="none",
+    sequence_parallel=False,
+    tied=True,
+    positional="learned",
+    vocab_size=50257,
+    seq_length=2048,
+    flops_convention="full",
+)
+_MEGATRON_2021 = replace(
+    _MEGATRON_LM,
+    name="megatron-lm-2021",
+    pattern=r"megatron.?lm (2019|202[01])",
+    source="arXiv:2104.04473: fp16, full activation recomputation, FLOPs with recompute (equation 3)",
+    precision="fp16",
+    recompute="full",
+    flops_convention="recompute",
+)
+_DEEPSPEED = replace(
+    _MEGATRON_2021,
+    name="megatron-deepspeed",
+    pattern=r"deepspeed|bigscience|vtrain",
+    source="BigScience's Megatron-DeepSpeed: arXiv:2211.05100 (ALiBi positions, full recomputation); "
+    "github:bigscience-workshop/bigscience, FLOPs with recompute",
+    positional="alibi",
+)
+
+STACKS: tuple[StackDefaults, ...] = (
+    replace(
+        _MEGATRON_CORE,
+        name="megatron-bridge",
+        pattern=r"megatron.?bridge|automodel",
+        source="Megatron-Bridge performance recipes (distributed optimizer, sequence parallelism with tp)",
+    ),
+    replace(
+        _MEGATRON_CORE,
+        name="nemo",
+        pattern=r"nemo|dgxc",
+        source="NeMo recipes of 2024 and 2025 (distributed optimizer, sequence parallelism with tp); FLOPs "
+        "with attention in full in 24.07 to 25.07",
+        flops_convention="full",
+    ),
+    _MEGATRON_CORE,
+    _DEEPSPEED,
+    _MEGATRON_2021,
+    _MEGATRON_LM,
+    StackDefaults(
+        name="torchtitan",
+        pattern=r"torchtitan",
+        source="arXiv:2410.06511 and torchtitan's train configurations (selective activation checkpointing, "
+        "two stages per rank for interleaved schedules, no gradient accumulation, full attention FLOPs)",
+        recompute="selective",
+        sharding="zero3",
+        accumulates=False,
+        chunks_per_rank=2,
+        vocab_multiple=0,
+        seq_length=8192,
+        flops_convention="full",
+    ),
+    StackDefaults(
+        name="llm-foundry",
+        pattern=r"foundry|composer|mosaic",
+        source="llm-foundry's MPT configurations (FSDP full shard, shared embeddings, ALiBi, vocabulary "
+        "50368; scripts/train/benchmarking/README.md: full attention FLOPs)",
+        sharding="zero3",
+        accumulates=False,
+        tied=True,
+        positional="alibi",
+        vocab_size=50368,
+        vocab_multiple=0,
+        seq_length=2048,
+        flops_convention="full",
+    ),
+    StackDefaults(
+        name="maxtext",
+        pattern=r"maxtext|xla|jax",
+        source="MaxText configs/base.yml (remat_policy full, fully sharded data parallelism, separate "
+        "logits, vocab_size 32000, max_target_length 2048); attention FLOPs halved since pull request 1988",
+        recompute="full",
+        sharding="zero3",
+        accumulates=False,
+        vocab_size=32000,
+        vocab_multiple=0,
+        seq_length=2048,
+    ),
+    replace(
+        _MEGATRON_CORE,
+        name="internevo",
+        pattern=r"internevo|internlm",
+        source="arXiv:2401.09149 and InternEvo's 7B configuration (ZeRO-1, vocabulary 103168, "
+        "full attention FLOPs)",
+        vocab_size=103168,
+        seq_length=2048,
+        flops_convention="full",
+    ),
+)
+
+UNKNOWN = replace(
+    _MEGATRON_CORE,
+    pattern="",
+    source="Megatron-Core, the most common stack among published runs; sequence parallelism only where it is "
+    "said; a source that does not tell how it counts FLOPs is compared with attention causal-halved",
+    sequence_parallel=False,
+)
+
+
+def stack_defaults(stack: str | None) -> tuple[StackDefaults, bool]:
+    """Find a stack's habits by the name that a row gives it.
+
+    Returns:
+        The habits, and whether the stack is known; an unknown one gets those of ``UNKNOWN``.
+
+    >>> [stack_defaults(name)[0].name for name in ("Megatron-LM 2021", "NeMo 25.xx", "Megatron-LM fork 2024")]
+    ['megatron-lm-2021', 'nemo', 'megatron-lm']
+    >>> stack_defaults("see notes")[1]
+    False
+    """
+    for defaults in STACKS:
+        if stack and re.search(defaults.pattern, stack, re.IGNORECASE):
+            return defaults, True
+    return UNKNOWN, False

@@ -1,0 +1,103 @@
+"""A row's degrees of parallelism and batch sizes, checked against each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simulator.errors import RowError
+from simulator.validation.blanks import Blanks
+from simulator.validation.rows import Row
+from simulator.validation.stages import single_layer_chunks
+
+DEVICES_PER_CHIP = {"tpu-v7": 2}
+"""Chips that their software shows as several devices; rows may count degrees in devices and gpus in chips.
+
+https://docs.cloud.google.com/tpu/docs/tpu7x: JAX sees each of the two chiplets of a TPU7x as a device.
+"""
+
+MICRO_BATCHES_PER_STAGE = 4
+"""Assumed where the batch is not stated: the bubble is small from there on (GPipe, arXiv:1811.06965, 2.3)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Degrees:
+    """Degrees of parallelism and batch sizes as in a scenario, all known.
+
+    Attributes:
+        tp: Tensor-parallel ranks.
+        pp: Pipeline ranks.
+        vpp: Model chunks per pipeline rank.
+        cp: Context-parallel ranks.
+        ep: Expert-parallel ranks.
+        dp: Data-parallel replicas.
+        micro_batch: Sequences per micro-batch and replica.
+        global_batch: Sequences per step.
+    """
+
+    tp: int
+    pp: int
+    vpp: int
+    cp: int
+    ep: int
+    dp: int
+    micro_batch: int
+    global_batch: int
+
+
+def row_degrees(row: Row, gpu: str, layers: int, blanks: Blanks) -> Degrees:
+    """Complete and check a row's degrees and batch.
+
+    Args:
+        row: The row.
+        gpu: Catalogue name of its accelerator.
+        layers: Transformer layers of its model.
+        blanks: Fills in what is not stated.
+
+    Raises:
+        RowError: The row contradicts itself.
+    """
+    tp, pp, cp = row.parallel.tp, row.parallel.pp, row.parallel.cp
+    replica = tp * pp * cp
+    dp = row.parallel.dp if row.parallel.dp is not None else max(1, row.gpus // replica)
+    micro_batch = row.micro_batch
+    devices = DEVICES_PER_CHIP.get(gpu, 1)
+    if devices > 1 and replica * dp == row.gpus * devices and dp % devices == 0:
+        dp //= devices
+        micro_batch = micro_batch * devices if micro_batch else None
+        blanks.note(f"degrees count devices, {devices} to a chip: dp {dp} of whole chips is simulated")
+    if replica * dp != row.gpus:
+        product = f"tp {tp} x pp {pp} x cp {cp} x dp {dp} = {replica * dp}"
+        raise RowError(f"row contradicts itself: {row.gpus} GPUs, but {product}")
+    micro_batch, global_batch = _batches(row, dp, micro_batch, blanks)
+    return Degrees(
+        tp=tp,
+        pp=pp,
+        vpp=_chunks(row, layers, blanks),
+        cp=cp,
+        ep=row.parallel.ep,
+        dp=dp,
+        micro_batch=micro_batch,
+        global_batch=global_batch,
+    )
+
+
+def _batches(row: Row, dp: int, micro_batch: int | None, blanks: Blanks) -> tuple[int, int]:
+    pipelined = row.parallel.pp > 1
+    micro_batches = MICRO_BATCHES_PER_STAGE * row.parallel.pp if pipelined else 1
+    global_batch = blanks.fill("global batch", row.global_batch, (micro_batch or 1) * dp * micro_batches)
+    whole = max(1, global_batch // dp)
+    small = pipelined or blanks.defaults.accumulates
+    micro_batch = blanks.fill("micro-batch", micro_batch, 1 if small else whole)
+    if global_batch % (micro_batch * dp):
+        text = f"global batch {global_batch} is no multiple of micro-batch {micro_batch} x dp {dp}"
+        raise RowError(f"row contradicts itself: {text}")
+    return micro_batch, global_batch
+
+
+def _chunks(row: Row, layers: int, blanks: Blanks) -> int:
+    if row.parallel.pp == 1:
+        return 1
+    if row.parallel.vpp is not None or row.schedule != "interleaved":
+        return row.parallel.vpp or 1
+    usual = blanks.defaults.chunks_per_rank or single_layer_chunks(layers, row.parallel.pp)
+    return blanks.fill("number of virtual stages", None, usual)

@@ -1,0 +1,65 @@
+"""What published rows ask for that cannot be simulated yet.
+
+Each entry is a value of a row's field and the reason it is counted under. Whoever builds the feature deletes
+its line; nothing else has to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from simulator.errors import RowError
+from simulator.validation.degrees import Degrees
+from simulator.validation.rows import Row
+
+SCHEDULES: Mapping[str, str] = {
+    "gpipe": "pipeline schedule gpipe is not simulated yet",
+    "zb-1p": "pipeline schedule zb-1p is not simulated yet",
+    "zb-2p": "pipeline schedule zb-2p is not simulated yet",
+    "zb-h1": "pipeline schedule zb-h1 is not simulated yet",
+    "zb-v": "pipeline schedule zb-v is not simulated yet",
+    "v-half": "pipeline schedule v-half is not simulated yet",
+    "v-min": "pipeline schedule v-min is not simulated yet",
+    "dualpipe": "pipeline schedule dualpipe is not simulated yet",
+}
+
+SHARDING: Mapping[str, str] = {
+    "zero3": "parameters sharded among data-parallel ranks (zero 3, fsdp) are not simulated yet",
+    "hybrid": "parameters sharded within replica groups (hybrid fsdp) are not simulated yet",
+}
+
+PRECISIONS: Mapping[str, str] = {
+    "nvfp4": "precision nvfp4 is not simulated yet",
+    "int8": "precision int8 is not simulated yet",
+}
+
+METHODS: Mapping[str, str] = {
+    "redis": "layers redistributed against the vocabulary's imbalance (method redis) are not simulated yet",
+    "vocab-1": "vocabulary-parallel pipeline (method vocab-1) is not simulated yet",
+    "vocab-2": "vocabulary-parallel pipeline (method vocab-2) is not simulated yet",
+    "interlaced": "vocabulary-parallel pipeline (method interlaced) is not simulated yet",
+}
+
+FOLDED_EXPERTS = (
+    "expert-parallel ranks taken out of tensor-parallel ones (folded meshes) are not simulated yet"
+)
+
+
+def refuse(row: Row, degrees: Degrees, sharding: str) -> None:
+    """Refuse a row that asks for what is not built yet.
+
+    Raises:
+        RowError: With the reason to count the row under.
+    """
+    replicas = degrees.dp * degrees.cp
+    asked = (
+        (SCHEDULES, row.schedule if degrees.pp > 1 else None),
+        (SHARDING, sharding if replicas > 1 else None),
+        (PRECISIONS, row.precision),
+        (METHODS, row.method),
+    )
+    for reasons, value in asked:
+        if value is not None and value in reasons:
+            raise RowError(reasons[value])
+    if row.arch.experts and replicas % degrees.ep:
+        raise RowError(FOLDED_EXPERTS)

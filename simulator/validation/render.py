@@ -1,0 +1,106 @@
+"""The report as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import IO
+
+from rich.console import Console
+from rich.table import Table
+
+from simulator.validation.compare import Comparison
+from simulator.validation.report import RowOutcome, ValidationReport
+from simulator.validation.statistics import ErrorSummary
+
+_WIDTH = 110
+
+
+def render(report: ValidationReport, stream: IO[str], *, all_rows: bool = False) -> None:
+    """Write a report to a stream.
+
+    Args:
+        report: What to write.
+        stream: Where to; colours only on a terminal.
+        all_rows: Every row instead of the worst ones.
+    """
+    console = Console(file=stream, highlight=False, width=None if stream.isatty() else _WIDTH)
+    shown = report.simulated if all_rows else report.worst()
+    if shown:
+        title = "All simulated rows" if all_rows else f"The {len(shown)} worst rows"
+        console.print(_rows_table(title, shown))
+    if report.skipped_by_reason:
+        console.print(_reasons_table(report))
+    console.print(_summary_table("source", report.by_source))
+    console.print(_summary_table("GPU", report.by_gpu))
+    console.print(_closing(report))
+
+
+def _rows_table(title: str, rows: Sequence[tuple[RowOutcome, Comparison]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("row", overflow="fold")
+    table.add_column("metric")
+    for name in ("predicted", "published", "error"):
+        table.add_column(name, justify="right")
+    for row, found in rows:
+        table.add_row(
+            row.id, found.metric, f"{found.predicted:.4g}", f"{found.published:.4g}", _percent(found.error)
+        )
+    return table
+
+
+def _reasons_table(report: ValidationReport) -> Table:
+    table = Table(title="Skipped", title_justify="left")
+    table.add_column("rows", justify="right")
+    table.add_column("reason", overflow="fold")
+    for reason, count in report.skipped_by_reason.items():
+        table.add_row(str(count), reason)
+    return table
+
+
+def _summary_table(name: str, groups: Mapping[str, ErrorSummary | None]) -> Table:
+    table = Table(title=f"Throughput error by {name}", title_justify="left")
+    table.add_column(name)
+    for column in ("rows", "mean |error|", "median", "p90", "bias", "skill"):
+        table.add_column(column, justify="right")
+    for group, summary in groups.items():
+        table.add_row(group, *_cells(summary))
+    return table
+
+
+def _cells(summary: ErrorSummary | None) -> tuple[str, ...]:
+    if summary is None:
+        return ("0", *("-",) * 5)
+    return (
+        str(summary.rows),
+        f"{summary.mean_abs_error:.1%}",
+        f"{summary.median_abs_error:.1%}",
+        f"{summary.p90_abs_error:.1%}",
+        _percent(summary.bias),
+        "-" if summary.skill is None else f"{summary.skill:.2f}",
+    )
+
+
+def _closing(report: ValidationReport) -> str:
+    total, simulated = len(report.rows), len(report.simulated)
+    lines = [f"{total} rows: {simulated} simulated, {total - simulated} skipped."]
+    errors, memory = report.errors, report.memory_errors
+    if errors:
+        skill = (
+            "" if errors.skill is None else f", {errors.skill:.2f} of the best constant utilisations' error"
+        )
+        lines.append(
+            f"Throughput: mean absolute error {errors.mean_abs_error:.1%}, "
+            f"median {errors.median_abs_error:.1%}, p90 {errors.p90_abs_error:.1%}, "
+            f"bias {_percent(errors.bias)}{skill}."
+        )
+    if memory:
+        lines.append(
+            f"Peak memory ({memory.rows} rows): mean absolute error {memory.mean_abs_error:.1%}, "
+            f"bias {_percent(memory.bias)}."
+        )
+    lines.append("An error above zero means that the prediction is too fast (or too much memory).")
+    return "\n".join(lines)
+
+
+def _percent(share: float) -> str:
+    return f"{share:+.1%}"

@@ -1,0 +1,148 @@
+"""What a validation says: every row, simulated or skipped with its reason, and the summary."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from simulator.validation.compare import Comparison
+from simulator.validation.statistics import ErrorSummary, constant_errors, summarise
+
+WORST_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowOutcome:
+    """What became of one row: a comparison, or the reason why there is none.
+
+    Attributes:
+        id: The row's id.
+        source: Name of its file without the suffix.
+        gpu: Accelerator as the row names it.
+        stack: Software as the row names it.
+        precision: Precision as simulated.
+        comparison: Prediction beside measurement; None for a skipped row.
+        skipped: Why the row was skipped, in full; None for a simulated one.
+        reason: What it is counted under.
+        warnings: What had to be assumed.
+    """
+
+    id: str
+    source: str
+    gpu: str
+    stack: str = ""
+    precision: str = ""
+    comparison: Comparison | None = None
+    skipped: str | None = None
+    reason: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the row as plain data: stable keys, null for what does not exist."""
+        found = self.comparison
+        return {
+            "id": self.id,
+            "source": self.source,
+            "gpu": self.gpu,
+            "stack": self.stack,
+            "precision": self.precision,
+            "metric": found.metric if found else None,
+            "predicted": found.predicted if found else None,
+            "published": found.published if found else None,
+            "error": found.error if found else None,
+            "flops_convention": found.convention if found else None,
+            "measured_tflops_per_gpu": found.measured_tflops if found else None,
+            "predicted_memory_bytes": found.predicted_memory_bytes if found else None,
+            "published_memory_bytes": found.published_memory_bytes if found else None,
+            "memory_error": found.memory_error if found else None,
+            "fits": found.fits if found else None,
+            "skipped": self.skipped,
+            "reason": self.reason,
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True)
+class ValidationReport:
+    """All rows of a validation.
+
+    Attributes:
+        rows: Their outcomes, in the order of the files.
+    """
+
+    rows: tuple[RowOutcome, ...]
+
+    @cached_property
+    def simulated(self) -> tuple[tuple[RowOutcome, Comparison], ...]:
+        """The rows that were simulated, each with its comparison."""
+        return tuple((row, row.comparison) for row in self.rows if row.comparison is not None)
+
+    @cached_property
+    def skipped_by_reason(self) -> dict[str, int]:
+        """How many rows were skipped for each reason, the most frequent first."""
+        return dict(Counter(row.reason for row in self.rows if row.reason is not None).most_common())
+
+    @cached_property
+    def _baseline(self) -> list[float]:
+        return constant_errors(
+            [found.measured_tflops for _, found in self.simulated],
+            [(row.source, row.gpu, row.precision) for row, _ in self.simulated],
+        )
+
+    @property
+    def errors(self) -> ErrorSummary | None:
+        """Throughput errors of all simulated rows; None where there are none."""
+        return self._summary(lambda _: True)
+
+    @property
+    def by_source(self) -> dict[str, ErrorSummary | None]:
+        """Throughput errors by source; None for a source of which no row was simulated."""
+        return self._grouped(lambda row: row.source)
+
+    @property
+    def by_gpu(self) -> dict[str, ErrorSummary | None]:
+        """Throughput errors by accelerator."""
+        return self._grouped(lambda row: row.gpu)
+
+    @property
+    def memory_errors(self) -> ErrorSummary | None:
+        """Errors of the peak memory, predicted over measured less one, where rows state it."""
+        errors = [found.memory_error for _, found in self.simulated if found.memory_error is not None]
+        return summarise(errors, [0.0] * len(errors))
+
+    def worst(self, count: int = WORST_ROWS) -> Sequence[tuple[RowOutcome, Comparison]]:
+        """Return the rows of the largest absolute errors, the largest first."""
+        return sorted(self.simulated, key=lambda pair: (-abs(pair[1].error), pair[0].id))[:count]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the report as plain data for JSON."""
+        memory = self.memory_errors
+        summary: dict[str, object] = {
+            "rows": len(self.rows),
+            "simulated": len(self.simulated),
+            "skipped": len(self.rows) - len(self.simulated),
+            "skipped_by_reason": self.skipped_by_reason,
+            "errors": _plain(self.errors),
+            "by_source": {name: _plain(summary) for name, summary in self.by_source.items()},
+            "by_gpu": {name: _plain(summary) for name, summary in self.by_gpu.items()},
+            "memory_errors": _plain(memory),
+            "worst": [row.id for row, _ in self.worst()],
+        }
+        return {"summary": summary, "rows": [row.to_dict() for row in self.rows]}
+
+    def _summary(self, belongs: Callable[[RowOutcome], bool]) -> ErrorSummary | None:
+        members = [index for index, (row, _) in enumerate(self.simulated) if belongs(row)]
+        errors = [self.simulated[index][1].error for index in members]
+        return summarise(errors, [self._baseline[index] for index in members])
+
+    def _grouped(self, key: Callable[[RowOutcome], str]) -> dict[str, ErrorSummary | None]:
+        def of(name: str) -> ErrorSummary | None:
+            return self._summary(lambda row: key(row) == name)
+
+        return {name: of(name) for name in sorted({key(row) for row in self.rows})}
+
+
+def _plain(summary: ErrorSummary | None) -> dict[str, object] | None:
+    return summary.to_dict() if summary else None

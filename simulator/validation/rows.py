@@ -1,0 +1,208 @@
+"""Published rows: the schema they come in, and how files of them are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from simulator.errors import InputError, RowError
+
+
+class _Part(BaseModel):
+    """A part of a row: ``null`` means that the source does not say, unknown keys are allowed."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unstated(cls, content: object) -> object:
+        if not isinstance(content, Mapping):
+            return content
+        return {key: value for key, value in content.items() if value is not None}
+
+
+class Arch(_Part):
+    """The model's shape, in the row schema's short words."""
+
+    layers: PositiveInt | None = None
+    hidden: PositiveInt | None = None
+    heads: PositiveInt | None = None
+    kv_heads: PositiveInt | None = None
+    head_dim: PositiveInt | None = None
+    ffn: PositiveInt | None = None
+    vocab: PositiveInt | None = None
+    gated: bool | None = None
+    tied: bool | None = None
+    positional: str | None = None
+    experts: NonNegativeInt | None = None
+    topk: PositiveInt | None = None
+    expert_ffn: PositiveInt | None = None
+    shared_experts: NonNegativeInt | None = None
+    moe_layers: NonNegativeInt | None = None
+
+
+class Parallel(_Part):
+    """Degrees of parallelism; ``fsdp`` is ``full_shard``, ``shard_grad_op`` or ``hybrid``."""
+
+    tp: PositiveInt = 1
+    cp: PositiveInt = 1
+    pp: PositiveInt = 1
+    dp: PositiveInt | None = None
+    ep: PositiveInt = 1
+    vpp: PositiveInt | None = None
+    sequence_parallel: bool | None = None
+    zero: NonNegativeInt | None = None
+    fsdp: str | None = None
+
+
+class RowOverlap(_Part):
+    """Which communication is said to run beside computation."""
+
+    tp: bool | None = None
+    dp: bool | None = None
+    pp: bool | None = None
+
+
+class RowMeasured(_Part):
+    """What was measured: seconds, rates, shares of the peak, and peak memory in GiB (2^30) or GB (10^9)."""
+
+    step_time_s: PositiveFloat | None = None
+    step_time_derived_s: PositiveFloat | None = None
+    tokens_per_s_per_gpu: PositiveFloat | None = None
+    samples_per_s_per_gpu: PositiveFloat | None = None
+    tflops_per_gpu: PositiveFloat | None = None
+    mfu: PositiveFloat | None = None
+    peak_memory_gib: PositiveFloat | None = None
+    peak_memory_gb: PositiveFloat | None = None
+
+
+class Row(_Part):
+    """One published measurement with the configuration that produced it.
+
+    ``method`` is how the embedding and the head are placed in the pipeline (arXiv:2411.05288), ``kernel`` an
+    implementation of attention and norms; both are extra keys of some sources.
+    """
+
+    id: str
+    gpu: str
+    gpus: PositiveInt
+    parallel: Parallel
+    measured: RowMeasured
+    model: str = ""
+    stack: str | None = None
+    source: str | None = None
+    cite: str | None = None
+    gpus_per_node: PositiveInt | None = None
+    nvlink_domain: PositiveInt | None = None
+    network_gbps_per_gpu: PositiveFloat | None = None
+    network: str | None = None
+    arch: Arch = Field(default_factory=Arch)
+    seq_len: PositiveInt | None = None
+    schedule: str | None = None
+    micro_batch: PositiveInt | None = None
+    global_batch: PositiveInt | None = None
+    precision: str | None = None
+    recompute: str | None = None
+    overlap: RowOverlap = Field(default_factory=RowOverlap)
+    attention: str | None = None
+    flops_convention: str | None = None
+    method: str | None = None
+    kernel: str | None = None
+    zero1_shard_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """A row as it stands in a file, not yet checked.
+
+    Attributes:
+        id: The row's ``id``, or file name and position where it has none.
+        source: Name of its file without the suffix: a file holds one source.
+        content: What stands in the file.
+    """
+
+    id: str
+    source: str
+    content: object
+
+    @property
+    def gpu(self) -> str:
+        """The accelerator the row names, or an empty string."""
+        return str(self.content.get("gpu") or "") if isinstance(self.content, Mapping) else ""
+
+    def parsed(self) -> Row:
+        """Check the row.
+
+        Raises:
+            RowError: A field is missing or has the wrong kind; the text names each.
+        """
+        if not isinstance(self.content, Mapping):
+            raise RowError("row is malformed: it is not a mapping of keys to values")
+        try:
+            return Row.model_validate(self.content)
+        except ValidationError as error:
+            faults = (f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+            raise RowError("row is malformed: " + "; ".join(faults)) from error
+
+
+def read_rows(paths: Iterable[str | Path]) -> tuple[RawRow, ...]:
+    """Read all rows of files, and of the ``*.yaml`` files directly inside directories.
+
+    Args:
+        paths: Files and directories; a file named twice is read once.
+
+    Raises:
+        InputError: A path that does not exist, a directory without such files, or a file that is no YAML
+            list.
+    """
+    files: dict[Path, None] = {}
+    for path in map(Path, paths):
+        files.update(dict.fromkeys(_files(path)))
+    return tuple(row for file in files for row in _rows(file))
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise InputError(f"{path}: no such file or directory")
+    found = sorted([*path.glob("*.yaml"), *path.glob("*.yml")])
+    if not found:
+        raise InputError(f"{path}: the directory holds no .yaml file")
+    return found
+
+
+def _rows(file: Path) -> list[RawRow]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: cannot be read as text: {error}") from error
+    try:
+        content: object = YAML(typ="safe").load(text)
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, list):
+        raise InputError(f"{file}: a file of published rows is a YAML list, not {type(content).__name__}")
+    return [
+        _raw(file, position, item) for position, item in enumerate(cast("list[object]", content), start=1)
+    ]
+
+
+def _raw(file: Path, position: int, item: object) -> RawRow:
+    name = item.get("id") if isinstance(item, Mapping) else None
+    return RawRow(str(name) if name is not None else f"{file.name}#{position}", file.stem, item)

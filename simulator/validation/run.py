@@ -1,0 +1,90 @@
+"""Simulate published rows and compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from simulator import api
+from simulator.errors import RowError, ScenarioError, SimulatorError
+from simulator.scenario import Scenario
+from simulator.validation.compare import Answer, compare, stated_metric
+from simulator.validation.report import RowOutcome, ValidationReport
+from simulator.validation.rows import RawRow, read_rows
+from simulator.validation.to_scenario import to_scenario
+
+Simulate = Callable[[Scenario], Answer]
+Progress = Callable[[int, int], None]
+
+
+def validate(
+    paths: Iterable[str | Path],
+    *,
+    limit: int | None = None,
+    progress: Progress | None = None,
+    simulate: Simulate = api.simulate,
+) -> ValidationReport:
+    """Simulate every published row and compare the prediction with the measurement.
+
+    Args:
+        paths: Files of rows, or directories of such files.
+        limit: Only so many rows, the first ones; None for all.
+        progress: Called with the number of rows done and of all rows, after each row.
+        simulate: What predicts.
+
+    Returns:
+        Every row: simulated, or skipped with its reason.
+
+    Raises:
+        InputError: A path that cannot be read as a list of rows.
+    """
+    rows = read_rows(paths)[:limit]
+    outcomes: list[RowOutcome] = []
+    for raw in rows:
+        outcomes.append(outcome(raw, simulate))
+        if progress is not None:
+            progress(len(outcomes), len(rows))
+    return ValidationReport(tuple(outcomes))
+
+
+def outcome(raw: RawRow, simulate: Simulate = api.simulate) -> RowOutcome:
+    """Simulate one row and compare.
+
+    An error that the simulator raises on purpose makes a skipped row. Any other is a defect: it passes, with
+    the row's id added.
+    """
+    warnings: tuple[str, ...] = ()
+    try:
+        row = raw.parsed()
+        stated_metric(row)
+        scenario, warnings = to_scenario(row)
+        found = compare(row, scenario, simulate(scenario))
+    except SimulatorError as error:
+        text, reason = _reason(error)
+        return RowOutcome(
+            id=raw.id, source=raw.source, gpu=raw.gpu, skipped=text, reason=reason, warnings=warnings
+        )
+    except Exception as error:
+        error.add_note(f"while simulating the published row {raw.id!r} of {raw.source}")
+        raise
+    return RowOutcome(
+        id=raw.id,
+        source=raw.source,
+        gpu=raw.gpu,
+        stack=row.stack or "",
+        precision=scenario.training.precision,
+        comparison=found,
+        warnings=warnings + found.warnings,
+    )
+
+
+def _reason(error: SimulatorError) -> tuple[str, str]:
+    """Return an error's text on one line, and the shorter text that equal cases share."""
+    if isinstance(error, ScenarioError):
+        parts = [": ".join(part for part in (p.path, p.message) if part) for p in error.problems]
+        paths = dict.fromkeys(p.path for p in error.problems if p.path)
+        return "scenario is refused: " + "; ".join(
+            parts
+        ), f"scenario is refused ({', '.join(paths) or 'rules'})"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text, text.partition(": ")[0] if isinstance(error, RowError) else text

@@ -1,0 +1,37 @@
+"""How layers are divided among pipeline stages where a row does not say."""
+
+from __future__ import annotations
+
+
+def stage_layers(layers: int, stages: int) -> tuple[int, ...]:
+    """Divide layers among stages by one rule for all rows.
+
+    Evenly where that is possible; else with one layer fewer on the first stage (embedding) and on the
+    last (head and loss) where that comes out even, as Llama 3 (arXiv:2407.21783, section 3.3.2) and the
+    zero-bubble runs (arXiv:2401.10241, section 5.1) do; else as evenly as possible with the larger stages in
+    the middle.
+
+    >>> stage_layers(96, 8), stage_layers(126, 16)[:3], stage_layers(94, 4), stage_layers(61, 8)
+    ((12, 12, 12, 12, 12, 12, 12, 12), (7, 8, 8), (23, 24, 24, 23), (7, 8, 8, 8, 8, 8, 7, 7))
+    """
+    even, rest = divmod(layers, stages)
+    if not rest:
+        return (even,) * stages
+    if (layers + 2) % stages == 0:
+        full = (layers + 2) // stages
+        return (full - 1, *(full,) * (stages - 2), full - 1)
+    before = (stages - rest) // 2
+    return (*(even,) * before, *(even + 1,) * rest, *(even,) * (stages - rest - before))
+
+
+def single_layer_chunks(layers: int, pp: int) -> int:
+    """Return how many virtual stages per rank leave about one layer in each, lighter ends included.
+
+    Llama 3 405B runs so: 126 = 8 x 16 - 2 layers.
+
+    >>> single_layer_chunks(126, 16), single_layer_chunks(32, 8), single_layer_chunks(61, 8)
+    (8, 4, 7)
+    """
+    if (layers + 2) % pp == 0 and layers % pp:
+        return (layers + 2) // pp
+    return max(1, layers // pp)

@@ -1,0 +1,167 @@
+"""Turn a published row into a scenario, saying what had to be assumed."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from simulator import catalogue
+from simulator.errors import RowError
+from simulator.files import from_document
+from simulator.scenario import Scenario
+from simulator.scenario.training import Precision, Recompute
+from simulator.validation.blanks import Blanks
+from simulator.validation.clusters import cluster_document
+from simulator.validation.defaults import stack_defaults
+from simulator.validation.degrees import Degrees, row_degrees
+from simulator.validation.models import model_document
+from simulator.validation.not_yet import refuse
+from simulator.validation.rows import Row
+from simulator.validation.stages import stage_layers
+
+_ATTENTION_KERNELS = ("unfused", "flash1", "flash2", "flash3", "cudnn")
+_FSDP = {"full_shard": "zero3", "shard_grad_op": "zero2", "hybrid": "hybrid"}
+
+
+def to_scenario(row: Row) -> tuple[Scenario, tuple[str, ...]]:
+    """Turn a row into a scenario.
+
+    Returns:
+        The scenario, and what had to be assumed, the scenario's own warnings included.
+
+    Raises:
+        RowError: See ``row_document``.
+        ScenarioError: The row describes a set-up that breaks a scenario's rules.
+    """
+    document, warnings = row_document(row)
+    scenario = from_document(document, row.id)
+    return scenario, warnings + scenario.warnings
+
+
+def row_document(row: Row) -> tuple[dict[str, object], tuple[str, ...]]:
+    """Write a row as a scenario document.
+
+    Returns:
+        The document in the scenario-file format, and what had to be assumed.
+
+    Raises:
+        RowError: The row contradicts itself, lacks what nothing can stand in for, or asks for what cannot be
+            simulated yet.
+    """
+    defaults, has_defaults = stack_defaults(row.stack)
+    blanks = Blanks(defaults)
+    software, is_very_stack = catalogue.software_for_stack(row.stack or "")
+    if not (has_defaults and is_very_stack):
+        blanks.note(f"stack {row.stack or 'not stated'!r} is not in the catalogue: {software!r} is simulated")
+    cluster = cluster_document(row, blanks)
+    model = model_document(row, blanks)
+    layers = int(str(model["num_hidden_layers"]))
+    degrees = row_degrees(row, str(cluster["gpu"]), layers, blanks)
+    sharding = _sharding(row, blanks)
+    refuse(row, degrees, sharding)
+    _note_extra_keys(row, blanks)
+    document: dict[str, object] = {
+        "name": row.id,
+        "cluster": cluster,
+        "model": model,
+        "parallelism": {
+            **_parallelism(row, degrees, blanks),
+            "sharding": sharding,
+            **_layers(layers, degrees.pp * degrees.vpp, blanks),
+        },
+        "training": _training(row, degrees, blanks),
+        "software": software,
+    }
+    return document, tuple(blanks.warnings)
+
+
+def _sharding(row: Row, blanks: Blanks) -> str:
+    stated = _FSDP.get(row.parallel.fsdp or "")
+    if row.parallel.zero is not None and stated != "hybrid":
+        stated = f"zero{row.parallel.zero}" if row.parallel.zero else "none"
+    return blanks.fill("sharding", stated, blanks.defaults.sharding)
+
+
+def _parallelism(row: Row, degrees: Degrees, blanks: Blanks) -> dict[str, object]:
+    sequence_parallel = False
+    if degrees.tp > 1:
+        usual = blanks.defaults.sequence_parallel
+        sequence_parallel = blanks.fill("sequence parallelism", row.parallel.sequence_parallel, usual)
+    return {
+        "tp": degrees.tp,
+        "pp": degrees.pp,
+        "vpp": degrees.vpp,
+        "cp": degrees.cp,
+        "ep": degrees.ep,
+        "dp": degrees.dp,
+        "sequence_parallel": sequence_parallel,
+        "schedule": _schedule(row, degrees),
+    }
+
+
+def _schedule(row: Row, degrees: Degrees) -> str:
+    usual = "interleaved" if degrees.vpp > 1 else "1f1b"
+    if degrees.pp == 1 or row.schedule is None or row.schedule in {"interleaved", "1f1b"}:
+        return usual
+    return row.schedule
+
+
+def _layers(layers: int, stages: int, blanks: Blanks) -> dict[str, object]:
+    """State the partition where it is not even."""
+    if layers % stages == 0:
+        return {}
+    split = list(stage_layers(layers, stages))
+    blanks.note(f"partition of {layers} layers not stated: {split}")
+    return {"layers": split}
+
+
+def _training(row: Row, degrees: Degrees, blanks: Blanks) -> dict[str, object]:
+    defaults = blanks.defaults
+    document: dict[str, object] = {
+        "seq_length": blanks.fill("sequence length", row.seq_len, defaults.seq_length),
+        "micro_batch_size": degrees.micro_batch,
+        "global_batch_size": degrees.global_batch,
+        "precision": _precision(row, blanks),
+        "recompute": blanks.fill_known("recompute", row.recompute, get_args(Recompute), defaults.recompute),
+        "overlap": _overlap(row, degrees, blanks),
+    }
+    if row.attention in _ATTENTION_KERNELS:
+        document["attention"] = row.attention
+    else:
+        what = "not stated" if row.attention is None else f"{row.attention!r} is not known"
+        blanks.note(f"attention kernel {what}: that of {defaults.name}")
+    return document
+
+
+def _precision(row: Row, blanks: Blanks) -> str:
+    stated = blanks.fill("precision", row.precision, blanks.defaults.precision)
+    number_format, _, recipe = stated.partition("-")
+    if recipe:
+        blanks.note(f"scaling recipe of {stated} is not simulated, only the format {number_format}")
+    if number_format not in get_args(Precision):
+        raise RowError(f"precision {stated!r} is not known")
+    return number_format
+
+
+def _overlap(row: Row, degrees: Degrees, blanks: Blanks) -> dict[str, object]:
+    """State what the row states; the software's habit holds for the rest."""
+    axes = (
+        ("dp", row.overlap.dp, ("grad_reduce", "param_gather"), degrees.dp * degrees.cp),
+        ("pp", row.overlap.pp, ("p2p",), degrees.pp),
+        ("tp", row.overlap.tp, ("tp",), degrees.tp),
+    )
+    document: dict[str, object] = {}
+    for axis, stated, keys, ranks in axes:
+        if ranks == 1:
+            continue
+        if stated is None:
+            blanks.note(f"overlap of {axis} communication not stated: that of {blanks.defaults.name}")
+        else:
+            document |= dict.fromkeys(keys, stated)
+    return document
+
+
+def _note_extra_keys(row: Row, blanks: Blanks) -> None:
+    if row.kernel is not None:
+        blanks.note(f"kernel {row.kernel!r} is not simulated; attention {row.attention!r} is")
+    if row.zero1_shard_size is not None:
+        blanks.note("zero1_shard_size is not simulated: optimizer state is divided among all replicas")
