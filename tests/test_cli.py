@@ -56,7 +56,7 @@ def call(capsys: Capture, *arguments: str) -> tuple[int, str, str]:
 
 
 def test_run_prints_the_answer_and_nothing_else_to_stdout(capsys: Capture, file: str) -> None:
-    code, out, err = call(capsys: Capture, "run", file)
+    code, out, err = call(capsys, "run", file)
     assert (code, err) == (0, "")
     assert out.startswith("small\n16 x h100-80gb-sxm, tp 2, pp 4, dp 2, 1f1b, zero1, bf16, megatron-core\n")
     assert "TFLOP/s per GPU" in out
@@ -64,7 +64,7 @@ def test_run_prints_the_answer_and_nothing_else_to_stdout(capsys: Capture, file:
 
 
 def test_run_json_has_the_stable_keys(capsys: Capture, file: str) -> None:
-    code, out, _ = call(capsys: Capture, "run", file, "--json")
+    code, out, _ = call(capsys, "run", file, "--json")
     answer = json.loads(out)
     assert code == 0
     stable = {
@@ -82,7 +82,7 @@ def test_run_json_has_the_stable_keys(capsys: Capture, file: str) -> None:
 
 def test_run_shortcuts_are_settings(capsys: Capture, file: str) -> None:
     short = call(
-        capsys: Capture, "run", file, "--json", "--tp", "4", "--mbs", "2", "--seq", "2048", "--gpu", "a100-80gb-sxm"
+        capsys, "run", file, "--json", "--tp", "4", "--mbs", "2", "--seq", "2048", "--gpu", "a100-80gb-sxm"
     )
     long = (
         "parallelism.tp=4",
@@ -90,13 +90,13 @@ def test_run_shortcuts_are_settings(capsys: Capture, file: str) -> None:
         "training.seq_length=2048",
         "cluster.gpu=a100-80gb-sxm",
     )
-    spelled = call(capsys: Capture, "run", file, "--json", *(word for text in long for word in ("--set", text)))
+    spelled = call(capsys, "run", file, "--json", *(word for text in long for word in ("--set", text)))
     assert short == spelled
-    assert short != call(capsys: Capture, "run", file, "--json")
+    assert short != call(capsys, "run", file, "--json")
 
 
 def test_run_puts_warnings_on_stderr(capsys: Capture, file: str) -> None:
-    code, out, err = call(capsys: Capture, "run", file, "--json", "--seq", "131072", "--gbs", "32", "--mbs", "2")
+    code, out, err = call(capsys, "run", file, "--json", "--seq", "131072", "--gbs", "32", "--mbs", "2")
     assert code == 0
     assert json.loads(out)["memory"]["fits"] is False
     assert err.startswith("warning: does not fit: ")
@@ -104,7 +104,7 @@ def test_run_puts_warnings_on_stderr(capsys: Capture, file: str) -> None:
 
 def test_run_writes_trace_and_timeline(capsys: Capture, file: str, tmp_path: Path) -> None:
     trace, picture = tmp_path / "trace.json.gz", tmp_path / "timeline.png"
-    code, out, err = call(capsys: Capture, "run", file, "--trace", str(trace), "--timeline", str(picture))
+    code, out, err = call(capsys, "run", file, "--trace", str(trace), "--timeline", str(picture))
     assert code == 0
     assert "small" in out
     assert err == f"open {trace} at https://ui.perfetto.dev\n"
@@ -116,7 +116,7 @@ def test_run_writes_trace_and_timeline(capsys: Capture, file: str, tmp_path: Pat
 def test_run_reads_standard_input(capsys: Capture, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     content = Path(file).read_bytes()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
-    assert call(capsys: Capture, "run", "-")[:2] == call(capsys: Capture, "run", file)[:2]
+    assert call(capsys, "run", "-")[:2] == call(capsys, "run", file)[:2]
 
 
 # Wrong requests
@@ -138,7 +138,7 @@ def test_run_checks_output_before_it_simulates(
 ) -> None:
     folder = Path(file).parent
     (folder / "folder.png").mkdir()
-    code, out, err = call(capsys: Capture, "run", file, option, str(folder / name))
+    code, out, err = call(capsys, "run", file, option, str(folder / name))
     assert (code, out) == (2, "")
     assert err.startswith("error: ")
     assert message in err
@@ -164,20 +164,22 @@ def test_run_checks_output_before_it_simulates(
 def test_wrong_request_is_one_message_and_exit_code_2(
     capsys: Capture, file: str, arguments: list[str], message: str
 ) -> None:
-    code, out, err = call(capsys: Capture, *(file if word == "FILE" else word for word in arguments))
+    code, out, err = call(capsys, *(file if word == "FILE" else word for word in arguments))
     assert (code, out) == (2, "")
     assert err.startswith("error: ")
     assert message in err
     assert "Traceback" not in err
 
 
-def test_failing_simulation_leaves_no_file(capsys: Capture, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_simulation_leaves_no_file(
+    capsys: Capture, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def simulate(_scenario: object) -> None:
         raise DeadlockError("pp 0 waits for pp 1")
 
     monkeypatch.setattr(api, "simulate", simulate)
     trace = Path(file).with_name("t.json")
-    assert call(capsys: Capture, "run", file, "--trace", str(trace)) == (1, "", "error: pp 0 waits for pp 1\n")
+    assert call(capsys, "run", file, "--trace", str(trace)) == (1, "", "error: pp 0 waits for pp 1\n")
     assert not trace.exists()
 
 
@@ -186,19 +188,19 @@ def test_interrupt_is_quiet(capsys: Capture, file: str, monkeypatch: pytest.Monk
         raise KeyboardInterrupt
 
     monkeypatch.setattr(api, "simulate", simulate)
-    assert call(capsys: Capture, "run", file) == (130, "", "")
+    assert call(capsys, "run", file) == (130, "", "")
 
 
 # check
 
 
 def test_check_prints_sizes_and_memory(capsys: Capture, file: str) -> None:
-    code, out, err = call(capsys: Capture, "check", file)
+    code, out, err = call(capsys, "check", file)
     assert (code, err) == (0, "")
     assert "8.03 billion parameters" in out
     assert "2 replicas x 8 micro-batches of 1 sequence" in out
     assert "fits: " in out
-    sizes = json.loads(call(capsys: Capture, "check", file, "--json")[1])
+    sizes = json.loads(call(capsys, "check", file, "--json")[1])
     assert sizes["parameters"] == 8_030_261_248
     assert (sizes["dp"], sizes["num_microbatches"], sizes["tokens_per_step"]) == (2, 8, 65536)
     assert sizes["stage_layers"] == [8, 8, 8, 8]
@@ -206,17 +208,17 @@ def test_check_prints_sizes_and_memory(capsys: Capture, file: str) -> None:
 
 
 def test_check_exit_code_says_whether_it_fits(capsys: Capture, file: str) -> None:
-    code, out, _ = call(capsys: Capture, "check", file, "--seq", "131072")
+    code, out, _ = call(capsys, "check", file, "--seq", "131072")
     assert code == 1
     assert "does not fit: " in out
 
 
 def test_check_resolved_reads_back_as_the_same_scenario(capsys: Capture, file: str, tmp_path: Path) -> None:
-    code, out, _ = call(capsys: Capture, "check", file, "--resolved", "--tp", "4")
+    code, out, _ = call(capsys, "check", file, "--resolved", "--tp", "4")
     assert code == 0
     again = tmp_path / "again.yaml"
     again.write_text(out)
-    assert call(capsys: Capture, "run", str(again), "--json") == call(capsys: Capture, "run", file, "--json", "--tp", "4")
+    assert call(capsys, "run", str(again), "--json") == call(capsys, "run", file, "--json", "--tp", "4")
 
 
 # sweep
@@ -224,18 +226,32 @@ def test_check_resolved_reads_back_as_the_same_scenario(capsys: Capture, file: s
 
 def test_sweep_writes_table_csv_json_and_curve(capsys: Capture, file: str, tmp_path: Path) -> None:
     table, curve = tmp_path / "t.csv", tmp_path / "c.svg"
-    code, out, err = call(capsys: Capture, "sweep", file, "--csv", str(table), "--plot", str(curve))
+    code, out, err = call(capsys, "sweep", file, "--csv", str(table), "--plot", str(curve))
     assert (code, err) == (0, "warning: parallelism.sharding has no effect: dp x cp is 1 (1 of 3 points)\n")
     assert "not possible (1)" in out
     rows = list(csv.DictReader(table.read_text().splitlines()))
     assert [row["tp"] for row in rows] == ["2", "3", "4"]
     assert [bool(row["problem"]) for row in rows] == [False, True, False]
     assert curve.read_text().startswith("<?xml")
-    code, out, _ = call(capsys: Capture, "sweep", file, "--json")
+    code, out, _ = call(capsys, "sweep", file, "--json")
     assert [row["tflops_per_gpu"] for row in json.loads(out)["rows"]] == [
         pytest.approx(float(row["tflops_per_gpu"])) if row["tflops_per_gpu"] else None for row in rows
     ]
-    assert call(capsys: Capture, "sweep", file, "--csv", "-")[1] == table.read_text()
+    assert call(capsys, "sweep", file, "--csv", "-")[1] == table.read_text()
+
+
+# validate
+
+
+def test_validate_prints_predicted_beside_published(capsys: Capture) -> None:
+    rows = str(Path(__file__).parent / "data" / "published_rows.yaml")
+    code, out, err = call(capsys, "validate", rows, "--limit", "3")
+    assert (code, err) == (0, "")
+    assert "published" in out
+    report = json.loads(call(capsys, "validate", rows, "--limit", "3", "--json")[1])
+    assert {"summary", "rows"} <= report.keys()
+    assert len(report["rows"]) == 3
+    assert {"id", "metric", "predicted", "published", "error", "skipped"} <= report["rows"][0].keys()
 
 
 # The catalogue
@@ -243,29 +259,29 @@ def test_sweep_writes_table_csv_json_and_curve(capsys: Capture, file: str, tmp_p
 
 @pytest.mark.parametrize("kind", ["gpus", "networks", "models", "software"])
 def test_list_names_what_show_shows(capsys: Capture, kind: str) -> None:
-    code, out, err = call(capsys: Capture, "list", kind)
+    code, out, err = call(capsys, "list", kind)
     assert (code, err) == (0, "")
     names = out.split()
     assert tuple(names) == catalogue.names(kind)
-    assert json.loads(call(capsys: Capture, "list", kind, "--json")[1]) == names
-    code, out, err = call(capsys: Capture, "show", names[0])
+    assert json.loads(call(capsys, "list", kind, "--json")[1]) == names
+    code, out, err = call(capsys, "show", names[0])
     assert (code, err) == (0, "")
     assert "Sources" in out
 
 
 def test_list_schedules(capsys: Capture) -> None:
-    assert {"1f1b", "interleaved"} <= set(call(capsys: Capture, "list", "schedules")[1].split())
+    assert {"1f1b", "interleaved"} <= set(call(capsys, "list", "schedules")[1].split())
 
 
 def test_show_gives_kind_and_source_of_every_number(capsys: Capture) -> None:
-    numbers = json.loads(call(capsys: Capture, "show", "h100", "--json")[1])
+    numbers = json.loads(call(capsys, "show", "h100", "--json")[1])
     assert {number["kind"] for number in numbers} <= {"datasheet", "measured", "fitted", "assumed"}
     assert all(number["source"] for number in numbers)
-    assert "gpu h100-80gb-sxm\n" in call(capsys: Capture, "show", "H100")[1]
+    assert "gpu h100-80gb-sxm\n" in call(capsys, "show", "H100")[1]
 
 
 def test_schema_is_a_strict_json_schema(capsys: Capture) -> None:
-    code, out, err = call(capsys: Capture, "schema")
+    code, out, err = call(capsys, "schema")
     schema = json.loads(out)
     assert (code, err) == (0, "")
     assert {"cluster", "model", "parallelism", "training", "sweep", "measured"} <= schema["properties"].keys()
@@ -277,7 +293,7 @@ def test_schema_is_a_strict_json_schema(capsys: Capture) -> None:
 
 @pytest.mark.parametrize("verb", _VERBS)
 def test_every_verb_has_help(capsys: Capture, verb: str) -> None:
-    code, out, err = call(capsys: Capture, verb, "--help")
+    code, out, err = call(capsys, verb, "--help")
     assert (code, err) == (0, "")
     assert f"simulator {verb}" in out
 

@@ -52,7 +52,7 @@ def test_things_that_are_no_scenario_file(tmp_path: Path) -> None:
     (tmp_path / "scenario.yaml").write_text("\n".join(GOOD))
     assert "binary file" in explain(tmp_path / "binary.yaml")
     assert "latin.yaml:2:13: is not UTF-8 text: byte 0xe9" in explain(tmp_path / "latin.yaml")
-    assert "larger than 1024 KiB" in explain(tmp_path / "huge.yaml")
+    assert "larger than 256 KiB" in explain(tmp_path / "huge.yaml")
     assert "more than 20000 values" in explain(tmp_path / "wide.yaml")
     assert "is a directory" in explain(tmp_path)
     assert "no such file; did you mean 'scenario.yaml'?" in explain(tmp_path / "scenari.yaml")
@@ -111,11 +111,17 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
         (b"[1, 2]", "expected a JSON mapping"),
         (b"[" * 100_000, "is not valid JSON"),
         (b"{}", "the key 'hidden_size' (or n_embd, d_model) is missing"),
-        ((CONFIG % ('"wide"', ', "vocab_size": 9')).encode(), "hidden_size: expected a whole number of 1 or more"),
+        (
+            (CONFIG % ('"wide"', ', "vocab_size": 9')).encode(),
+            "hidden_size: expected a whole number of 1 or more",
+        ),
         ((CONFIG % ("8", "")).encode(), "vocab_size: the key 'vocab_size' is missing"),
         ((CONFIG % ("9", ', "vocab_size": 9')).encode(), "head_dim: is missing, and hidden_size 9"),
         ((CONFIG % ("8", ', "vocab_size": 9, "num_experts": 4')).encode(), "the key 'num_experts_per_tok'"),
-        ((CONFIG % ("8", ', "vocab_size": true')).encode(), "expected a whole number of 1 or more, got 'True'"),
+        (
+            (CONFIG % ("8", ', "vocab_size": true')).encode(),
+            "expected a whole number of 1 or more, got 'True'",
+        ),
     ],
 )
 def test_a_wrong_config_json_is_explained(content: bytes, expected: str, tmp_path: Path) -> None:

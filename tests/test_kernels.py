@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from simulator.catalogue.kernels import fitted_document
 from simulator.costs.kernels import kernel_s
 from simulator.documents import parse
 from simulator.errors import ScenarioError
-from simulator.scenario import Gpu
 from simulator.workload.work import Attention, Elementwise, Gemm
+
+if TYPE_CHECKING:
+    from simulator.scenario import Gpu
 
 GPUS = [catalogue.gpu(name) for name in ("a100-80gb-sxm", "h100-80gb-sxm", "b200", "mi300x", "tpu-v5p")]
 some_gpu = st.sampled_from(GPUS)
@@ -32,8 +35,8 @@ def attentions(draw: st.DrawFn) -> Attention:
     kv_heads = draw(st.sampled_from([1, 2, 8]))
     head_dim, value_dim = draw(st.sampled_from([(64, 64), (128, 128), (192, 128), (256, 256)]))
     return Attention(
-        sequences=draw(st.integers(1, 8)), heads=kv_heads * draw(st.sampled_from([1, 4, 8])), kv_heads=kv_heads,
-        head_dim=head_dim, value_dim=value_dim, seq_q=seq_q, seq_kv=seq_kv,
+        sequences=draw(st.integers(1, 8)), heads=kv_heads * draw(st.sampled_from([1, 4, 8])),
+        kv_heads=kv_heads, head_dim=head_dim, value_dim=value_dim, seq_q=seq_q, seq_kv=seq_kv,
         pairs=seq_q * seq_kv * draw(st.floats(0.01, 1.0)), kernel=draw(st.sampled_from(["flash2", "cudnn"])),
         dtype="bf16", direction=draw(st.sampled_from(["forward", "backward"])),
     )  # fmt: skip
@@ -74,7 +77,9 @@ def test_one_kernel_for_all_groups_is_no_slower_than_one_kernel_each(work: Gemm,
 def test_a_gemm_on_twice_the_gpu_takes_half_the_time_but_for_its_ramps(work: Gemm, gpu: Gpu) -> None:
     efficiency = gpu.gemm["bf16"]
     ramps = efficiency.ramp_s + (work.batch - 1) * efficiency.group_ramp_s * work.grouped
-    assert kernel_s(work, faster(gpu, 2.0)) - ramps == pytest.approx((kernel_s(work, gpu) - ramps) / 2, rel=1e-6)
+    assert kernel_s(work, faster(gpu, 2.0)) - ramps == pytest.approx(
+        (kernel_s(work, gpu) - ramps) / 2, rel=1e-6
+    )
 
 
 def test_a_vocabulary_that_breaks_alignment_costs_what_was_measured_on_a100() -> None:
@@ -101,7 +106,10 @@ def test_more_attention_is_never_faster(work: Attention, gpu: Gpu, more: int) ->
 @settings(max_examples=150, deadline=None)
 @given(work=attentions(), gpu=some_gpu)
 def test_attention_respects_the_roofline(work: Attention, gpu: Gpu) -> None:
-    read = work.head_dim * work.heads * work.seq_q + (work.head_dim + work.value_dim) * work.kv_heads * work.seq_kv
+    read = (
+        work.head_dim * work.heads * work.seq_q
+        + (work.head_dim + work.value_dim) * work.kv_heads * work.seq_kv
+    )
     moved = 2 * work.sequences * (read + work.value_dim * work.heads * work.seq_q)
     assert kernel_s(work, gpu) >= work.flops / gpu.peak_flop_per_s["bf16"]
     assert kernel_s(work, gpu) >= moved / gpu.memory_bytes_per_s * (1 - 1e-12)
@@ -112,10 +120,9 @@ def test_attention_respects_the_roofline(work: Attention, gpu: Gpu) -> None:
 @given(work=attentions(), gpu=some_gpu)
 def test_dividing_attention_among_gpus_never_saves_work(work: Attention, gpu: Gpu) -> None:
     whole = replace(work, heads=2 * work.heads, kv_heads=2 * work.kv_heads)
-    half = replace(work, seq_q=work.seq_q, pairs=work.pairs)
     context = replace(work, seq_q=2 * work.seq_q, pairs=2 * work.pairs)
     assert 2 * kernel_s(work, gpu) >= kernel_s(whole, gpu) * (1 - 1e-12)
-    assert 2 * kernel_s(half, gpu) >= kernel_s(context, gpu) * (1 - 1e-12)
+    assert 2 * kernel_s(work, gpu) >= kernel_s(context, gpu) * (1 - 1e-12)
 
 
 def test_short_shards_of_attention_leave_the_gpu_idle() -> None:
@@ -133,7 +140,9 @@ def test_short_shards_of_attention_leave_the_gpu_idle() -> None:
 
 
 @given(gpu=some_gpu, moved=st.floats(0, 1e10), kernels=st.integers(1, 50))
-def test_memory_bound_kernels_pay_a_ramp_each_and_then_the_bandwidth(gpu: Gpu, moved: float, kernels: int) -> None:
+def test_memory_bound_kernels_pay_a_ramp_each_and_then_the_bandwidth(
+    gpu: Gpu, moved: float, kernels: int
+) -> None:
     fused = kernel_s(Elementwise(name="x", bytes_moved=moved), gpu)
     split = kernel_s(Elementwise(name="x", bytes_moved=moved, kernels=kernels), gpu)
     assert split - fused == pytest.approx((kernels - 1) * gpu.elementwise_ramp_s, abs=1e-12)
@@ -153,15 +162,43 @@ def test_what_a_gpu_cannot_do_is_the_users_error() -> None:
         kernel_s(attention, gpu)
 
 
-def errors(points: tuple[Point, ...]) -> np.ndarray:
-    seconds = [sum(kernel_s(piece, catalogue.gpu(point.gpu)) for piece in point.work) for point in points]
-    return np.abs(np.array(seconds) / np.array([point.seconds for point in points]) - 1.0)
+def errors(points: tuple[Point, ...]) -> list[float]:
+    pairs = [
+        (sum(kernel_s(piece, catalogue.gpu(point.gpu)) for piece in point.work), point) for point in points
+    ]
+    return [abs(seconds / point.seconds - 1.0) for seconds, point in pairs]
 
 
 # Largest median and mean error allowed against the measurements in the package, without any scale per source.
 # Where launches are part of the measured times (EleutherAI), only kernels over 0.2 ms count.
 GATES = {
-    ("a100-80gb-sxm", "gemm bf16"): (0.06, 0.09),
+    ("a100-80gb-sxm", "gemm bf16"): (0.060, 0.085),
+    ("a100-40gb-sxm", "gemm bf16"): (0.035, 0.060),
+    ("a100-80gb-pcie", "gemm bf16"): (0.025, 0.040),
+    ("h100-80gb-sxm", "gemm bf16"): (0.055, 0.075),
+    ("h800-80gb", "gemm bf16"): (0.050, 0.065),
+    ("b200", "gemm bf16"): (0.070, 0.130),
+    ("mi250x-gcd", "gemm bf16"): (0.055, 0.085),
+    ("v100-32gb-sxm", "gemm fp16"): (0.030, 0.045),
+    ("h100-80gb-sxm", "gemm fp8"): (0.020, 0.035),
+    ("h200-141gb", "gemm fp8"): (0.025, 0.035),
+    ("h800-80gb", "gemm fp8"): (0.045, 0.055),
+    ("a100-80gb-sxm", "attention flash1"): (0.105, 0.110),
+    ("a100-80gb-sxm", "attention flash2"): (0.010, 0.015),
+    ("a100-80gb-pcie", "attention flash2"): (0.050, 0.075),
+    ("h100-80gb-sxm", "attention flash2"): (0.030, 0.035),
+    ("h100-80gb-sxm", "attention flash3"): (0.035, 0.045),
+    ("h100-80gb-sxm", "attention cudnn"): (0.045, 0.065),
+    ("h200-141gb", "attention cudnn"): (0.040, 0.055),
+    ("b200", "attention flash2"): (0.025, 0.030),
+    ("b200", "attention cudnn"): (0.140, 0.160),
+    ("gb200", "attention cudnn"): (0.040, 0.075),
+    ("gb300", "attention cudnn"): (0.045, 0.075),
+    ("a100-80gb-sxm", "elementwise"): (0.035, 0.035),
+    ("h100-80gb-sxm", "elementwise"): (0.020, 0.020),
+    ("h200-141gb", "elementwise"): (0.025, 0.035),
+    ("gb200", "elementwise"): (0.025, 0.025),
+    ("gb300", "elementwise"): (0.025, 0.025),
 }
 
 
@@ -178,7 +215,26 @@ def test_kernels_are_as_accurate_as_promised(gpu: str, family: str) -> None:
     found = errors(points_of(gpu, family))
     median, mean = GATES[gpu, family]
     assert np.median(found) <= median
-    assert found.mean() <= mean
+    assert np.mean(found) <= mean
+
+
+# Latent attention of DeepSeek-V3 with cuDNN, forward and backward TFLOP/s: arXiv:2603.07685, table 9.
+@pytest.mark.parametrize(
+    ("gpu", "seq", "published"),
+    [
+        ("h100-80gb-sxm", 4096, (553, 422)),
+        ("h100-80gb-sxm", 16384, (638, 523)),
+        ("gb200", 4096, (1324, 1083)),
+        ("gb200", 16384, (1698, 1298)),
+    ],
+)
+def test_attention_that_no_fit_has_seen(gpu: str, seq: int, published: tuple[int, int]) -> None:
+    forward = Attention(
+        sequences=1, heads=128, kv_heads=128, head_dim=192, value_dim=128, seq_q=seq, seq_kv=seq,
+        pairs=seq * seq / 2, kernel="cudnn", dtype="bf16", direction="forward",
+    )  # fmt: skip
+    for work, tflops in zip((forward, replace(forward, direction="backward")), published, strict=True):
+        assert work.flops / kernel_s(work, catalogue.gpu(gpu)) / 1e12 == pytest.approx(tflops, rel=0.12)
 
 
 def test_refitting_reproduces_the_committed_files() -> None:

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from simulator import api, files
 from simulator.engines.timeline import Timeline
 from simulator.errors import InputError
 from simulator.explore import SweepTable, sweep
+from simulator.reports.boxes import boxes_of
 from simulator.reports.curve_figure import curve_figure
 from simulator.reports.figure import figure_bytes
 from simulator.reports.occupancy import busy_by_kind, busy_fraction
@@ -23,9 +25,14 @@ from simulator.reports.sweep_table import sweep_table
 from simulator.reports.table import result_text
 from simulator.reports.timeline_figure import timeline_figure
 from simulator.reports.trace import left_out, trace_bytes, trace_json
-from simulator.results.result import Result
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
 from simulator.workload.work import StepOverhead
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from simulator.results.result import Result
 
 DOCUMENT = {
     "cluster": {"gpu": "h100-80gb-sxm", "gpus": 64},
@@ -213,15 +220,33 @@ def test_trace_says_what_it_leaves_out() -> None:
 # Figures
 
 
-@pytest.mark.parametrize("count", [20, 100, 400, 1600, 20_000], ids="{}-boxes".format)
+@pytest.mark.parametrize("count", [20, 100, 400, 700, 1600, 20_000], ids="{}-boxes".format)
 def test_timeline_ink_is_busy_time(count: int) -> None:
     figure = timeline_figure(boxes(count=count, busy=0.4))
     ink = drawn_share(figure, lane=1, lanes=3)
     assert ink == pytest.approx(0.4, abs=0.02)
 
 
-def drawn_share(figure: object, lane: int, lanes: int) -> float:
-    """Measure, in the rendered pixels, how much of a lane has the colour of a forward pass."""
+def test_timeline_shows_thin_boxes_beside_wide_ones() -> None:
+    builder = ProgramBuilder(rank_names=("pp 0",))
+    starts = [0.0, *np.linspace(0.5, 0.999, 16)]
+    widths = [0.4, *[0.2 / 1600] * 16]
+    for number in range(17):
+        builder.add(OpKind.FORWARD, 0, Stream.COMPUTE, StepOverhead(), microbatch=number, stage=0)
+    start_s = np.array(starts)
+    timeline = Timeline(program=builder.build(), start_s=start_s, end_s=start_s + np.array(widths))
+    line = drawn_line(timeline_figure(timeline), lane=0, lanes=1)
+    half = len(line) // 2
+    assert line[:half].sum() == pytest.approx(0.4 * 1600, abs=1.5)
+    assert line[half - 1 :].sum() == pytest.approx(16 * 0.2, rel=0.1)
+
+
+def drawn_share(figure: Figure, lane: int, lanes: int) -> float:
+    return float(drawn_line(figure, lane, lanes).mean())
+
+
+def drawn_line(figure: Figure, lane: int, lanes: int) -> NDArray[np.float64]:
+    """Measure, in each rendered pixel along a lane, how much of it has the colour of a forward pass."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
@@ -235,14 +260,14 @@ def drawn_share(figure: object, lane: int, lanes: int) -> float:
     colour = np.array([int(KIND_COLOURS[OpKind.FORWARD][i : i + 2], 16) for i in (1, 3, 5)], dtype=float)
     direction = colour - background
     share = (line - background) @ direction / (direction @ direction)
-    return float(np.clip(share, 0, 1).mean())
+    return np.clip(share, 0, 1)
 
 
 def test_occupancy_conserves_busy_time() -> None:
     timeline = boxes(count=777, busy=0.3)
     edges = np.linspace(0, timeline.makespan_s, 1001)
-    ops = timeline.ops_of(1)
-    shares = busy_by_kind(timeline, ops, np.array([OpKind.FORWARD]), edges)
+    lane = boxes_of(timeline, timeline.ops_of(1))
+    shares = busy_by_kind([lane], np.array([OpKind.FORWARD]), edges)
     assert shares.sum() * np.diff(edges)[0] == pytest.approx(777 * 0.3)
     assert shares.min() >= 0
     assert shares.max() <= 1 + 1e-12
@@ -259,8 +284,8 @@ def test_timeline_numbers_wide_boxes_with_their_microbatch(result: Result) -> No
 def test_curve_draws_a_line_per_series_and_published_points(table: SweepTable) -> None:
     axes = curve_figure(table).axes[0]
     lines = {line.get_label(): line for line in axes.lines}
-    assert set(lines) == {f"tensor-parallel ranks (tp): {tp}" for tp in (2, 3, 4)}
-    drawn = lines["tensor-parallel ranks (tp): 4"].get_ydata()
+    assert set(lines) == {f"tp {tp}" for tp in (2, 3, 4)}
+    drawn = lines["tp 4"].get_ydata()
     expected = [row["tflops_per_gpu"] for row in table.rows() if row["tp"] == 4]
     assert list(drawn) == pytest.approx(expected)
     labels = axes.get_legend_handles_labels()[1]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ruamel.yaml import YAML
-from scipy.optimize import least_squares
+from scipy.optimize import least_squares  # type: ignore[import-untyped]
 
 from simulator.calibration.collective_curves import (
     KEPT,
@@ -58,7 +58,7 @@ class Parameters:
             values += [reach.ring_fraction, reach.reduction_fraction, reach.exchange_fraction]
         for fabric in self.measured.fabrics.values():
             values += [fabric.efficiency, fabric.latency_s]
-        return np.log(np.asarray(values))
+        return np.asarray([math.log(value) for value in values])
 
     def pull(self) -> NDArray[np.float64]:
         """Return how strongly each number is drawn to where it starts: published peaks more than guesses."""
@@ -138,7 +138,7 @@ def main() -> None:
     sys.stdout.write("\n".join(table(fitted(values), Corrections(**values["corrections"]))) + "\n")
 
 
-_HEADER = """# Written by `python -m simulator.calibration.fit_collectives` from its measurements/collectives.yaml.
+_HEADER = """# Fitted to measurements/collectives.yaml by `python -m simulator.calibration.fit_collectives`.
 # gpus: shares of the one-way scale-up bandwidth.
 # fabrics: share of the NIC rate, and latency beyond NCCL's tables.
 """

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from simulator.catalogue.collectives import collective_fractions
 from simulator.catalogue.entry import Entry, assumed
@@ -26,6 +26,13 @@ from simulator.documents import (
 from simulator.errors import CatalogueError
 from simulator.scenario import CollectiveEfficiency, Gpu, Provenance
 from simulator.scenario.training import Precision  # noqa: TC001  pydantic reads it
+
+
+Share = Annotated[float, Field(ge=0, lt=0.2, allow_inf_nan=False)]
+_SPREAD = (
+    "achieved FLOP/s spread by 5% and more among the 8 GPUs of a node (github:stas00/ml-engineering "
+    "compute/accelerator/README.md, commit 744d01e1); the range of 8 normal values is 2.85 standard deviations"
+)
 
 
 class MemoryEntry(Strict):
@@ -82,6 +89,8 @@ class GpuEntry(Entry):
     """GPUs of one host."""
     tdp: Sourced[Watts] = assumed(700.0, "as an H100")
     """Power limit."""
+    speed_spread: Sourced[Share] = assumed(0.0176, _SPREAD)
+    """Standard deviation of sustained compute speed among GPUs of this type, relative to the mean."""
     collectives: CollectivesEntry | None = None
     """What collectives reach inside the scale-up domain; fitted values unless stated."""
     kernels_like: Name | None = None
@@ -122,6 +131,7 @@ class GpuEntry(Entry):
             gpus_per_node=self.gpus_per_node.value,
             network_bytes_per_s=self.network_bandwidth.value,
             tdp_watts=self.tdp.value,
+            speed_spread=float(self.speed_spread.value),
             collectives=CollectiveEfficiency(**{key: number.value for key, number in collectives.items()}),
             gemm=measured.gemm,
             attention=measured.attention,
@@ -134,6 +144,7 @@ class GpuEntry(Entry):
         numbers: dict[str, Sourced[Any]] = {
             **{f"peak_flop_per_s.{fmt}": number for fmt, number in self.peak.items()},
             "memory_bytes": self.memory.capacity,
+            "speed_spread": self.speed_spread,
             "memory_bytes_per_s": self.memory.bandwidth,
             "multiprocessors": self.multiprocessors,
             "scale_up_bytes_per_s": self.scale_up.bandwidth,

@@ -12,7 +12,14 @@ from simulator.documents import Bytes, Name, PositiveBytes, Seconds, Sourced, St
 from simulator.scenario import Overlap, Provenance, Software
 
 Fusion = Literal[
-    "norm", "bias_activation", "rope", "dropout_add", "softmax", "cross_entropy", "gated_product"
+    "norm",
+    "bias_activation",
+    "rope",
+    "dropout_add",
+    "softmax",
+    "cross_entropy",
+    "gated_product",
+    "gradient_accumulation",
 ]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]

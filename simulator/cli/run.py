@@ -6,13 +6,10 @@ from pathlib import Path
 
 from simulator import api, files
 from simulator.cli.screen import note, show, show_json, warn
-from simulator.cli.settings import NO_SETTINGS, Json, ScenarioPath, Settings
+from simulator.cli.settings import FIGURE_SUFFIXES, NO_SETTINGS, TRACE_SUFFIXES, Json, ScenarioPath, Settings
 from simulator.reports.output import check_writable, write_whole
 from simulator.results.result import Result
 from simulator.units import format_time
-
-TRACE_SUFFIXES = (".json", ".json.gz")
-FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 
 
 def run_command(

@@ -9,11 +9,9 @@ from pathlib import Path
 
 from simulator import files
 from simulator.cli.screen import note, show, show_json, show_text, warn
-from simulator.cli.settings import NO_SETTINGS, Json, OutputPath, ScenarioPath, Settings
+from simulator.cli.settings import FIGURE_SUFFIXES, NO_SETTINGS, Json, OutputPath, ScenarioPath, Settings
 from simulator.explore import SweepTable, sweep
 from simulator.reports.output import check_writable, write_whole
-
-FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 
 
 def sweep_command(
@@ -27,7 +25,7 @@ def sweep_command(
 ) -> int:
     """Simulate every point of the scenario's 'sweep:' block.
 
-    Points that are not possible stay in the table, with the reason.
+    Points that are not possible stay in the table, with the reason. Exit code 1: none is possible.
 
     Args:
         file: Scenario file; - reads standard input.
@@ -49,7 +47,7 @@ def sweep_command(
         _write_plot(table, plot)
     warn(_warnings(table))
     _print(table, as_json=as_json, as_csv=to_stdout)
-    return 0
+    return 0 if any(point.result is not None for point in table.points) else 1
 
 
 def _warnings(table: SweepTable) -> Iterator[str]:

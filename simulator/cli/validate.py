@@ -10,7 +10,8 @@ from cyclopts import Parameter
 
 from simulator import validation
 from simulator.cli.screen import note, show_json
-from simulator.cli.settings import Json
+from simulator.cli.settings import FIGURE_SUFFIXES, Json
+from simulator.reports.output import check_writable, write_whole
 
 
 def validate_command(
@@ -20,6 +21,7 @@ def validate_command(
     as_json: Json = False,
     all_rows: Annotated[bool, Parameter(name="--all", negative=(), show_default=False)] = False,
     limit: int | None = None,
+    plot: Path | None = None,
 ) -> int:
     """Compare predictions with published results, row by row, source by source.
 
@@ -28,13 +30,26 @@ def validate_command(
         as_json: Print summary and rows as JSON instead of tables.
         all_rows: Print every row instead of the worst ones.
         limit: Only so many rows, the first ones.
+        plot: Draw predicted over published throughput into this .png, .pdf or .svg file.
     """
+    if plot is not None:
+        check_writable(plot, FIGURE_SUFFIXES)
     report = validation.validate(paths, limit=limit, progress=_progress if sys.stderr.isatty() else None)
+    if plot is not None:
+        _write_plot(report, plot)
     if as_json:
         show_json(report.to_dict())
     else:
         validation.render(report, sys.stdout, all_rows=all_rows)
     return 0
+
+
+def _write_plot(report: validation.ValidationReport, path: Path) -> None:
+    from simulator.reports.figure import figure_bytes
+    from simulator.reports.validation_figure import validation_figure
+
+    rows = list(report.to_dict()["rows"])
+    write_whole(path, figure_bytes(validation_figure(rows), path.suffix))
 
 
 def _progress(done: int, rows: int) -> None:

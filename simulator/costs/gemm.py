@@ -41,6 +41,19 @@ def gemm_s(work: Gemm, gpu: Gpu) -> float:
 
     Raises:
         ScenarioError: The GPU lacks the number format.
+
+    3,072 x 1,408 results are one wave of 132 tiles: 95.5 us of products at 75% of 989 TFLOP/s. At 90% of
+    3.35 TB/s, operands take 24.3 us and the store 2.9 us. With p = 1 and 4 us of ramp that is 126.8 us.
+
+    >>> from dataclasses import replace
+    >>> from simulator import catalogue
+    >>> from simulator.scenario import GemmEfficiency
+    >>> from simulator.workload.work import Gemm
+    >>> reached = GemmEfficiency(sustained_fraction=0.75, memory_fraction=0.9, exposed_store_fraction=0.5,
+    ...                          ramp_s=4e-6, smoothness=1.0, tile_efficiency=(1.0, 0.9, 0.8, 0.6))
+    >>> gpu = replace(catalogue.gpu("h100-80gb-sxm"), gemm={"bf16": reached})
+    >>> round(gemm_s(Gemm(name="", m=3072, n=1408, k=8192, dtype="bf16"), gpu) * 1e6, 1)
+    126.8
     """
     efficiency = gemm_efficiency(gpu, work.dtype)
     bandwidth = gpu.memory_bytes_per_s * efficiency.memory_fraction

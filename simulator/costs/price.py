@@ -10,7 +10,17 @@ import numpy as np
 from simulator.costs.collectives import collective_cost, transfer_cost
 from simulator.costs.durations import Durations
 from simulator.costs.kernels import kernel_s
-from simulator.workload.work import Collective, Elementwise, Sequence, StepOverhead, Transfer, Work
+from simulator.costs.slowest import slowest_factor
+from simulator.workload.work import (
+    Attention,
+    Collective,
+    Elementwise,
+    Gemm,
+    Sequence,
+    StepOverhead,
+    Transfer,
+    Work,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,7 +88,10 @@ def _leaf_s(work: Work, system: System) -> float:
         return system.software.step_overhead_s
     if isinstance(work, Collective | Transfer | Sequence):
         raise TypeError(f"{type(work).__name__} is priced elsewhere")
-    return kernel_s(work, system.cluster.gpu)
+    cluster = system.cluster
+    seconds = kernel_s(work, cluster.gpu)
+    is_bound_by_clock = isinstance(work, Gemm | Attention)
+    return seconds * slowest_factor(cluster.gpu.speed_spread, cluster.gpus) if is_bound_by_clock else seconds
 
 
 def _spread(program: Program, fixed_s: np.ndarray, flow_bytes: np.ndarray, nic: float) -> Durations:

@@ -53,9 +53,10 @@ def ring(kind: str, size: float, placement: Placement, links: ScaleUp) -> Iterat
         if protocol is nccl.LL:
             rate = min(rate, links.link_bytes_per_s * nccl.LL_SHARES[min(placement.domains, 3) - 1])
         hops = local_hops * (links.hop_s + protocol.hop_extra_s) + network_hops * protocol.ring_network_s
-        if not placement.one_domain:
+        if protocol is not nccl.SIMPLE and not placement.one_domain:
             hops *= links.corrections.network_hop_factor
-            hops *= nccl.PLATEAU if protocol is nccl.SIMPLE and kind == "all_reduce" else 1.0
+        elif kind == "all_reduce" and not placement.one_domain:
+            hops *= nccl.PLATEAU
         hops += laps * placement.ring_latency_s + links.corrections.start_s
         yield _message(f"ring {protocol.name}", protocol.base_s + hops, moved, rate, placement)
 

@@ -105,7 +105,8 @@ def place(group: Group, network: Network, *, domain: int, gpus: int) -> Placemen
     cross its border, so each could use 171 GB/s and the NIC's 50 GB/s remain the limit. With stride 1,024,
     the inner axes being that wide, 1,024 rings share the border: 21.4 GB/s each.
 
-    >>> from simulator.scenario.cluster import Tier
+    >>> from simulator.scenario.cluster import Network, Tier
+    >>> from simulator.workload.work import Group
     >>> roce = Network(name="roce", kind="fat-tree", bytes_per_s_per_gpu=50e9, efficiency=1.0, tiers=(
     ...     Tier(name="leaf", gpus=16, oversubscription=1.0, latency_s=1e-6),
     ...     Tier(name="pod", gpus=3072, oversubscription=1.0, latency_s=1e-6),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from simulator.workload.work import Group
 
 START_S = 5e-6
-"""Start of a collective."""
+"""Start of a collective: assumed, no measurement found."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,7 @@ def torus_collective(
         link_bytes_per_s: One-way bandwidth of one link.
         hop_s: Latency of one hop.
 
-    The book's bf16[2048, 8192] gathered over 4 chips in a line of a v5e, 33.6 MB at 45 GB/s: 0.56 ms there.
+    33.6 MB gathered over 4 v5e chips in a line: 3 hops of 8.4 MB at 45 GB/s take 560 us, and 8 us of latency.
 
     >>> line = (Span(length=4, spacing=1, wraps=False),)
     >>> round(torus_collective("all_gather", 33.6e6, line, 45e9, 1e-6).alone_s * 1e6)

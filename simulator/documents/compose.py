@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
@@ -19,9 +18,15 @@ from ruamel.yaml.events import (
 from ruamel.yaml.reader import ReaderError
 
 from simulator.documents.document import Place
-from simulator.documents.read import Limits
 from simulator.documents.scalars import plain_scalar
 from simulator.errors import Problem, ScenarioError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from simulator.documents.read import Limits
+
+_LONGEST_KEY = 200
 
 
 @dataclass(slots=True)
@@ -136,16 +141,18 @@ class Composer:
     def _key(self, event: Any, place: Place) -> str:  # noqa: ANN401
         if not isinstance(event, ScalarEvent) or not event.value:
             self._stop("a key must be a word", place)
+        if len(event.value) > _LONGEST_KEY:
+            self._stop(f"a key of {len(event.value)} characters", place)
         if event.value == "<<" and event.implicit[0]:
             self._note("merge keys ('<<') are not part of YAML 1.2; use 'base: other.yaml'", place)
         return str(event.value)
 
     def _aliased(self, event: Any, place: Place) -> Node:  # noqa: ANN401
         if event.anchor not in self.anchors:
-            self._stop(f"the alias *{event.anchor} has no anchor &{event.anchor} before it", place)
+            self._stop(f"the alias *{event.anchor[:60]} has no anchor before it", place)
         node = self.anchors[event.anchor]
         if node is None:
-            self._stop(f"the alias *{event.anchor} stands inside its own anchor", place)
+            self._stop(f"the alias *{event.anchor[:60]} stands inside its own anchor", place)
         return node
 
     def _place(self, mark: Any) -> Place:  # noqa: ANN401
@@ -161,4 +168,4 @@ class Composer:
 
 
 def _tag(event: Any) -> str:  # noqa: ANN401
-    return str(event.tag).replace("tag:yaml.org,2002:", "!!")
+    return str(event.tag).replace("tag:yaml.org,2002:", "!!")[:60]

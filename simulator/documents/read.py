@@ -21,7 +21,7 @@ class Limits:
         depth: Nesting of mappings and lists.
     """
 
-    size_bytes: int = 1 << 20
+    size_bytes: int = 256 << 10
     nodes: int = 20_000
     depth: int = 40
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from simulator.results.result import Result
-from simulator.scenario import Scenario
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from simulator.results.result import Result
+    from simulator.scenario import Scenario
 
 _PATHS = {
     "gpu": "cluster.gpu",

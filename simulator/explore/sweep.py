@@ -6,14 +6,18 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from simulator import api, files
 from simulator.errors import InputError, SimulatorError
 from simulator.explore.columns import COLUMNS, row_of
-from simulator.results.result import Result
-from simulator.scenario import Scenario, Sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from simulator.results.result import Result
+    from simulator.scenario import Scenario, Sweep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +96,7 @@ def _cell(value: object) -> object:
 def settings_of(sweep: Sweep) -> Iterator[dict[str, object]]:
     """Yield the settings of each point: all combinations, the last setting fastest, or position by position.
 
+    >>> from simulator.scenario import Sweep
     >>> list(settings_of(Sweep(parameters={"a": (1, 2), "b": (3, 4)}, together=True, x="a")))
     [{'a': 1, 'b': 3}, {'a': 2, 'b': 4}]
     """

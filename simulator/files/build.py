@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from simulator import catalogue
 from simulator.catalogue import NetworkEntry
@@ -18,7 +18,6 @@ from simulator.files.model_rules import check_model, check_precision
 from simulator.files.named import HuggingFaceModel
 from simulator.files.report import Findings
 from simulator.files.scenario_file import ScenarioFile
-from simulator.files.sections import TrainingSection
 from simulator.files.sweeps import measured, sweep
 from simulator.scenario import (
     Cluster,
@@ -31,6 +30,9 @@ from simulator.scenario import (
     Software,
     Training,
 )
+
+if TYPE_CHECKING:
+    from simulator.files.sections import TrainingSection
 
 
 def build(document: Document, default_name: str) -> Scenario:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from simulator.documents import MAX_SIZE, Limits
 from simulator.documents.read import read_text
 from simulator.errors import Problem, ScenarioError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def read_json(path: Path) -> dict[str, object]:

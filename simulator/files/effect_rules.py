@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from simulator.files.report import Findings
-from simulator.files.scenario_file import ScenarioFile
-from simulator.scenario import Cluster, Parallelism
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from simulator.files.report import Findings
+    from simulator.files.scenario_file import ScenarioFile
+    from simulator.scenario import Cluster, Parallelism
 
 
 def warn(file: ScenarioFile, cluster: Cluster, degrees: Parallelism, findings: Findings) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from simulator.errors import ScenarioError
 from simulator.files.config_reader import ConfigReader, read_json
 from simulator.files.model_families import Family, family
 from simulator.scenario import Experts, LatentAttention, Model
+
+if TYPE_CHECKING:
+    import os
 
 
 def read_config(path: str | os.PathLike[str]) -> Model:

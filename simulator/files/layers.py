@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from simulator.files.report import Findings, nearest_divisors
-from simulator.files.sections import ParallelismSection
+
+if TYPE_CHECKING:
+    from simulator.files.sections import ParallelismSection
 
 
 def stage_layers(degrees: ParallelismSection, layers: int, findings: Findings) -> tuple[int, ...]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from simulator.files.report import Findings, nearest_multiples
-from simulator.files.scenario_file import ScenarioFile
+
+if TYPE_CHECKING:
+    from simulator.files.scenario_file import ScenarioFile
 
 MAX_PIPELINE_OPS = 4_000_000
 """Forward (or backward) passes of one step over all pipeline ranks; beyond it a simulation takes hours."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from simulator.documents import Document, canonical, read
 from simulator.files.base import with_base
@@ -13,7 +13,11 @@ from simulator.files.flat_model import nested_model
 from simulator.files.merge import without
 from simulator.files.overrides import apply
 from simulator.files.scenario_file import ScenarioFile
-from simulator.scenario import Scenario
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from simulator.scenario import Scenario
 
 
 def load(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Scenario:

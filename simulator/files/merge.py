@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from simulator.documents import Document, Place
-from simulator.documents.document import Path
+
+if TYPE_CHECKING:
+    from simulator.documents.document import Path
 
 
 def overlay(below: Document, above: Document) -> Document:

@@ -6,8 +6,10 @@ Source: the configuration and modelling classes of github:huggingface/transforme
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from simulator.scenario.model import Positional
+if TYPE_CHECKING:
+    from simulator.scenario.model import Positional
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

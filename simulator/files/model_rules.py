@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from simulator.files.report import Findings, nearest_divisors
-from simulator.files.scenario_file import ScenarioFile
-from simulator.scenario import Gpu, Model
+
+if TYPE_CHECKING:
+    from simulator.files.scenario_file import ScenarioFile
+    from simulator.scenario import Gpu, Model
 
 
 def check_model(file: ScenarioFile, model: Model, findings: Findings) -> None:

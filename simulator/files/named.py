@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BaseModel, Discriminator, Field, Tag
 
@@ -11,6 +10,9 @@ from simulator import catalogue
 from simulator.catalogue import GpuEntry, ModelEntry, NetworkEntry, SoftwareEntry
 from simulator.documents import Strict
 from simulator.errors import CatalogueError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class HuggingFaceModel(Strict):

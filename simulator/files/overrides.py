@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
-from pydantic import BaseModel
+from typing import TYPE_CHECKING
 
 from simulator.documents import Document, Place, canonical, known_keys, parse
 from simulator.documents.aliases import aliases, fields, item_of, schemas_of
-from simulator.documents.document import Path
 from simulator.errors import Problem, ScenarioError, did_you_mean
 from simulator.files.merge import overlay
 from simulator.files.scenario_file import ScenarioFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pydantic import BaseModel
+
+    from simulator.documents.document import Path
 
 
 def apply(document: Document, overrides: Iterable[str]) -> Document:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from simulator.documents import Document
-from simulator.errors import Problem
+if TYPE_CHECKING:
+    from simulator.documents import Document
+    from simulator.errors import Problem
 
 
 @dataclass(slots=True)

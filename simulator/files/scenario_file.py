@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from simulator.documents import Name, Strict
-from simulator.files.named import ModelChoice, SoftwareChoice
+from simulator.files.named import ModelChoice, SoftwareChoice  # noqa: TC001  pydantic reads them
 from simulator.files.sections import (
     ClusterSection,
     MeasuredSection,

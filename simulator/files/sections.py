@@ -15,9 +15,9 @@ from simulator.documents import (
     PositiveTokens,
     Strict,
 )
-from simulator.files.named import GpuChoice, NetworkChoice
-from simulator.scenario.parallelism import Axis, ContextExchange
-from simulator.scenario.training import Precision, Recompute
+from simulator.files.named import GpuChoice, NetworkChoice  # noqa: TC001  pydantic reads them
+from simulator.scenario.parallelism import Axis, ContextExchange  # noqa: TC001  pydantic reads them
+from simulator.scenario.training import Precision, Recompute  # noqa: TC001  pydantic reads them
 
 _PIPELINE_SCHEDULES = {"1F1B": "1f1b", "Interleaved1F1B": "interleaved"}
 _MEGATRON_SHARDING = {

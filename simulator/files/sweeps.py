@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from simulator.errors import did_you_mean
 from simulator.files.overrides import unknown_setting
-from simulator.files.report import Findings
-from simulator.files.sections import MeasuredSection, SweepSection
 from simulator.scenario import Measured, PublishedPoint, Sweep
+
+if TYPE_CHECKING:
+    from simulator.files.report import Findings
+    from simulator.files.sections import MeasuredSection, SweepSection
 
 
 def measured(section: MeasuredSection | None) -> Measured | None:

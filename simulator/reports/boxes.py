@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from simulator.engines.timeline import Timeline
-from simulator.workload.program import Floats, Ints
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from simulator.engines.timeline import Timeline
+    from simulator.workload.program import Floats, Ints
 
 _GAP = 1e-9
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from simulator.reports.derived import layout_text, size_lines
 from simulator.reports.memory_table import memory_table
 from simulator.reports.pairs import heading, pairs
-from simulator.results.memory import MemoryReport
-from simulator.scenario import Scenario
+
+if TYPE_CHECKING:
+    from simulator.results.memory import MemoryReport
+    from simulator.scenario import Scenario
 
 
 def check_table(scenario: Scenario, memory: MemoryReport) -> RenderableType:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from simulator.errors import InputError
-from simulator.explore import SweepPoint, SweepTable
+from simulator.errors import InputError, did_you_mean
 from simulator.reports.figure import house_style
 from simulator.reports.metric_text import axis_label, axis_value, label
 from simulator.reports.style import BLACK, CURVE_COLOURS
 from simulator.results.flops import CONVENTION_TEXTS, DEFAULT_CONVENTION
-from simulator.scenario import Sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+
+    from simulator.explore import SweepPoint, SweepTable
+    from simulator.scenario import Sweep
 
 _WIDTH_IN, _HEIGHT_IN = 7.2, 4.3
 _MARKERS = "osD^vP*X"
@@ -41,15 +46,20 @@ def curve_figure(table: SweepTable) -> Figure:
 
     Args:
         table: A sweep; its ``sweep`` says what the axes are.
+
+    Raises:
+        InputError: The vertical axis is no metric, or a published point has no place on the horizontal one.
     """
     sweep = table.sweep
     positions = _Positions(sorted_values([point.settings[sweep.x] for point in table.points]))
+    _check_metric(table)
     curves = _curves(table)
     with house_style():
         figure = Figure(figsize=(_WIDTH_IN, _HEIGHT_IN), layout="constrained")
         axes = figure.add_subplot()
         for number, curve in enumerate(curves):
             _draw_curve(axes, sweep, curve, positions, number)
+        _explain_hollow(axes, curves)
         _draw_published(axes, table, positions, [curve.series for curve in curves])
         axes.set_title(table.scenario.name, pad=20)
         axes.annotate(_note(sweep.y), (0, 1), (0, 7), "axes fraction", "offset points", size=8, color="0.35")
@@ -60,6 +70,15 @@ def curve_figure(table: SweepTable) -> Figure:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="best")
     return figure
+
+
+def _check_metric(table: SweepTable) -> None:
+    known = {name: None for point in table.points if point.result for name in point.result.metrics}
+    if known and table.sweep.y not in known:
+        near = did_you_mean(table.sweep.y, known)
+        raise InputError(
+            f"sweep.y: {table.sweep.y!r} is no metric{near or ', but one of ' + ', '.join(known)}"
+        )
 
 
 def _note(metric: str) -> str:
@@ -139,13 +158,22 @@ def _draw_curve(axes: Axes, sweep: Sweep, curve: _Curve, positions: _Positions, 
     y, fits = np.array(curve.y), np.array(curve.fits, dtype=bool)
     order = np.argsort(x, kind="stable")
     x, y, fits = x[order], y[order], fits[order]
-    name = "simulated" if curve.series is None else f"{label(sweep.series or '')}: {curve.series}"
+    name = "simulated" if curve.series is None else f"{_short(sweep.series)} {_word(curve.series)}"
     marker = _MARKERS[number % len(_MARKERS)]
     axes.plot(x, y, color=colour, marker=marker, label=name, zorder=3)
     if not fits.all():
-        remark = _once(axes, "does not fit in memory")
-        hollow = axes.scatter(x[~fits], y[~fits], marker=marker, s=26, label=remark, zorder=4, linewidth=1.4)
+        hollow = axes.scatter(x[~fits], y[~fits], marker=marker, s=26, zorder=4, linewidth=1.4)
         hollow.set(facecolor="white", edgecolor=colour)
+
+
+def _short(path: str | None) -> str:
+    return (path or "").rpartition(".")[2].replace("_", " ")
+
+
+def _explain_hollow(axes: Axes, curves: Sequence[_Curve]) -> None:
+    if not all(fits for curve in curves for fits in curve.fits):
+        hollow = axes.scatter([], [], marker="o", s=26, linewidth=1.4, label="hollow: does not fit in memory")
+        hollow.set(facecolor="white", edgecolor="0.45")
 
 
 def _once(axes: Axes, name: str) -> str | None:

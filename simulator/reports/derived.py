@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from simulator.reports.metric_text import large_text
-from simulator.scenario import Scenario
 from simulator.scenario.parameters import active_parameters, total_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from simulator.scenario import Scenario
 
 _SHOWN_RUNS = 8
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from simulator.catalogue import Row
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from simulator.catalogue import Row
 
 
 def entry_table(title: str, rows: Sequence[Row]) -> RenderableType:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from simulator.results.memory import MemoryReport, RankMemory
 from simulator.units import format_bytes
+
+if TYPE_CHECKING:
+    from simulator.results.memory import MemoryReport, RankMemory
 
 _SHOWN_RANKS = 4
 _NAMED = ("weights", "gradients", "optimizer", "activations", "logits")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.engines.timeline import Timeline
-from simulator.workload.program import Ints
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from simulator.reports.boxes import Boxes
+    from simulator.workload.program import Ints
 
 Floats = NDArray[np.float64]
 
@@ -30,17 +35,19 @@ def busy_fraction(start_s: Floats, end_s: Floats, edges_s: Floats) -> Floats:
     return share
 
 
-def busy_by_kind(timeline: Timeline, ops: Ints, kinds: Ints, edges_s: Floats) -> Floats:
-    """Return the busy share per kind (rows) and pixel (columns) of some ops of one rank.
+def busy_by_kind(streams: Sequence[Boxes], kinds: Ints, edges_s: Floats) -> Floats:
+    """Return the busy share per kind (rows) and pixel (columns) of one rank.
 
-    Streams run beside each other: where their shares add up to more than one, they are scaled down to one.
+    Args:
+        streams: Boxes of each stream. Streams run beside each other: where their shares add up to more than
+            one, they are scaled down to one.
+        kinds: Kinds to tell apart.
+        edges_s: Borders of the pixels.
     """
-    program = timeline.program
     shares = np.zeros((len(kinds), len(edges_s) - 1))
-    for row, kind in enumerate(kinds.tolist()):
-        for stream in np.unique(program.stream[ops]).tolist():
-            chosen = ops[(program.kind[ops] == kind) & (program.stream[ops] == stream)]
-            shares[row] += busy_fraction(timeline.start_s[chosen], timeline.end_s[chosen], edges_s)
-    total = shares.sum(axis=0)
-    scaled: Floats = shares / np.maximum(total, 1.0)
+    for boxes in streams:
+        for row, kind in enumerate(kinds.tolist()):
+            mine = boxes.select(boxes.kind == kind)
+            shares[row] += busy_fraction(mine.start_s, mine.end_s, edges_s)
+    scaled: Floats = shares / np.maximum(shares.sum(axis=0), 1.0)
     return scaled

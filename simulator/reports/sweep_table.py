@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from simulator.explore import SweepTable
 from simulator.explore.columns import LAYOUT
 from simulator.reports.metric_text import value_text
+
+if TYPE_CHECKING:
+    from simulator.explore import SweepTable
 
 _SHOWN = {
     "gpu": "GPU",

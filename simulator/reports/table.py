@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from rich.bar import Bar
 from rich.console import Console, Group, RenderableType
@@ -14,10 +14,14 @@ from simulator.reports.derived import layout_text, size_lines
 from simulator.reports.memory_table import memory_table
 from simulator.reports.metric_text import label, large_text, value_text
 from simulator.reports.pairs import heading, pairs
-from simulator.results.breakdown import Breakdown
 from simulator.results.flops import CONVENTION_TEXTS, DEFAULT_CONVENTION
-from simulator.results.result import Result
 from simulator.units import format_time
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from simulator.results.breakdown import Breakdown
+    from simulator.results.result import Result
 
 WIDTH = 100
 _BAR_WIDTH = 36

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
-from simulator.engines.timeline import Timeline
 from simulator.reports.boxes import Boxes, boxes_of
 from simulator.reports.figure import DPI, house_style
 from simulator.reports.occupancy import Floats, busy_by_kind
 from simulator.reports.style import KIND_COLOURS, KIND_NAMES
 from simulator.workload.program import Ints, OpKind, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+
+    from simulator.engines.timeline import Timeline
 
 IDLE = "#EDEDED"
 NARROWEST_BOX_PX = 2.0
@@ -33,7 +38,7 @@ def timeline_figure(timeline: Timeline, *, title: str = "", subtitle: str = "") 
     """Draw what every rank does during the step.
 
     The broad band of a lane is the compute stream, the thin one below it all communication streams. Ops are
-    boxes with the number of their micro-batch while they are wide enough; where they are narrower than two
+    boxes with the number of their micro-batch where they are wide enough; where they are narrower than two
     pixels, each pixel shows the share of its time that is busy, so that the ink always equals the busy time.
 
     Args:
@@ -71,49 +76,40 @@ def _lanes(num_ranks: int) -> Ints:
 
 
 def _draw_lanes(axes: Axes, timeline: Timeline, ranks: Ints, lane_px: int) -> None:
-    is_compute = timeline.program.stream == Stream.COMPUTE
+    stream = timeline.program.stream
     per_pixel = (timeline.makespan_s or 1.0) / _AXES_PX
-    lanes = [timeline.ops_of(rank) for rank in ranks.tolist()]
-    boxes = [boxes_of(timeline, ops[is_compute[ops]]) for ops in lanes]
-    as_boxes = _are_wide_enough(boxes, per_pixel)
-    for lane, ops in enumerate(lanes):
-        _draw_density(axes, timeline, ops[~is_compute[ops]], lane, _MESSAGES)
-        if as_boxes:
-            axes.broken_barh([(0, timeline.makespan_s)], _span(lane), facecolors=IDLE, linewidth=0)
-            _draw_boxes(axes, boxes[lane], lane, per_pixel)
-        else:
-            _draw_density(axes, timeline, ops[is_compute[ops]], lane, _COMPUTE)
-    if as_boxes and lane_px >= _NUMBERED_LANE_PX:
-        _number_boxes(axes, boxes, per_pixel)
-
-
-def _span(lane: int) -> tuple[float, float]:
-    return lane + 1 - _COMPUTE[1], _COMPUTE[1] - _COMPUTE[0]
-
-
-def _are_wide_enough(boxes: Sequence[Boxes], per_pixel: float) -> bool:
-    widths = np.concatenate([lane.end_s - lane.start_s for lane in boxes]) / per_pixel
-    widths = widths[widths > 0]
-    return len(widths) > 0 and float(np.quantile(widths, 0.05)) >= NARROWEST_BOX_PX
+    wide = []
+    for lane, rank in enumerate(ranks.tolist()):
+        ops = timeline.ops_of(rank)
+        boxes = {number: boxes_of(timeline, ops[stream[ops] == number]) for number in Stream}
+        compute = boxes.pop(Stream.COMPUTE)
+        is_wide = (compute.end_s - compute.start_s) >= NARROWEST_BOX_PX * per_pixel
+        _draw_density(axes, list(boxes.values()), lane, _MESSAGES)
+        _draw_density(axes, [compute.select(~is_wide)], lane, _COMPUTE)
+        wide.append(compute.select(is_wide))
+        _draw_boxes(axes, wide[-1], lane, per_pixel)
+    if lane_px >= _NUMBERED_LANE_PX:
+        _number_boxes(axes, wide, per_pixel)
 
 
 def _rgb(colour: str) -> Floats:
     return np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
 
 
-def _draw_density(axes: Axes, timeline: Timeline, ops: Ints, lane: int, band: tuple[float, float]) -> None:
+def _draw_density(axes: Axes, streams: Sequence[Boxes], lane: int, band: tuple[float, float]) -> None:
     """Draw one image column per pixel, its colours mixed in proportion to the time each kind takes of it."""
-    kinds = np.unique(timeline.program.kind[ops])
-    makespan = timeline.makespan_s or 1.0
-    shares = busy_by_kind(timeline, ops, kinds, np.linspace(0, makespan, _AXES_PX + 1))
+    kinds = np.unique(np.concatenate([boxes.kind for boxes in streams]))
+    edges = np.linspace(*axes.get_xlim(), _AXES_PX + 1)
+    shares = busy_by_kind(streams, kinds, edges)
     colours = np.stack([_rgb(IDLE), *(_rgb(KIND_COLOURS[OpKind(kind)]) for kind in kinds.tolist())])
     weights = np.concatenate([1 - shares.sum(axis=0, keepdims=True), shares])
     image = np.clip(weights.T @ colours, 0, 1)[np.newaxis]
-    extent = (0.0, makespan, lane + 1 - band[0], lane + 1 - band[1])
+    extent = (edges[0], edges[-1], lane + 1 - band[0], lane + 1 - band[1])
     axes.imshow(image, extent=extent, aspect="auto", interpolation="nearest")
 
 
 def _draw_boxes(axes: Axes, boxes: Boxes, lane: int, per_pixel: float) -> None:
+    low, high = lane + 1 - _COMPUTE[1], _COMPUTE[1] - _COMPUTE[0]
     is_outlined = (boxes.end_s - boxes.start_s) >= _OUTLINED_BOX_PX * per_pixel
     for kind in np.unique(boxes.kind).tolist():
         for outline, chosen in ((0.0, ~is_outlined), (_OUTLINE_PT, is_outlined)):
@@ -123,7 +119,7 @@ def _draw_boxes(axes: Axes, boxes: Boxes, lane: int, per_pixel: float) -> None:
             start, width = mine.start_s + inset, mine.end_s - mine.start_s - 2 * inset
             spans = np.stack([start, width], axis=1).tolist()
             colour = KIND_COLOURS[OpKind(kind)]
-            axes.broken_barh(spans, _span(lane), facecolors=colour, edgecolors="0.25", linewidth=outline)
+            axes.broken_barh(spans, (low, high), facecolors=colour, edgecolors="0.25", linewidth=outline)
 
 
 def _number_boxes(axes: Axes, boxes: Sequence[Boxes], per_pixel: float) -> None:

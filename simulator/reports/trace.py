@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.engines.timeline import Timeline
 from simulator.reports.trace_arguments import arguments_by_work, category
 from simulator.results.memory import allocated_over_time
 from simulator.workload.program import Ints, OpKind, Program, Stream
 
-SUFFIXES = (".json", ".json.gz")
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from simulator.engines.timeline import Timeline
+
 MAX_SLICES = 1_000_000
 
 _STREAM_NAMES = {

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from simulator.workload.program import OpKind, Program
 from simulator.workload.work import Attention, Block, Collective, Elementwise, Gemm, Sequence, Transfer, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def arguments_by_work(program: Program) -> list[list[str]]:

@@ -79,9 +79,9 @@ class CollectiveEfficiency:
         exchange_fraction: All-to-all.
     """
 
-    ring_fraction: float = 0.79
-    reduction_fraction: float = 0.70
-    exchange_fraction: float = 0.745
+    ring_fraction: float = 0.794
+    reduction_fraction: float = 0.702
+    exchange_fraction: float = 0.728
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,7 @@ class Gpu:
 
     Attributes:
         name: Catalogue name.
-        peak_flop_per_s: Dense peak by number format: ``fp32``, ``tf32``, ``bf16``, ``fp16``, ``fp8``, ``fp4``.
+        peak_flop_per_s: Dense peak by format: ``fp32``, ``tf32``, ``bf16``, ``fp16``, ``fp8``, ``fp4``.
         memory_bytes: HBM capacity.
         memory_bytes_per_s: HBM bandwidth.
         multiprocessors: Streaming multiprocessors (compute units, tensor cores of a TPU).
@@ -107,6 +107,7 @@ class Gpu:
         attention: Attention efficiency by kernel (``unfused`` is priced from GEMMs and memory instead).
         elementwise_fraction: Share of the HBM bandwidth that large memory-bound kernels reach.
         elementwise_ramp_s: Fixed device time of one memory-bound kernel.
+        speed_spread: Standard deviation of sustained compute speed among GPUs of this type, relative.
         sources: Provenance of every field, by field path.
     """
 
@@ -128,4 +129,5 @@ class Gpu:
     elementwise_ramp_s: float
     scale_up_topology: Literal["switch", "mesh", "torus"] = "switch"
     collectives: CollectiveEfficiency = CollectiveEfficiency()
+    speed_spread: float = 0.0
     sources: Sources = field(default_factory=dict, compare=False, repr=False)

@@ -19,7 +19,8 @@ class Software:
         attention: Attention kernel it uses unless the scenario says otherwise.
         fused: Element-wise operations that it runs as one kernel: any of ``norm``, ``bias_activation``,
             ``rope``, ``dropout_add``, ``softmax``, ``cross_entropy``; ``gated_product``: the backward pass of
-            a gated activation makes its result again instead of keeping it.
+            a gated activation makes its result again instead of keeping it; ``gradient_accumulation``: the
+            weight-gradient GEMM adds to the accumulated gradient by itself.
         kernel_launch_s: Host time to launch one kernel; a layer cannot run faster than its launches.
         overlap: What it overlaps unless the scenario says otherwise.
         wgrad_overlaps_tp: Whether backward tensor-parallel collectives run beside weight-gradient GEMMs.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from simulator.validation.defaults import StackDefaults
+if TYPE_CHECKING:
+    from simulator.validation.defaults import StackDefaults
 
 Value = TypeVar("Value")
 
@@ -16,10 +17,12 @@ class Blanks:
 
     Attributes:
         defaults: What the stack does where the row does not say.
+        software: Catalogue name of the stack that is simulated.
         warnings: One sentence for each assumption.
     """
 
     defaults: StackDefaults
+    software: str
     warnings: list[str] = field(default_factory=list)
 
     def note(self, warning: str) -> None:
@@ -32,6 +35,10 @@ class Blanks:
             return stated
         self.note(f"{what} not stated: {default!r}, the default of {self.defaults.name}")
         return default
+
+    def left(self, what: str) -> None:
+        """Record that a blank stays one: the simulated software's habit holds."""
+        self.note(f"{what} not stated: as {self.software} does")
 
     def fill_known(self, what: str, stated: str | None, known: tuple[str, ...], default: str) -> str:
         """Return what the row states if it is one of the known words, or the default with a warning."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from simulator import catalogue
 from simulator.errors import CatalogueError
-from simulator.scenario import Gpu, Network
-from simulator.validation.blanks import Blanks
 from simulator.validation.nearest import nearest_gpu
-from simulator.validation.rows import Row
+
+if TYPE_CHECKING:
+    from simulator.scenario import Gpu, Network
+    from simulator.validation.blanks import Blanks
+    from simulator.validation.rows import Row
 
 _FABRICS: tuple[tuple[str, str], ...] = (
     (r"\broce\b.*pods? of .*oversubscription", "meta-24k-roce"),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from simulator.errors import RowError
-from simulator.results.flops import Convention
-from simulator.scenario import Scenario
 from simulator.validation.conventions import row_convention, stated_peak_tflops
-from simulator.validation.rows import Row
+
+if TYPE_CHECKING:
+    from simulator.results.flops import Convention
+    from simulator.scenario import Scenario
+    from simulator.validation.rows import Row
 
 METRICS = (
     "step_time_s",

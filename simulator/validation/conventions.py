@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from simulator.results.flops import Convention
 from simulator.validation.defaults import stack_defaults
-from simulator.validation.rows import Row
+
+if TYPE_CHECKING:
+    from simulator.results.flops import Convention
+    from simulator.validation.rows import Row
 
 _ATTENTION = re.compile(
     r"(?P<full>non.?causal|not halved|no causal halving|attention(?: flops)? (?:in )?full|not divided by 2"
@@ -60,10 +63,10 @@ def row_convention(row: Row) -> tuple[Convention, str | None]:
     stated = stated_convention(row.flops_convention or "")
     if stated is not None:
         return stated, None
-    convention = stack_defaults(row.stack)[0].flops_convention
+    convention = stack_defaults(row.software).flops_convention
     return (
         convention,
-        f"FLOP convention not recognised: {convention!r}, the default of {row.stack or 'no stack'}",
+        f"FLOP convention not recognised: {convention!r}, the default of {row.software!r}",
     )
 
 

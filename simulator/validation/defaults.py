@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from simulator.results.flops import Convention
+if TYPE_CHECKING:
+    from simulator.results.flops import Convention
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +164,7 @@ STACKS: tuple[StackDefaults, ...] = (
 
 UNKNOWN = replace(
     _MEGATRON_CORE,
+    name="unknown stacks",
     pattern="",
     source="Megatron-Core, the most common stack among published runs; sequence parallelism only where it is "
     "said; a source that does not tell how it counts FLOPs is compared with attention causal-halved",
@@ -169,18 +172,13 @@ UNKNOWN = replace(
 )
 
 
-def stack_defaults(stack: str | None) -> tuple[StackDefaults, bool]:
-    """Find a stack's habits by the name that a row gives it.
+def stack_defaults(software: str) -> StackDefaults:
+    """Find a stack's habits by the name that a row gives it; an unknown one gets those of ``UNKNOWN``.
 
-    Returns:
-        The habits, and whether the stack is known; an unknown one gets those of ``UNKNOWN``.
-
-    >>> [stack_defaults(name)[0].name for name in ("Megatron-LM 2021", "NeMo 25.xx", "Megatron-LM fork 2024")]
+    >>> [stack_defaults(name).name for name in ("Megatron-LM 2021", "NeMo 25.xx", "Megatron-LM fork 2024")]
     ['megatron-lm-2021', 'nemo', 'megatron-lm']
-    >>> stack_defaults("see notes")[1]
-    False
+    >>> stack_defaults("PaLM") is UNKNOWN
+    True
     """
-    for defaults in STACKS:
-        if stack and re.search(defaults.pattern, stack, re.IGNORECASE):
-            return defaults, True
-    return UNKNOWN, False
+    matching = (known for known in STACKS if re.search(known.pattern, software, re.IGNORECASE))
+    return next(matching, UNKNOWN)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from simulator.errors import RowError
-from simulator.validation.blanks import Blanks
-from simulator.validation.rows import Row
 from simulator.validation.stages import single_layer_chunks
+
+if TYPE_CHECKING:
+    from simulator.validation.blanks import Blanks
+    from simulator.validation.rows import Row
 
 DEVICES_PER_CHIP = {"tpu-v7": 2}
 """Chips that their software shows as several devices; rows may count degrees in devices and gpus in chips.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from simulator import catalogue
 from simulator.errors import CatalogueError, RowError
-from simulator.scenario import Model
 from simulator.scenario.model import Positional
-from simulator.validation.blanks import Blanks
-from simulator.validation.rows import Arch, Row
+
+if TYPE_CHECKING:
+    from simulator.scenario import Model
+    from simulator.validation.blanks import Blanks
+    from simulator.validation.rows import Arch, Row
 
 
 def model_document(row: Row, blanks: Blanks) -> dict[str, object]:
@@ -83,9 +85,7 @@ def _shape(row: Row, known: Model | None, blanks: Blanks) -> dict[str, object]:
         "vocab_size": blanks.fill("vocabulary", arch.vocab, defaults.vocab_size),
         "gated": gated,
         "tie_word_embeddings": blanks.fill("tied embeddings", arch.tied, defaults.tied),
-        "positional": blanks.fill_known(
-            "positions", arch.positional, get_args(Positional), defaults.positional
-        ),
+        "positional": positional,
     }
     if arch.experts:
         document["experts"] = _experts(arch, arch.layers, arch.experts)

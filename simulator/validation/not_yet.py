@@ -6,11 +6,15 @@ its line; nothing else has to change.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from simulator.errors import RowError
-from simulator.validation.degrees import Degrees
-from simulator.validation.rows import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from simulator.validation.degrees import Degrees
+    from simulator.validation.rows import Row
 
 SCHEDULES: Mapping[str, str] = {
     "gpipe": "pipeline schedule gpipe is not simulated yet",

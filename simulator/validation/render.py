@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from simulator.validation.compare import Comparison
-from simulator.validation.report import RowOutcome, ValidationReport
-from simulator.validation.statistics import ErrorSummary
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from simulator.validation.compare import Comparison
+    from simulator.validation.report import RowOutcome, ValidationReport
+    from simulator.validation.statistics import ErrorSummary
 
 _WIDTH = 110
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from simulator.validation.compare import Comparison
 from simulator.validation.statistics import ErrorSummary, constant_errors, summarise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from simulator.validation.compare import Comparison
 
 WORST_ROWS = 20
 

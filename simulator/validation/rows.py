@@ -125,6 +125,13 @@ class Row(_Part):
     kernel: str | None = None
     zero1_shard_size: int | None = None
 
+    @property
+    def software(self) -> str:
+        """What names the software: the stack, or the citation where that is ``see notes`` or not stated."""
+        if self.stack is None or self.stack == "see notes":
+            return self.source or ""
+        return self.stack
+
 
 @dataclass(frozen=True, slots=True)
 class RawRow:

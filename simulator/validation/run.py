@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from simulator import api
 from simulator.errors import RowError, ScenarioError, SimulatorError
@@ -12,6 +12,9 @@ from simulator.validation.compare import Answer, compare, stated_metric
 from simulator.validation.report import RowOutcome, ValidationReport
 from simulator.validation.rows import RawRow, read_rows
 from simulator.validation.to_scenario import to_scenario
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Simulate = Callable[[Scenario], Answer]
 Progress = Callable[[int, int], None]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from itertools import groupby
+from typing import TYPE_CHECKING, get_args
 
 from simulator import catalogue
 from simulator.errors import RowError
 from simulator.files import from_document
-from simulator.scenario import Scenario
 from simulator.scenario.training import Precision, Recompute
 from simulator.validation.blanks import Blanks
 from simulator.validation.clusters import cluster_document
@@ -15,8 +15,11 @@ from simulator.validation.defaults import stack_defaults
 from simulator.validation.degrees import Degrees, row_degrees
 from simulator.validation.models import model_document
 from simulator.validation.not_yet import refuse
-from simulator.validation.rows import Row
 from simulator.validation.stages import stage_layers
+
+if TYPE_CHECKING:
+    from simulator.scenario import Scenario
+    from simulator.validation.rows import Row
 
 _ATTENTION_KERNELS = ("unfused", "flash1", "flash2", "flash3", "cudnn")
 _FSDP = {"full_shard": "zero3", "shard_grad_op": "zero2", "hybrid": "hybrid"}
@@ -47,10 +50,9 @@ def row_document(row: Row) -> tuple[dict[str, object], tuple[str, ...]]:
         RowError: The row contradicts itself, lacks what nothing can stand in for, or asks for what cannot be
             simulated yet.
     """
-    defaults, has_defaults = stack_defaults(row.stack)
-    blanks = Blanks(defaults)
-    software, is_very_stack = catalogue.software_for_stack(row.stack or "")
-    if not (has_defaults and is_very_stack):
+    software, is_very_stack = catalogue.software_for_stack(row.software)
+    blanks = Blanks(stack_defaults(row.software), software)
+    if not is_very_stack:
         blanks.note(f"stack {row.stack or 'not stated'!r} is not in the catalogue: {software!r} is simulated")
     cluster = cluster_document(row, blanks)
     model = model_document(row, blanks)
@@ -109,9 +111,10 @@ def _layers(layers: int, stages: int, blanks: Blanks) -> dict[str, object]:
     """State the partition where it is not even."""
     if layers % stages == 0:
         return {}
-    split = list(stage_layers(layers, stages))
-    blanks.note(f"partition of {layers} layers not stated: {split}")
-    return {"layers": split}
+    split = stage_layers(layers, stages)
+    runs = ", ".join(f"{len(list(equal))} x {size}" for size, equal in groupby(split))
+    blanks.note(f"partition of {layers} layers not stated: stages of {runs}")
+    return {"layers": list(split)}
 
 
 def _training(row: Row, degrees: Degrees, blanks: Blanks) -> dict[str, object]:
@@ -126,9 +129,10 @@ def _training(row: Row, degrees: Degrees, blanks: Blanks) -> dict[str, object]:
     }
     if row.attention in _ATTENTION_KERNELS:
         document["attention"] = row.attention
+    elif row.attention is None:
+        blanks.left("attention kernel")
     else:
-        what = "not stated" if row.attention is None else f"{row.attention!r} is not known"
-        blanks.note(f"attention kernel {what}: that of {defaults.name}")
+        blanks.note(f"attention kernel {row.attention!r} is not known: that of {blanks.software}")
     return document
 
 
@@ -154,7 +158,7 @@ def _overlap(row: Row, degrees: Degrees, blanks: Blanks) -> dict[str, object]:
         if ranks == 1:
             continue
         if stated is None:
-            blanks.note(f"overlap of {axis} communication not stated: that of {blanks.defaults.name}")
+            blanks.left(f"overlap of {axis} communication")
         else:
             document |= dict.fromkeys(keys, stated)
     return document

@@ -35,9 +35,7 @@ def _dense_steps(scenario: Scenario, shapes: Shapes, width: int) -> list[Step]:
     return [
         *column_parallel(scenario, shapes, "mlp_up", up, hidden),
         activation(scenario, shapes, shapes.tokens, width),
-        *row_parallel(
-            scenario, shapes, "mlp_down", hidden, width, keeps_input=not remakes_product(scenario)
-        ),
+        *row_parallel(scenario, shapes, "mlp_down", hidden, width, keeps_input=not remakes_product(scenario)),
     ]
 
 
@@ -104,14 +102,12 @@ def _grouped_experts(scenario: Scenario, shapes: Shapes, experts: Experts) -> li
     width = experts.moe_intermediate_size // shapes.tp.size
     hidden, e = scenario.model.hidden_size, shapes.element_bytes
     up_width = 2 * width if scenario.model.gated else width
-    up = Gemm(name="expert_up", m=rows, n=up_width, k=hidden, batch=local, dtype=shapes.gemm_dtype)
-    down = Gemm(name="expert_down", m=rows, n=hidden, k=width, batch=local, dtype=shapes.gemm_dtype)
+    up = Gemm(name="expert_up", m=rows, n=up_width, k=hidden, batch=local, dtype=shapes.gemm_dtype, grouped=True)
+    down = Gemm(name="expert_down", m=rows, n=hidden, k=width, batch=local, dtype=shapes.gemm_dtype, grouped=True)
     return [
         *casts(shapes, up),
         Linear(forward=up, saved_bytes=rows * local * hidden * e),
         activation(scenario, shapes, rows * local, width),
         *casts(shapes, down),
-        Linear(
-            forward=down, saved_bytes=0.0 if remakes_product(scenario) else rows * local * width * e
-        ),
+        Linear(forward=down, saved_bytes=0.0 if remakes_product(scenario) else rows * local * width * e),
     ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from simulator.workload.layer_steps import CoreAttention, Exchange, Linear, Pointwise, Step
 from simulator.workload.program import OpKind, Program, ProgramBuilder, Stream
+from simulator.workload.shapes import BYTES_PER_ELEMENT, shapes_of
 from simulator.workload.work import Attention, Collective, Elementwise, Gemm, Transfer
 
 if TYPE_CHECKING:
@@ -32,11 +33,14 @@ class Habits:
         overlaps_tp: Tensor-parallel collectives run in pieces beside the GEMM that needs or makes their data.
         wgrad_overlaps_tp: Backward collectives run beside weight-gradient GEMMs.
         recompute: What the backward pass runs again.
+        accumulation_bytes: Bytes that a kernel of its own moves for each weight to add its gradient to those
+            of earlier micro-batches; 0 where the weight-gradient GEMM does it or there is nothing to add to.
     """
 
     overlaps_tp: bool
     wgrad_overlaps_tp: bool
     recompute: Recompute
+    accumulation_bytes: float
 
     @classmethod
     def of(cls, scenario: Scenario) -> Habits:
@@ -45,7 +49,16 @@ class Habits:
             overlaps_tp=scenario.training.overlap.tp,
             wgrad_overlaps_tp=scenario.software.wgrad_overlaps_tp,
             recompute=scenario.training.recompute,
+            accumulation_bytes=_accumulation_bytes(scenario),
         )
+
+
+def _accumulation_bytes(scenario: Scenario) -> float:
+    """Return the bytes per weight of reading a gradient, and reading and writing the accumulated one."""
+    if "gradient_accumulation" in scenario.software.fused or scenario.num_microbatches == 1:
+        return 0.0
+    gradient = BYTES_PER_ELEMENT[shapes_of(scenario).dtype]
+    return gradient + 2.0 * BYTES_PER_ELEMENT[scenario.training.grad_dtype]
 
 
 def forward_program(steps: Sequence[Step], habits: Habits) -> Program:
@@ -156,8 +169,18 @@ class _Writer:
         if step.reduce_gradient is not None:
             reduced = (self._exchange(step.reduce_gradient, Stream.TP, done),)
         wait = regathered if self.habits.wgrad_overlaps_tp else (*regathered, *reduced)
-        self._kernel(step.weight_gradient, (*done, *wait))
+        self._weight_gradient(step.weight_gradient, (*done, *wait))
         self.ready = reduced
+
+    def _weight_gradient(self, gemm: Gemm, after: tuple[int, ...]) -> None:
+        """Compute a weight gradient; where the GEMM does not accumulate it, another kernel does."""
+        each = self.habits.accumulation_bytes
+        if not each:
+            self._kernel(gemm, after)
+            return
+        self._kernel(replace(gemm, accumulates=False), after)
+        size = gemm.batch * gemm.m * gemm.n * each
+        self._kernel(Elementwise(name=f"{gemm.name}_accumulate", bytes_moved=size), ())
 
     def _pieces(
         self, gather: Collective | None, gemm: Gemm, reduce: Collective | None, start: tuple[int, ...]

@@ -6,7 +6,7 @@ new kind of layer is a new list and nothing else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from simulator.workload.work import Attention, Collective, Elementwise, Gemm, Transfer
@@ -60,15 +60,13 @@ class Linear:
     def input_gradient(self) -> Gemm:
         """dX[m, k] = dY[m, n] W^T[n, k]."""
         f = self.forward
-        return Gemm(name=f"{f.name}_dgrad", m=f.m, n=f.k, k=f.n, batch=f.batch, dtype=f.dtype)
+        return replace(f, name=f"{f.name}_dgrad", n=f.k, k=f.n)
 
     @property
     def weight_gradient(self) -> Gemm:
         """dW[k, n] += X^T[k, m] dY[m, n]."""
         f = self.forward
-        return Gemm(
-            name=f"{f.name}_wgrad", m=f.k, n=f.n, k=f.m, batch=f.batch, dtype=f.dtype, accumulates=True
-        )
+        return replace(f, name=f"{f.name}_wgrad", m=f.k, k=f.m, accumulates=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,7 +60,7 @@ def row_parallel(
 
 
 def replicated(shapes: Shapes, name: str, n: int, k: int) -> list[Step]:
-    """Return a linear layer that each tensor-parallel rank runs on its own tokens: router, down-projections."""
+    """Return a linear layer that each tensor-parallel rank runs on its own tokens (router, latents)."""
     forward = Gemm(name=name, m=shapes.divided_tokens, n=n, k=k, dtype=shapes.dtype)
     return [Linear(forward=forward, saved_bytes=shapes.divided_tokens * k * shapes.element_bytes)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from simulator.workload.attention_steps import attention_steps
@@ -114,7 +114,7 @@ def _layer(
 def _work(name: str, steps: list[Step], habits: Habits, input_bytes: float | None) -> LayerWork:
     """Build a layer's work; ``input_bytes`` is None where nothing is ever recomputed."""
     if input_bytes is None:
-        habits = Habits(overlaps_tp=False, wgrad_overlaps_tp=habits.wgrad_overlaps_tp, recompute="none")
+        habits = replace(habits, overlaps_tp=False, recompute="none")
     kept = saved_bytes(steps, habits.recompute, input_bytes or 0.0)
     return LayerWork(
         forward=Block(f"{name}, forward", forward_program(steps, habits)),

@@ -27,7 +27,7 @@ class Gemm:
         batch: Independent products run by one kernel (experts of a grouped GEMM).
         dtype: Number format of the operands.
         accumulates: Whether it adds to an fp32 result (weight gradients): 8 bytes of traffic per result.
-        grouped: Whether the products differ in size (experts), so that the library starts each of them by itself.
+        grouped: Whether the products differ in size (experts) and the library starts each of them by itself.
     """
 
     name: str
