@@ -69,7 +69,17 @@ OVERLAP = Overlap(grad_reduce=True, param_gather=True, p2p=True, tp=False)
 SOFTWARE = Software(
     name="test-stack",
     attention="flash2",
-    fused=frozenset({"norm", "bias_activation", "rope", "dropout_add", "softmax", "cross_entropy", "gradient_accumulation"}),
+    fused=frozenset(
+        {
+            "norm",
+            "bias_activation",
+            "rope",
+            "dropout_add",
+            "softmax",
+            "cross_entropy",
+            "gradient_accumulation",
+        }
+    ),
     kernel_launch_s=0.0,
     overlap=OVERLAP,
     wgrad_overlaps_tp=True,

@@ -243,11 +243,13 @@ def test_sweep_writes_table_csv_json_and_curve(capsys: Capture, file: str, tmp_p
 # validate
 
 
-def test_validate_prints_predicted_beside_published(capsys: Capture) -> None:
+def test_validate_prints_predicted_beside_published(capsys: Capture, tmp_path: Path) -> None:
     rows = str(Path(__file__).parent / "data" / "published_rows.yaml")
-    code, out, err = call(capsys, "validate", rows, "--limit", "3")
+    picture = tmp_path / "v.svg"
+    code, out, err = call(capsys, "validate", rows, "--limit", "3", "--plot", str(picture))
     assert (code, err) == (0, "")
     assert "published" in out
+    assert picture.stat().st_size > 5000
     report = json.loads(call(capsys, "validate", rows, "--limit", "3", "--json")[1])
     assert {"summary", "rows"} <= report.keys()
     assert len(report["rows"]) == 3

@@ -211,7 +211,7 @@ def test_overlapping_ops_of_one_stream_are_refused() -> None:
         Breakdown.of([1.5, *[0.0] * 8], 1.0)
 
 
-def model(layers: int, h: int, heads: int, kv: int, d: int, f: int, v: int, /, **rest: object) -> Model:  # noqa: PLR0917
+def model(layers: int, h: int, heads: int, kv: int, d: int, f: int, v: int, /, **rest: object) -> Model:
     return Model(
         name="m",
         num_hidden_layers=layers,

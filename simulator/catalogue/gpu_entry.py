@@ -27,12 +27,7 @@ from simulator.errors import CatalogueError
 from simulator.scenario import CollectiveEfficiency, Gpu, Provenance
 from simulator.scenario.training import Precision  # noqa: TC001  pydantic reads it
 
-
 Share = Annotated[float, Field(ge=0, lt=0.2, allow_inf_nan=False)]
-_SPREAD = (
-    "achieved FLOP/s spread by 5% and more among the 8 GPUs of a node (github:stas00/ml-engineering "
-    "compute/accelerator/README.md, commit 744d01e1); the range of 8 normal values is 2.85 standard deviations"
-)
 
 
 class MemoryEntry(Strict):
@@ -89,7 +84,7 @@ class GpuEntry(Entry):
     """GPUs of one host."""
     tdp: Sourced[Watts] = assumed(700.0, "as an H100")
     """Power limit."""
-    speed_spread: Sourced[Share] = assumed(0.0176, _SPREAD)
+    speed_spread: Sourced[Share] = assumed(0.0176, "as an H100")
     """Standard deviation of sustained compute speed among GPUs of this type, relative to the mean."""
     collectives: CollectivesEntry | None = None
     """What collectives reach inside the scale-up domain; fitted values unless stated."""

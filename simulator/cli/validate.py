@@ -48,7 +48,7 @@ def _write_plot(report: validation.ValidationReport, path: Path) -> None:
     from simulator.reports.figure import figure_bytes
     from simulator.reports.validation_figure import validation_figure
 
-    rows = list(report.to_dict()["rows"])
+    rows = [row.to_dict() for row in report.rows]
     write_whole(path, figure_bytes(validation_figure(rows), path.suffix))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from simulator.workload.layer_steps import Exchange, Pointwise, Step
 from simulator.workload.linear import column_parallel, tensor_collective
 from simulator.workload.pointwise import norm
-from simulator.workload.work import Collective, Elementwise
+from simulator.workload.work import Collective, CollectiveKind, Elementwise
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
@@ -22,7 +22,7 @@ def embedding_steps(scenario: Scenario, shapes: Shapes) -> list[Step]:
     scatter = Elementwise(name="embedding_grad", bytes_moved=size + 8.0 * shapes.tokens * hidden)
     steps: list[Step] = [Pointwise(forward=(look_up,), backward=(scatter,), saved_bytes=8.0 * shapes.tokens)]
     divides = scenario.parallelism.sequence_parallel
-    kind = "reduce_scatter" if divides else "all_reduce"
+    kind: CollectiveKind = "reduce_scatter" if divides else "all_reduce"
     total = tensor_collective(shapes, kind, shapes.tokens, hidden, "embedding_reduce")
     if total is not None:
         gather = tensor_collective(shapes, "all_gather", shapes.tokens, hidden, "embedding_grad_gather")

@@ -102,8 +102,12 @@ def _grouped_experts(scenario: Scenario, shapes: Shapes, experts: Experts) -> li
     width = experts.moe_intermediate_size // shapes.tp.size
     hidden, e = scenario.model.hidden_size, shapes.element_bytes
     up_width = 2 * width if scenario.model.gated else width
-    up = Gemm(name="expert_up", m=rows, n=up_width, k=hidden, batch=local, dtype=shapes.gemm_dtype, grouped=True)
-    down = Gemm(name="expert_down", m=rows, n=hidden, k=width, batch=local, dtype=shapes.gemm_dtype, grouped=True)
+    up = Gemm(
+        name="expert_up", m=rows, n=up_width, k=hidden, batch=local, dtype=shapes.gemm_dtype, grouped=True
+    )
+    down = Gemm(
+        name="expert_down", m=rows, n=hidden, k=width, batch=local, dtype=shapes.gemm_dtype, grouped=True
+    )
     return [
         *casts(shapes, up),
         Linear(forward=up, saved_bytes=rows * local * hidden * e),

@@ -11,7 +11,7 @@ from simulator.workload.weights import gradient_bytes, stage_parameters
 from simulator.workload.work import Collective, Elementwise, Group, StepOverhead
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from simulator.scenario import Scenario
     from simulator.workload.stages import Stage
@@ -22,15 +22,17 @@ _TIED_EMBEDDING, _GRADIENT_NORM = 0, 1
 def append_step_end(
     scenario: Scenario,
     stages: tuple[Stage, ...],
+    owners: Mapping[int, int],
     builder: ProgramBuilder,
-    last_compute: Sequence[int],
-    reduced: Sequence[Sequence[int]],
+    last_compute: Mapping[int, int],
+    reduced: Mapping[int, Sequence[int]],
 ) -> None:
     """Append what every rank does after its last backward pass.
 
     Args:
         scenario: The request.
         stages: Its pipeline stages.
+        owners: Rank of each stage.
         builder: Where to append.
         last_compute: Last op of each rank's compute stream.
         reduced: Ops that reduce each rank's gradients.
@@ -43,14 +45,13 @@ def append_step_end(
     norm = Collective(kind="all_reduce", group=everyone, bytes=4.0, name="gradient norm")
     for rank in range(pp):
         clipped = before[rank]
+        mine = [stage for number, stage in enumerate(stages) if owners[number] == rank]
         if everyone.size > 1:
             op = builder.add(
                 OpKind.COLLECTIVE, rank, Stream.DP_REDUCE, norm, after=before[rank], join=_GRADIENT_NORM
             )
             clipped = [op]
-        builder.add(
-            OpKind.OPTIMIZER, rank, Stream.COMPUTE, _update(scenario, stages[rank::pp]), after=clipped
-        )
+        builder.add(OpKind.OPTIMIZER, rank, Stream.COMPUTE, _update(scenario, mine), after=clipped)
         builder.add(OpKind.OVERHEAD, rank, Stream.COMPUTE, StepOverhead())
 
 
