@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING
 
-from simulator.workload.grid import stride
+from simulator.workload.messages import Messages
+from simulator.workload.overlapped_program import overlapped_block
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
-from simulator.workload.schedules import Action
-from simulator.workload.shapes import shapes_of
+from simulator.workload.schedules import Action, Overlapped
+from simulator.workload.stages import copied_bytes
+from simulator.workload.work import Block, floating_point_operations
 from simulator.workload.work import Sequence as Blocks
-from simulator.workload.work import Transfer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from simulator.scenario import Scenario
     from simulator.workload.data_parallel import DataParallel, Segment
-    from simulator.workload.stages import Stage
-
-
-def message_bytes(scenario: Scenario) -> float:
-    """Return what one rank sends to the next pipeline stage for each micro-batch.
-
-    With tensor parallelism every rank sends its part and the receivers gather it over their fast links
-    (Narayanan et al., arXiv:2104.04473, section 4.1); with sequence parallelism that part is all it has.
-    """
-    shapes = shapes_of(scenario)
-    return shapes.tokens / shapes.tp.size * scenario.model.hidden_size * shapes.element_bytes
+    from simulator.workload.schedules import Order
+    from simulator.workload.stages import LayerWork, Stage
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,106 +32,159 @@ class PassWriter:
         stages: Its pipeline stages.
         builder: Where ops are appended.
         data_parallel: Cuts passes where its collectives hook in.
-        owners: Rank that runs each action.
+        messages: Sends results on and receives them.
         last_compute: Last op of each rank's compute stream.
-        ends: First and last op of each action.
         sequences: Work of a pass over a stage or over one of its buckets.
+        overlapped: A layer's forward pass and another's backward pass as one block.
     """
 
     scenario: Scenario
     stages: tuple[Stage, ...]
     builder: ProgramBuilder
     data_parallel: DataParallel
-    owners: dict[Action, int] = field(default_factory=dict)
+    messages: Messages
     last_compute: dict[int, int] = field(default_factory=dict)
-    ends: dict[Action, tuple[int, int]] = field(default_factory=dict)
-    sequences: dict[tuple[OpKind, int, int], Blocks] = field(default_factory=dict)
+    sequences: dict[tuple[object, ...], Blocks] = field(default_factory=dict)
+    overlapped: dict[tuple[Block, Block], Block] = field(default_factory=dict)
 
-    def run(self, rank: int, actions: Sequence[Action]) -> None:
-        """Append a rank's passes in their order."""
-        edges = _edges(actions)
-        for position, action in enumerate(actions):
-            self.owners[action] = rank
-            is_edge = action in edges
-            segments = self.data_parallel.segments(rank, action, is_first=position == 0, is_edge=is_edge)
-            ops = [self._compute(rank, action, segment) for segment in segments]
-            self.ends[action] = (ops[0], ops[-1])
-            self.last_compute[rank] = ops[-1]
-        self.data_parallel.finish(rank, self.last_compute[rank])
+    def run(self, order: Order) -> None:
+        """Append the passes of all ranks in their order, and the messages between them."""
+        for rank, entries in enumerate(order):
+            for entry in entries:
+                both = tuple(entry) if isinstance(entry, Overlapped) else (entry,)
+                for action in both:
+                    self.messages.receive(action)
+                ops = self._pair(rank, entry) if isinstance(entry, Overlapped) else self._single(rank, entry)
+                self.last_compute[rank] = ops[-1]
+                for action in both:
+                    self.messages.ends[action] = (ops[0], ops[-1])
+                    self.messages.send(action)
+            self.data_parallel.finish(rank, self.last_compute[rank])
+        self.messages.connect()
 
-    def _compute(self, rank: int, action: Action, segment: Segment) -> int:
-        size = sum(work.saved_bytes for work in segment.works)
-        is_forward = action.kind is OpKind.FORWARD
-        op = self.builder.add(
+    def _single(self, rank: int, action: Action) -> list[int]:
+        ops = []
+        for segment in self.data_parallel.segments(rank, action):
+            after = self.data_parallel.before(rank, action, segment)
+            ops.append(self._compute(rank, action, segment, self._sequence(rank, action, segment), after))
+            self.data_parallel.after(rank, action, segment, ops[-1])
+        return ops
+
+    def _pair(self, rank: int, pair: Overlapped) -> list[int]:
+        """Append two passes that run together, segment by segment.
+
+        Each pair of segments is two ops, one behind the other, that share the time of both; what waits for
+        either waits for the second.
+        """
+        ops: list[int] = []
+        data = self.data_parallel
+        forward = data.segments(rank, pair.forward)
+        backward = data.segments(rank, pair.backward)
+        for first, second in zip_longest(forward, backward):
+            chosen = [
+                (action, segment)
+                for action, segment in ((pair.forward, first), (pair.backward, second))
+                if segment is not None
+            ]
+            waits = [data.before(rank, action, segment) for action, segment in chosen]
+            together = tuple(op for ops_ in waits for op in ops_)
+            works = self._together(rank, chosen)
+            made = [
+                self._compute(rank, action, segment, work, together)
+                for (action, segment), work in zip(chosen, works, strict=True)
+            ]
+            for action, segment in chosen:
+                data.after(rank, action, segment, made[-1])
+            ops += made
+        return ops
+
+    def _together(self, rank: int, chosen: Sequence[tuple[Action, Segment]]) -> list[Blocks]:
+        """Return the work of one segment, or of a forward and a backward one that run beside each other."""
+        if len(chosen) == 1:
+            return [self._sequence(rank, *chosen[0])]
+        (forward, first), (backward, second) = chosen
+        key = (rank, forward.stage, first.number, backward.stage, second.number)
+        if (*key, forward.kind) not in self.sequences:
+            counted = _counted(self._beside(_blocks(forward, first), _blocks(backward, second)))
+            work = sum(map(_flops, _blocks(forward, first)))
+            share = work / (work + sum(map(_flops, _blocks(backward, second))))
+            name = f"stage {forward.stage}, forward beside stage {backward.stage}, backward"
+            self.sequences[(*key, forward.kind)] = Blocks(name, counted, share)
+            self.sequences[(*key, backward.kind)] = Blocks(name, counted, 1.0 - share)
+        return [self.sequences[(*key, action.kind)] for action in (forward, backward)]
+
+    def _beside(self, forward: Sequence[Block], backward: Sequence[Block]) -> Iterable[Block]:
+        for first, second in zip_longest(forward, backward):
+            if first is None or second is None:
+                yield first or second
+                continue
+            if (first, second) not in self.overlapped:
+                self.overlapped[first, second] = overlapped_block(first, second)
+            yield self.overlapped[first, second]
+
+    def _compute(
+        self, rank: int, action: Action, segment: Segment, work: Blocks, after: tuple[int, ...]
+    ) -> int:
+        allocated, freed = _memory(action, segment.works)
+        return self.builder.add(
             action.kind,
             rank,
             Stream.COMPUTE,
-            self._sequence(action, segment),
-            after=segment.after,
+            work,
+            after=after,
             microbatch=action.microbatch,
             stage=action.stage,
-            allocated_bytes=size if is_forward else 0.0,
-            freed_bytes=0.0 if is_forward else size,
+            allocated_bytes=allocated,
+            freed_bytes=freed,
         )
-        if segment.reduces is not None:
-            self.data_parallel.reduce(rank, action.stage, segment.reduces, op)
-        return op
 
-    def _sequence(self, action: Action, segment: Segment) -> Blocks:
-        key = (action.kind, action.stage, segment.number)
+    def _sequence(self, rank: int, action: Action, segment: Segment) -> Blocks:
+        holder = rank if self.scenario.cluster.pools else 0
+        key = (action.kind, action.stage, segment.number, holder)
         if key not in self.sequences:
-            is_forward = action.kind is OpKind.FORWARD
-            blocks = [work.forward if is_forward else work.backward for work in segment.works]
-            runs = groupby(blocks if is_forward else reversed(blocks))
-            counted = tuple((block, len(list(same))) for block, same in runs)
-            self.sequences[key] = Blocks(f"stage {action.stage}, {action.kind.name.lower()}", counted)
+            name = f"stage {action.stage}, {action.kind.name.lower().replace('_', ' ')}"
+            self.sequences[key] = Blocks(name, _counted(_blocks(action, segment)))
         return self.sequences[key]
 
-    def transfer(self, actions: Sequence[Sequence[Action]]) -> None:
-        """Send activations to the next stage and gradients to the one before.
 
-        Without overlap the sender's next pass waits until its message has left.
-        """
-        blocks = not self.scenario.training.overlap.p2p
-        for mine in actions:
-            for action, following in zip(mine, (*mine[1:], None), strict=True):
-                op = self._send(action)
-                if op is not None and blocks and following is not None:
-                    self.builder.wait(self.ends[following][0], (op,))
-
-    def _send(self, action: Action) -> int | None:
-        """Append the message that an action's result makes, unless its consumer is on the same rank."""
-        is_forward = action.kind is OpKind.FORWARD
-        target = action.stage + (1 if is_forward else -1)
-        if not 0 <= target < len(self.stages):
-            return None
-        following = Action(action.kind, target, action.microbatch)
-        here, there = self.owners[action], self.owners[following]
-        producer, consumer = self.ends[action][1], self.ends[following][0]
-        if here == there:
-            self.builder.wait(consumer, (producer,))
-            return None
-        message = Transfer(
-            bytes=message_bytes(self.scenario),
-            stride=abs(here - there) * stride(self.scenario.parallelism, "pp"),
-            source=here,
-            target=there,
-        )
-        op = self.builder.add(
-            OpKind.TRANSFER,
-            here,
-            Stream.PP_FORWARD if is_forward else Stream.PP_BACKWARD,
-            message,
-            after=(producer,),
-            microbatch=action.microbatch,
-            stage=action.stage,
-        )
-        self.builder.wait(consumer, (op,))
-        return op
+def _blocks(action: Action, segment: Segment) -> list[Block]:
+    """Return the blocks of a pass in the order in which they run."""
+    blocks = [_block(action.kind, work) for work in segment.works]
+    return blocks if action.kind is OpKind.FORWARD else blocks[::-1]
 
 
-def _edges(actions: Sequence[Action]) -> set[Action]:
-    """Return the first forward and the last backward pass of each stage among a rank's actions."""
-    first = {action.stage: action for action in reversed(actions) if action.kind is OpKind.FORWARD}
-    last = {action.stage: action for action in actions if action.kind is not OpKind.FORWARD}
-    return {*first.values(), *last.values()}
+def _block(kind: OpKind, work: LayerWork) -> Block:
+    if kind is OpKind.FORWARD:
+        return work.forward
+    if kind is OpKind.BACKWARD:
+        return work.backward
+    if work.halves is None:
+        raise TypeError("the schedule splits a backward pass that was built whole")
+    return work.halves.input if kind is OpKind.BACKWARD_INPUT else work.halves.weight
+
+
+def _counted(blocks: Iterable[Block]) -> tuple[tuple[Block, int], ...]:
+    return tuple((block, len(list(same))) for block, same in groupby(blocks) if block.program.num_ops)
+
+
+def _memory(action: Action, works: Sequence[LayerWork]) -> tuple[float, float]:
+    """Return the activation bytes that a pass takes when it starts and gives back when it ends.
+
+    Input gradients free everything but what weight gradients wait with: inputs and output gradients of linear
+    layers (Qi et al., arXiv:2401.10241, section 2).
+    """
+    saved = sum(work.saved_bytes for work in works)
+    kept = sum(work.halves.kept_bytes for work in works if work.halves is not None)
+    copied = copied_bytes(works)
+    match action.kind:
+        case OpKind.FORWARD:
+            return saved + copied, copied
+        case OpKind.BACKWARD_INPUT:
+            return max(0.0, kept - saved) + copied, max(0.0, saved - kept) + copied
+        case OpKind.BACKWARD_WEIGHT:
+            return 0.0, kept
+    return copied, saved + copied
+
+
+def _flops(block: Block) -> float:
+    return floating_point_operations(block.program)

@@ -1,22 +1,38 @@
 """Pipeline schedules: each file yields the ordered actions of every rank and nothing else.
 
-To add one, write a function from ``(pp, vpp, num_microbatches)`` to actions per rank and name it in
-``SCHEDULES``.
+To add one, put a file into this folder that defines ``SCHEDULE``; nothing else has to change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 
-from simulator.workload.schedules.action import Action
-from simulator.workload.schedules.interleaved import interleaved
-from simulator.workload.schedules.one_f_one_b import one_f_one_b
+from simulator.workload.schedules.action import Action, Entry, Order, Overlapped, passes
+from simulator.workload.schedules.schedule import Request, Schedule, StageTimes
 
-Schedule = Callable[[int, int, int], tuple[tuple[Action, ...], ...]]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-SCHEDULES: Mapping[str, Schedule] = {
-    "1f1b": one_f_one_b,
-    "interleaved": interleaved,
-}
 
-__all__ = ["SCHEDULES", "Action", "Schedule"]
+def _found() -> dict[str, Schedule]:
+    """Return the schedules that the files of this folder define, by name."""
+    modules = (import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__))
+    schedules = (getattr(module, "SCHEDULE", None) for module in modules)
+    return {schedule.name: schedule for schedule in schedules if isinstance(schedule, Schedule)}
+
+
+SCHEDULES: Mapping[str, Schedule] = _found()
+
+__all__ = [
+    "SCHEDULES",
+    "Action",
+    "Entry",
+    "Order",
+    "Overlapped",
+    "Request",
+    "Schedule",
+    "StageTimes",
+    "passes",
+]

@@ -1,11 +1,13 @@
-"""One entry of a pipeline schedule."""
+"""The entries of a pipeline schedule."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from simulator.workload.op_kind import OpKind
+
 if TYPE_CHECKING:
-    from simulator.workload.program import OpKind
+    from collections.abc import Iterable, Iterator
 
 
 class Action(NamedTuple):
@@ -20,3 +22,35 @@ class Action(NamedTuple):
     kind: OpKind
     stage: int
     microbatch: int
+
+
+class Overlapped(NamedTuple):
+    """A forward and a backward pass that run together, each hiding the other's communication.
+
+    Attributes:
+        forward: The forward pass.
+        backward: The backward pass.
+    """
+
+    forward: Action
+    backward: Action
+
+
+Entry = Action | Overlapped
+Order = tuple[tuple[Entry, ...], ...]
+"""What every rank does, in its order."""
+
+
+def passes(entries: Iterable[Entry]) -> Iterator[Action]:
+    """Yield single passes, the forward pass of an overlapped pair first."""
+    for entry in entries:
+        if isinstance(entry, Overlapped):
+            yield from entry
+        else:
+            yield entry
+
+
+def backward_passes(stage: int, microbatch: int, *, splits: bool) -> tuple[Action, ...]:
+    """Return a whole backward pass, or its two halves one after the other."""
+    kinds = (OpKind.BACKWARD_INPUT, OpKind.BACKWARD_WEIGHT) if splits else (OpKind.BACKWARD,)
+    return tuple(Action(kind, stage, microbatch) for kind in kinds)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from simulator.workload.program import OpKind
+from typing import TYPE_CHECKING
+
+from simulator.workload.op_kind import OpKind
 from simulator.workload.schedules.action import Action
+from simulator.workload.schedules.schedule import Request, Schedule
+
+if TYPE_CHECKING:
+    from simulator.workload.schedules.action import Order
 
 
-def one_f_one_b(pp: int, vpp: int, num_microbatches: int) -> tuple[tuple[Action, ...], ...]:
+def one_f_one_b(request: Request) -> Order:
     """Return, per rank, warm-up forwards, alternating forward and backward passes, and remaining backwards.
 
-    >>> [f"{a.kind.name[0]}{a.microbatch}" for a in one_f_one_b(2, 1, 3)[0]]
+    >>> [f"{a.kind.name[0]}{a.microbatch}" for a in one_f_one_b(Request(pp=2, vpp=1, num_microbatches=3))[0]]
     ['F0', 'F1', 'B0', 'F2', 'B1', 'B2']
     """
-    if vpp != 1:
-        raise ValueError(f"1F1B runs one chunk per rank, not {vpp}")
-    return tuple(_rank(rank, pp, num_microbatches) for rank in range(pp))
+    return tuple(_rank(rank, request.pp, request.num_microbatches) for rank in range(request.pp))
 
 
 def _rank(rank: int, pp: int, num_microbatches: int) -> tuple[Action, ...]:
@@ -24,3 +28,6 @@ def _rank(rank: int, pp: int, num_microbatches: int) -> tuple[Action, ...]:
     steady = num_microbatches - warm_up
     pairs = [action for pair in zip(forward[warm_up:], backward[:steady], strict=True) for action in pair]
     return (*forward[:warm_up], *pairs, *backward[steady:])
+
+
+SCHEDULE = Schedule(name="1f1b", order=one_f_one_b, source="arXiv:2104.04473", pytorch="1F1B")

@@ -1,0 +1,72 @@
+"""A scenario's pipeline schedule: the order of passes on every rank."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simulator.workload.schedules import SCHEDULES, Request, passes
+from simulator.workload.schedules.csv_form import read_rows
+from simulator.workload.schedules.in_pairs import PAIRED, in_pairs
+
+if TYPE_CHECKING:
+    from simulator.scenario import Scenario
+    from simulator.workload.schedules import Action, Order, StageTimes
+
+CUSTOM = "custom"
+"""Name of a schedule that is read from a file."""
+
+
+def pipeline_order(scenario: Scenario, times: StageTimes | None = None) -> Order:
+    """Return what every pipeline rank does, in its order.
+
+    Args:
+        scenario: The request.
+        times: How long passes take; equal times where they are not known.
+    """
+    parallelism = scenario.parallelism
+    if parallelism.schedule == CUSTOM:
+        return read_rows(parallelism.schedule_rows)
+    request = Request(
+        pp=parallelism.pp,
+        vpp=parallelism.vpp,
+        num_microbatches=scenario.num_microbatches,
+        group_size=parallelism.microbatch_group_size,
+        times=times,
+    )
+    order = SCHEDULES[parallelism.schedule].order(request)
+    return in_pairs(order) if runs_in_pairs(scenario) else order
+
+
+def runs_in_pairs(scenario: Scenario) -> bool:
+    """Tell whether forward and backward passes run together to hide the exchanges among experts."""
+    wanted = scenario.training.overlap.ep and scenario.model.experts is not None
+    return wanted and scenario.parallelism.ep > 1 and scenario.parallelism.schedule in PAIRED
+
+
+def splits_backward(scenario: Scenario) -> bool:
+    """Tell whether weight gradients are passes of their own."""
+    parallelism = scenario.parallelism
+    if parallelism.schedule == CUSTOM:
+        return any("I" in row for row in parallelism.schedule_rows)
+    return SCHEDULES[parallelism.schedule].splits_backward
+
+
+def uses_times(scenario: Scenario) -> bool:
+    """Tell whether the order of passes depends on how long they take."""
+    name = scenario.parallelism.schedule
+    return name != CUSTOM and SCHEDULES[name].uses_times
+
+
+def held_stages(order: Order) -> tuple[tuple[int, ...], ...]:
+    """Return the stages that each rank holds, in model order.
+
+    >>> from simulator.workload.schedules import SCHEDULES, Request
+    >>> held_stages(SCHEDULES["zb-v"].order(Request(pp=2, vpp=2, num_microbatches=4)))
+    ((0, 3), (1, 2))
+    """
+    return tuple(tuple(sorted({action.stage for action in passes(entries)})) for entries in order)
+
+
+def plain(order: Order) -> tuple[tuple[Action, ...], ...]:
+    """Return an order with overlapped pairs as single passes."""
+    return tuple(tuple(passes(entries)) for entries in order)

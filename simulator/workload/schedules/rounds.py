@@ -1,0 +1,55 @@
+"""How interleaved schedules send micro-batches through a rank's chunks: in rounds.
+
+In a round every chunk in turn runs the round's micro-batches. Megatron-Core calls their number
+``microbatch_group_size_per_virtual_pipeline_stage`` (default: pp); PyTorch makes as many equal rounds as hold at
+least pp micro-batches each, which is the same where pp divides the number of micro-batches.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simulator.workload.op_kind import OpKind
+from simulator.workload.schedules.action import Action
+
+if TYPE_CHECKING:
+    from simulator.workload.schedules.schedule import Request
+
+RULE = (
+    "micro-batches in equal rounds of at least pp (in rounds of the stated micro-batch group size, "
+    "at least pp, the last of which may be smaller but not below pp)"
+)
+
+
+def round_size(request: Request) -> int:
+    """Return the micro-batches of one round."""
+    if request.group_size is not None:
+        return request.group_size
+    return request.num_microbatches // max(1, request.num_microbatches // request.pp)
+
+
+def fits_rounds(request: Request) -> bool:
+    """Tell whether the micro-batches make whole rounds; Megatron-Core takes a smaller last one of pp or more."""
+    size = round_size(request)
+    rest = request.num_microbatches % size if size else 1
+    if request.group_size is None:
+        return rest == 0
+    return size >= request.pp and (rest == 0 or rest >= request.pp)
+
+
+def in_rounds(request: Request, rank: int, kind: OpKind) -> list[Action]:
+    """Return a rank's passes of one kind, round by round; backward passes begin with the last chunk."""
+    size = round_size(request)
+    chunks = range(request.vpp) if kind is OpKind.FORWARD else range(request.vpp - 1, -1, -1)
+    return [
+        Action(kind, chunk * request.pp + rank, microbatch)
+        for first in range(0, request.num_microbatches, size)
+        for chunk in chunks
+        for microbatch in range(first, min(first + size, request.num_microbatches))
+    ]
+
+
+def warm_up(request: Request, rank: int, per_hop: int) -> int:
+    """Return the forward passes before the first backward pass; ``per_hop`` more for each rank farther away."""
+    passes = (request.vpp - 1) * round_size(request) + per_hop * (request.pp - 1 - rank)
+    return min(passes, request.num_microbatches * request.vpp)

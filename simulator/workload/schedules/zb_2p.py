@@ -1,0 +1,26 @@
+"""ZB-2p: the automatic zero-bubble schedule with twice the memory of 1F1B (Qi et al., arXiv:2401.10241, section 4)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simulator.workload.schedules.automatic import automatic
+from simulator.workload.schedules.schedule import Request, Schedule
+
+if TYPE_CHECKING:
+    from simulator.workload.schedules.action import Order
+
+
+def zb_2p(request: Request) -> Order:
+    """Return the order for activations of at most ``2p`` micro-batches per rank."""
+    return automatic(request, limit=2 * request.pp)
+
+
+SCHEDULE = Schedule(
+    name="zb-2p",
+    order=zb_2p,
+    source="arXiv:2401.10241",
+    splits_backward=True,
+    uses_times=True,
+    post_validates=True,
+)
