@@ -6,24 +6,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from simulator import catalogue
-from simulator.catalogue import NetworkEntry
-from simulator.documents import Document, Sourced, validate
+from simulator.documents import Document, validate
 from simulator.errors import CatalogueError, ScenarioError
 from simulator.files.base import beside
+from simulator.files.cluster_rules import check_cluster
+from simulator.files.clusters import cluster_of
+from simulator.files.context_rules import check_context, with_context
 from simulator.files.effect_rules import warn
+from simulator.files.expert_rules import warn_experts
 from simulator.files.hugging_face import read_config
 from simulator.files.layers import stage_layers
-from simulator.files.layout_rules import check_layout, check_pipeline, data_parallel
-from simulator.files.model_rules import check_model, check_precision
+from simulator.files.layout_rules import check_layout, data_parallel
+from simulator.files.memory_rules import check_memory_settings, check_precision
+from simulator.files.model_rules import check_model
 from simulator.files.named import HuggingFaceModel
 from simulator.files.report import Findings
 from simulator.files.scenario_file import ScenarioFile
+from simulator.files.schedule_rules import check_chunks, post_validates, schedule_name, schedule_rows
+from simulator.files.sharding_rules import check_sharding, sharding_of, with_sharding
 from simulator.files.sweeps import measured, sweep
 from simulator.scenario import (
-    Cluster,
-    Gpu,
     Model,
-    Network,
     Overlap,
     Parallelism,
     Scenario,
@@ -43,26 +46,27 @@ def build(document: Document, default_name: str) -> Scenario:
     """
     file = validate(document, ScenarioFile)
     findings = Findings(document)
-    gpu = (
-        catalogue.gpu(file.cluster.gpu)
-        if isinstance(file.cluster.gpu, str)
-        else file.cluster.gpu.to_scenario("gpu")
-    )
+    check_cluster(file, findings)
+    check_precision(file, findings)
     model = _model(file, findings)
+    check_memory_settings(file, model, findings)
     parallelism = _parallelism(file, model, findings)
-    check_precision(file, gpu, findings)
     drawn = sweep(file.sweep, findings)
     if findings.problems or model is None or parallelism is None:
         raise ScenarioError(findings.problems)
-    cluster = _cluster(file, gpu)
+    cluster = cluster_of(file.cluster)
     software = _software(file)
-    warn(file, cluster, parallelism, findings)
+    training = _training(file.training, software, parallelism.schedule)
+    parallelism = with_context(parallelism, file, model, training, software, findings)
+    parallelism = with_sharding(parallelism, file.parallelism, cluster, software)
+    warn(file, cluster, parallelism, model, findings)
+    warn_experts(file, parallelism, model, findings)
     return Scenario(
         name=file.name or default_name,
         cluster=cluster,
         model=model,
         parallelism=parallelism,
-        training=_training(file.training, software),
+        training=training,
         software=software,
         seed=file.simulation.seed,
         measured=measured(file.measured),
@@ -70,30 +74,6 @@ def build(document: Document, default_name: str) -> Scenario:
         warnings=tuple(findings.warnings),
         document=_self_contained(document),
     )
-
-
-def _cluster(file: ScenarioFile, gpu: Gpu) -> Cluster:
-    section = file.cluster
-    return Cluster(
-        gpu=gpu,
-        gpus=section.gpus,
-        gpus_per_node=section.gpus_per_node or gpu.gpus_per_node,
-        scale_up_domain=section.scale_up_domain or gpu.scale_up_domain,
-        network=_network(file, gpu),
-        price_per_gpu_hour=section.price_per_gpu_hour,
-    )
-
-
-def _network(file: ScenarioFile, gpu: Gpu) -> Network:
-    network = file.cluster.network
-    if isinstance(network, str):
-        return catalogue.network(network)
-    if network is None:
-        origin = f"the usual server of {gpu.name}"
-        rate = Sourced(value=gpu.network_bytes_per_s, source=origin, kind="assumed")
-        network = NetworkEntry.model_construct(kind="rail-optimised", bandwidth_per_gpu=rate)
-        return network.to_scenario("assumed")
-    return network.to_scenario("network")
 
 
 def _model(file: ScenarioFile, findings: Findings) -> Model | None:
@@ -119,15 +99,18 @@ def _software(file: ScenarioFile) -> Software:
 def _parallelism(file: ScenarioFile, model: Model | None, findings: Findings) -> Parallelism | None:
     section = file.parallelism
     dp = data_parallel(file, findings)
-    check_pipeline(file, findings)
+    check_chunks(file, findings)
     if dp is not None:
         check_layout(file, dp, findings)
+        check_sharding(section, dp, findings)
     if model is None:
         return None
     check_model(file, model, findings)
-    layers = stage_layers(section, model.num_hidden_layers, findings) if dp is not None else ()
+    check_context(file, model, findings)
+    layers = stage_layers(file, model.num_hidden_layers, findings) if dp is not None else ()
     if dp is None:
         return None
+    rows = schedule_rows(file, dp, findings)
     sequence_parallel = section.tp > 1 if section.sequence_parallel is None else section.sequence_parallel
     return Parallelism(
         tp=section.tp,
@@ -135,18 +118,21 @@ def _parallelism(file: ScenarioFile, model: Model | None, findings: Findings) ->
         vpp=section.vpp,
         cp=section.cp,
         ep=section.ep,
+        etp=section.etp,
         dp=dp,
         sequence_parallel=sequence_parallel and section.tp > 1,
-        schedule=section.schedule or ("1f1b" if section.vpp == 1 else "interleaved"),
-        sharding=section.sharding,
+        schedule=schedule_name(section),
+        schedule_rows=rows,
+        microbatch_group_size=section.microbatch_group_size,
+        sharding=sharding_of(section),
         stage_layers=layers,
         placement=tuple(section.placement),
-        cp_comm=section.cp_comm,
     )
 
 
-def _training(section: TrainingSection, software: Software) -> Training:
+def _training(section: TrainingSection, software: Software, schedule: str) -> Training:
     given, habits = section.overlap, software.overlap
+    post_validation = section.post_validation
     return Training(
         seq_length=section.seq_length,
         micro_batch_size=section.micro_batch_size,
@@ -160,8 +146,22 @@ def _training(section: TrainingSection, software: Software) -> Training:
             param_gather=habits.param_gather if given.param_gather is None else given.param_gather,
             p2p=habits.p2p if given.p2p is None else given.p2p,
             tp=habits.tp if given.tp is None else given.tp,
+            ep=habits.ep if given.ep is None else given.ep,
+            shared_experts=habits.shared_experts if given.shared_experts is None else given.shared_experts,
         ),
         tokens=section.tokens,
+        mean_document_length=section.mean_document_length,
+        experts=section.experts.to_scenario(software.dispatcher),
+        param_dtype=section.param_dtype,
+        reduce_dtype=section.reduce_dtype,
+        recompute_detail=section.recompute_detail(software),
+        offload=section.offload.to_scenario(),
+        bf16_layers_at_start=section.bf16_layers_at_start,
+        bf16_layers_at_end=section.bf16_layers_at_end,
+        low_precision_params=section.low_precision_params,
+        master_dtype=section.master_dtype,
+        moment_dtype=section.moment_dtype,
+        post_validation=post_validates(schedule) if post_validation is None else post_validation,
     )
 
 
@@ -181,4 +181,10 @@ def _self_contained(document: Document) -> dict[str, object]:
     if isinstance(model, dict) and "hf_config" in model:
         place = document.value_place(("model", "hf_config"))
         data["model"] = {"hf_config": str(Path(beside(place, str(model["hf_config"]))).resolve())}
+    degrees = data.get("parallelism")
+    schedule = degrees.get("schedule") if isinstance(degrees, dict) else None
+    if isinstance(schedule, dict) and "csv" in schedule:
+        place = document.value_place(("parallelism", "schedule", "csv"))
+        path = str(Path(beside(place, str(schedule["csv"]))).resolve())
+        data["parallelism"] = {**degrees, "schedule": {"csv": path}}
     return data

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from simulator.files.expert_rules import check_expert_mesh
 from simulator.files.report import Findings, nearest_multiples
+from simulator.files.schedule_rules import check_microbatches
 
 if TYPE_CHECKING:
     from simulator.files.scenario_file import ScenarioFile
@@ -43,34 +45,13 @@ def data_parallel(file: ScenarioFile, findings: Findings) -> int | None:
 def check_layout(file: ScenarioFile, dp: int, findings: Findings) -> None:
     """Check everything that needs no model: batch, schedule, experts' ranks, sequence, placement."""
     _batch(file, dp, findings)
-    _experts(file, dp, findings)
+    check_expert_mesh(file, dp, findings)
     _sequence(file, findings)
     placement = file.parallelism.placement
     if sorted(placement) != ["cp", "dp", "pp", "tp"]:
         findings.problem(
             "parallelism.placement",
             f"must hold tp, cp, dp and pp once each, got {', '.join(placement) or 'nothing'}",
-        )
-    if file.parallelism.sharding == "zero3":
-        findings.problem(
-            "parallelism.sharding",
-            "zero3 (sharded parameters) is not simulated yet; use none, zero1 or zero2",
-        )
-
-
-def check_pipeline(file: ScenarioFile, findings: Findings) -> None:
-    """Check the schedule against the pipeline's ranks and chunks."""
-    degrees = file.parallelism
-    if degrees.vpp > 1 and degrees.pp == 1:
-        findings.problem("parallelism.vpp", f"vpp = {degrees.vpp} needs a pipeline: pp is 1")
-    if degrees.vpp > 1 and degrees.schedule == "1f1b":
-        findings.problem(
-            "parallelism.schedule",
-            f"1f1b runs one chunk per rank, but vpp is {degrees.vpp}; use interleaved",
-        )
-    if degrees.vpp == 1 and degrees.schedule == "interleaved":
-        findings.problem(
-            "parallelism.schedule", "interleaved needs vpp of 2 or more; vpp is 1: use 1f1b or set vpp"
         )
 
 
@@ -86,14 +67,7 @@ def _batch(file: ScenarioFile, dp: int, findings: Findings) -> None:
         )
         return
     microbatches = batch // per_step
-    if degrees.vpp > 1 and degrees.pp > 1 and microbatches % degrees.pp:
-        near = [int(text) * per_step for text in nearest_multiples(microbatches, degrees.pp).split(" or ")]
-        findings.problem(
-            "training.global_batch_size",
-            f"the interleaved schedule needs a number of micro-batches that pp = {degrees.pp} divides, but "
-            f"{batch} / ({training.micro_batch_size} x {dp}) = {microbatches}; "
-            f"nearest global_batch_size: {' or '.join(map(str, near))}",
-        )
+    check_microbatches(file, dp, microbatches, findings)
     ops = degrees.pp * degrees.vpp * microbatches
     if ops > MAX_PIPELINE_OPS:
         findings.problem(
@@ -103,22 +77,15 @@ def _batch(file: ScenarioFile, dp: int, findings: Findings) -> None:
         )
 
 
-def _experts(file: ScenarioFile, dp: int, findings: Findings) -> None:
-    degrees = file.parallelism
-    if dp * degrees.cp % degrees.ep:
-        findings.problem(
-            "parallelism.ep",
-            f"ep = {degrees.ep} must divide dp x cp = {dp} x {degrees.cp} = {dp * degrees.cp}",
-        )
-
-
 def _sequence(file: ScenarioFile, findings: Findings) -> None:
     degrees, length = file.parallelism, file.training.seq_length
-    parts = 2 * degrees.cp if degrees.cp > 1 else 1
+    balanced = degrees.cp_balance and degrees.cp > 1
+    parts = 2 * degrees.cp if balanced else degrees.cp
     if length % parts:
         findings.problem(
             "training.seq_length",
-            f"{length} is no multiple of 2 x cp = {parts} (two pieces per rank balance causal attention); "
+            f"{length} is no multiple of {'2 x ' if balanced else ''}cp = {parts}"
+            f"{' (two pieces per rank balance causal attention)' if balanced else ''}; "
             f"nearest: {nearest_multiples(length, parts)}",
         )
         return

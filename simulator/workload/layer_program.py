@@ -7,20 +7,22 @@ waits for it only where its result is needed, so overlap is an outcome of the pr
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from simulator.workload.layer_steps import CoreAttention, Exchange, Linear, Pointwise, Step
 from simulator.workload.program import OpKind, Program, ProgramBuilder, Stream
 from simulator.workload.shapes import BYTES_PER_ELEMENT, shapes_of
-from simulator.workload.work import Attention, Collective, Elementwise, Gemm, Transfer
+from simulator.workload.tensor_overlap import gathered_pieces, reduced_pieces, ring_message
+from simulator.workload.work import Attention, Collective, Elementwise, Gemm, HostCopy, Transfer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from simulator.scenario import Scenario
-    from simulator.scenario.training import Recompute
 
 Kernel = Gemm | Attention | Elementwise
+Part = Literal["all", "input", "weight"]
+"""What of a backward pass: everything, input gradients, or weight gradients."""
 
 _STREAMS = {"tp": Stream.TP, "cp": Stream.CP, "ep": Stream.EP}
 
@@ -32,14 +34,16 @@ class Habits:
     Attributes:
         overlaps_tp: Tensor-parallel collectives run in pieces beside the GEMM that needs or makes their data.
         wgrad_overlaps_tp: Backward collectives run beside weight-gradient GEMMs.
-        recompute: What the backward pass runs again.
+        tp_reduce_pieces: Pieces of a GEMM whose result is reduced meanwhile; 0: as many as ranks, by messages.
+        keeps_gathered_input: Whether gathered inputs are kept for the weight gradient.
         accumulation_bytes: Bytes that a kernel of its own moves for each weight to add its gradient to those
             of earlier micro-batches; 0 where the weight-gradient GEMM does it or there is nothing to add to.
     """
 
     overlaps_tp: bool
     wgrad_overlaps_tp: bool
-    recompute: Recompute
+    tp_reduce_pieces: int
+    keeps_gathered_input: bool
     accumulation_bytes: float
 
     @classmethod
@@ -48,7 +52,8 @@ class Habits:
         return cls(
             overlaps_tp=scenario.training.overlap.tp,
             wgrad_overlaps_tp=scenario.software.wgrad_overlaps_tp,
-            recompute=scenario.training.recompute,
+            tp_reduce_pieces=scenario.software.tp_reduce_pieces,
+            keeps_gathered_input=scenario.software.keeps_gathered_input,
             accumulation_bytes=_accumulation_bytes(scenario),
         )
 
@@ -61,38 +66,66 @@ def _accumulation_bytes(scenario: Scenario) -> float:
     return gradient + 2.0 * BYTES_PER_ELEMENT[scenario.training.grad_dtype]
 
 
-def forward_program(steps: Sequence[Step], habits: Habits) -> Program:
-    """Return the forward pass of a list of steps."""
+def forward_program(steps: Sequence[Step], habits: Habits, offloaded_bytes: float = 0.0) -> Program:
+    """Return the forward pass; meanwhile the offloaded activations of the layer before are copied out."""
     writer = _Writer(habits)
+    writer.copy(Stream.HOST_OUT, offloaded_bytes)
     for step in steps:
         writer.forward(step)
     return writer.builder.build()
 
 
-def backward_program(steps: Sequence[Step], habits: Habits) -> Program:
-    """Return the backward pass, recomputation first where the scenario asks for it."""
-    writer = _Writer(habits)
-    if habits.recompute == "full":
-        for step in steps:
-            writer.forward(step)
-    for step in reversed(steps):
-        writer.backward(step)
-    return writer.builder.build()
-
-
-def saved_bytes(steps: Sequence[Step], recompute: Recompute, input_bytes: float) -> float:
-    """Return the activation bytes kept from the forward to the backward pass.
+def backward_program(
+    steps: Sequence[Step],
+    habits: Habits,
+    reruns: Mapping[int, Sequence[Step]] | None = None,
+    offloaded_bytes: float = 0.0,
+    part: Part = "all",
+) -> Program:
+    """Return the backward pass, or its half without weight gradients.
 
     Args:
         steps: The layer.
-        recompute: What is recomputed; ``full`` keeps the layer's input only.
-        input_bytes: Size of that input.
+        habits: How it is run.
+        reruns: By step, the steps that run forward once more before its backward pass.
+        offloaded_bytes: Activations of the next layer to be worked on that are copied in meanwhile.
+        part: What of it.
     """
-    if recompute == "full":
-        return input_bytes
-    total = sum(step.saved_bytes for step in steps)
-    if recompute == "selective":
-        total -= sum(step.recomputed_bytes for step in steps if isinstance(step, CoreAttention))
+    writer = _Writer(habits, part=part)
+    writer.copy(Stream.HOST_IN, offloaded_bytes)
+    for index in reversed(range(len(steps))):
+        for again in (reruns or {}).get(index, ()):
+            writer.forward(again)
+        writer.backward(steps[index])
+    return writer.builder.build()
+
+
+def weight_gradient_program(steps: Sequence[Step], habits: Habits) -> Program:
+    """Return the other half of the backward pass: weight gradients from inputs and output gradients kept for them."""
+    writer = _Writer(habits, part="weight")
+    for linear in reversed(list(linears(steps))):
+        writer.weight_half(linear)
+    return writer.builder.build()
+
+
+def linears(steps: Iterable[Step]) -> Iterator[Linear]:
+    """Yield the steps that have weight gradients, those beside exchanges included."""
+    for step in steps:
+        match step:
+            case Linear():
+                yield step
+            case Exchange():
+                yield from linears(step.beside)
+
+
+def weight_gradient_bytes(steps: Iterable[Step], element_bytes: float) -> float:
+    """Return what weight gradients wait with: the input and the output gradient of each linear layer."""
+    total = 0.0
+    for step in linears(steps):
+        gemm = step.forward
+        whole = gemm.batch * gemm.m * gemm.k * element_bytes
+        kept = step.saved_bytes if step.saved_bytes else whole
+        total += kept + gemm.batch * gemm.m * gemm.n * element_bytes
     return total
 
 
@@ -101,6 +134,7 @@ class _Writer:
     """Appends steps; ``ready`` are the ops whose results the next step needs."""
 
     habits: Habits
+    part: Part = "all"
     builder: ProgramBuilder = field(default_factory=lambda: ProgramBuilder(rank_names=("layer",)))
     ready: tuple[int, ...] = ()
 
@@ -111,10 +145,12 @@ class _Writer:
             case Linear():
                 self._linear_forward(step)
             case CoreAttention():
-                self._attention(step, step.forward, step.ring_steps)
+                self._attention(step.ring, step.ring_forward, step.forward)
             case Exchange():
-                if step.forward is not None:
-                    self.ready = (self._exchange(step.forward, _STREAMS[step.stream], self.ready),)
+                arrived = self._start(step.forward, step)
+                for aside in step.beside:
+                    self.forward(aside)
+                self._arrive(arrived, step)
 
     def backward(self, step: Step) -> None:
         match step:
@@ -123,13 +159,16 @@ class _Writer:
             case Linear():
                 self._linear_backward(step)
             case CoreAttention():
-                if self.habits.recompute == "selective":
-                    self._attention(step, step.forward, step.ring_steps)
-                # The gradients of keys and values travel round the ring together with these.
-                self._attention(step, step.backward, 2 * step.ring_steps)
+                self._attention_backward(step)
             case Exchange():
-                if step.backward is not None:
-                    self.ready = (self._exchange(step.backward, _STREAMS[step.stream], self.ready),)
+                arrived = self._start(step.backward, step)
+                for aside in reversed(step.beside):
+                    self.backward(aside)
+                self._arrive(arrived, step)
+
+    def copy(self, stream: Stream, size: float) -> None:
+        if size:
+            self.builder.add(OpKind.TRANSFER, 0, stream, HostCopy(bytes=size))
 
     def _kernel(self, work: Kernel, after: tuple[int, ...]) -> int:
         return self.builder.add(OpKind.KERNEL, 0, Stream.COMPUTE, work, after=after)
@@ -138,42 +177,59 @@ class _Writer:
         kind = OpKind.TRANSFER if isinstance(work, Transfer) else OpKind.COLLECTIVE
         return self.builder.add(kind, 0, stream, work, after=after)
 
+    def _start(self, work: Collective | None, step: Exchange) -> tuple[int, ...]:
+        """Start an exchange and return what its result is to wait for; steps beside it start with it."""
+        if work is None:
+            return ()
+        return (self._exchange(work, _STREAMS[step.stream], self.ready),)
+
+    def _arrive(self, arrived: tuple[int, ...], step: Exchange) -> None:
+        """Let the next step wait for an exchange, and for what ran beside it."""
+        if arrived:
+            self.ready = (*self.ready, *arrived) if step.beside else arrived
+
     def _kernels(self, works: Sequence[Kernel]) -> None:
         for work in works:
             self.ready = (self._kernel(work, self.ready),)
 
     def _linear_forward(self, step: Linear) -> None:
-        if not self.habits.overlaps_tp:
-            if step.gather_input is not None:
-                self.ready = (self._exchange(step.gather_input, Stream.TP, self.ready),)
-            self.ready = (self._kernel(step.forward, self.ready),)
-            if step.reduce_output is not None:
-                self.ready = (self._exchange(step.reduce_output, Stream.TP, self.ready),)
-            return
-        self.ready = self._pieces(step.gather_input, step.forward, step.reduce_output, self.ready)
+        if step.gather_input is not None:
+            self.ready = self._gathered(step.gather_input, step.forward, self.ready)
+        else:
+            _, self.ready = self._reduced(step.forward, step.reduce_output, self.ready)
 
     def _linear_backward(self, step: Linear) -> None:
         start = self.ready
         regathered: tuple[int, ...] = ()
-        if step.gather_gradient is not None and not self.habits.overlaps_tp:
-            start = (self._exchange(step.gather_gradient, Stream.TP, start),)
-        if step.regather_input is not None:
-            regathered = (self._exchange(step.regather_input, Stream.TP, self.ready),)
+        if self.part == "all" and step.regather_input is not None and not self.habits.keeps_gathered_input:
+            regathered = (self._exchange(step.regather_input, Stream.TP, start),)
             if not self.habits.wgrad_overlaps_tp:
                 start = (*start, *regathered)
-        if self.habits.overlaps_tp:
-            done = self._pieces(step.gather_gradient, step.input_gradient, None, start)
+        if self.habits.wgrad_overlaps_tp:
+            done = self._gathered(step.gather_gradient, step.input_gradient, start)
+            reduced = done
+            if step.reduce_gradient is not None:
+                reduced = (self._exchange(step.reduce_gradient, Stream.TP, done),)
+            wait = (*done, *regathered)
+        elif step.gather_gradient is not None:
+            reduced = done = self._gathered(step.gather_gradient, step.input_gradient, start)
+            wait = (*done, *regathered)
         else:
-            done = (self._kernel(step.input_gradient, start),)
-        reduced = done
-        if step.reduce_gradient is not None:
-            reduced = (self._exchange(step.reduce_gradient, Stream.TP, done),)
-        wait = regathered if self.habits.wgrad_overlaps_tp else (*regathered, *reduced)
-        self._weight_gradient(step.weight_gradient, (*done, *wait))
+            done, reduced = self._reduced(step.input_gradient, step.reduce_gradient, start)
+            wait = (*done, *regathered, *reduced)
+        self._weight_gradient(step.weight_gradient, wait)
         self.ready = reduced
+
+    def weight_half(self, step: Linear) -> None:
+        after: tuple[int, ...] = ()
+        if step.regather_input is not None and not self.habits.keeps_gathered_input:
+            after = (self._exchange(step.regather_input, Stream.TP, ()),)
+        self._weight_gradient(step.weight_gradient, after)
 
     def _weight_gradient(self, gemm: Gemm, after: tuple[int, ...]) -> None:
         """Compute a weight gradient; where the GEMM does not accumulate it, another kernel does."""
+        if self.part == "input":
+            return
         each = self.habits.accumulation_bytes
         if not each:
             self._kernel(gemm, after)
@@ -182,42 +238,82 @@ class _Writer:
         size = gemm.batch * gemm.m * gemm.n * each
         self._kernel(Elementwise(name=f"{gemm.name}_accumulate", bytes_moved=size), ())
 
-    def _pieces(
-        self, gather: Collective | None, gemm: Gemm, reduce: Collective | None, start: tuple[int, ...]
+    def _gathered(
+        self, gather: Collective | None, gemm: Gemm, start: tuple[int, ...]
     ) -> tuple[int, ...]:
-        """Run a GEMM in as many pieces as ranks share the collective, each piece as its data arrives."""
-        exchange = gather or reduce
-        count = 1 if exchange is None else min(exchange.group.size, gemm.m)
-        outputs: list[int] = []
-        for piece in range(count):
-            rows = gemm.m // count + (piece < gemm.m % count)
-            after = start
-            if gather is not None:
-                after = (self._exchange(replace(gather, bytes=gather.bytes / count), Stream.TP, start),)
-            done = self._kernel(replace(gemm, m=rows), after)
-            if reduce is not None:
-                done = self._exchange(replace(reduce, bytes=reduce.bytes / count), Stream.TP, (done,))
-            outputs.append(done)
-        return tuple(outputs)
+        """Gather a GEMM's input and run it, in pieces where the software overlaps both."""
+        if gather is None:
+            return (self._kernel(gemm, start),)
+        if not self.habits.overlaps_tp:
+            return (self._kernel(gemm, (self._exchange(gather, Stream.TP, start),)),)
+        done: list[int] = []
+        arrived = start
+        for piece in (pieces := gathered_pieces(gather, gemm)):
+            following = arrived
+            if len(done) < len(pieces) - 1:
+                following = (self._exchange(ring_message(gather), Stream.TP, arrived),)
+            done.append(self._kernel(piece, arrived))
+            arrived = following
+        return tuple(done)
 
-    def _attention(self, step: CoreAttention, works: Sequence[Kernel], messages: int) -> None:
-        """Run the attention core, in one go or piece by piece as keys and values come round the ring."""
-        if step.ring is None or not messages:
+    def _reduced(
+        self, gemm: Gemm, reduce: Collective | None, start: tuple[int, ...]
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Run a GEMM and reduce its result, in pieces where the software overlaps both.
+
+        Returns:
+            The ops that make the result, and those that end its reduction.
+        """
+        if reduce is None or not (self.habits.overlaps_tp and reduce.kind == "reduce_scatter"):
+            made = (self._kernel(gemm, start),)
+            return made, made if reduce is None else (self._exchange(reduce, Stream.TP, made),)
+        pieces, message, merge = reduced_pieces(reduce, gemm, self.habits.tp_reduce_pieces)
+        done: list[int] = []
+        sent: list[int] = []
+        for number, piece in enumerate(pieces):
+            done.append(self._kernel(piece, start))
+            if merge is None or number < len(pieces) - 1:
+                sent.append(self._exchange(message, Stream.TP, (done[-1],)))
+        if merge is not None:
+            sent = [self._kernel(merge, (*done, *sent))]
+        return tuple(done), tuple(sent)
+
+    def _attention(
+        self, message: Transfer | None, turns: Sequence[Sequence[Kernel]], works: Sequence[Kernel]
+    ) -> None:
+        """Run the attention core in one go, or turn by turn as keys and values come round the ring."""
+        if message is None:
             self._kernels(works)
             return
-        pieces = step.ring_steps + 1
-        per_message = replace(step.ring, bytes=step.ring.bytes * messages / step.ring_steps)
         arrived = self.ready
-        for piece in range(pieces):
-            for work in works:
-                self._kernel(_divided(work, pieces), arrived)
-            if piece < step.ring_steps:
-                arrived = (self._exchange(per_message, Stream.CP, arrived),)
-        self.ready = ()
+        for number, turn in enumerate(turns):
+            following = arrived
+            if number < len(turns) - 1:
+                following = (self._exchange(message, Stream.CP, arrived),)
+            self._turn(turn, arrived)
+            arrived = following
 
+    def _attention_backward(self, step: CoreAttention) -> None:
+        """Run the core's backward pass; gradients of keys and values travel one turn behind these.
 
-def _divided(work: Kernel, pieces: int) -> Kernel:
-    """Return the part of an attention kernel that sees one rank's keys and values."""
-    if isinstance(work, Attention):
-        return replace(work, seq_kv=work.seq_kv // pieces, pairs=work.pairs / pieces)
-    return work
+        The first message carries keys and values, the last one their gradients, those between both
+        (Transformer Engine, ``AttnFuncWithCPAndKVP2P.backward``).
+        """
+        if step.ring is None:
+            self._kernels(step.backward)
+            return
+        arrived = self.ready
+        made: tuple[int, ...] = ()
+        last = len(step.ring_backward) - 1
+        for number, turn in enumerate(step.ring_backward):
+            size = step.ring.bytes * (1 if number in {0, last} else 2)
+            following = (self._exchange(replace(step.ring, bytes=size), Stream.CP, (*arrived, *made)),)
+            made = self._turn(turn, arrived)
+            arrived = following
+        self.ready = (*arrived, *made)
+
+    def _turn(self, works: Sequence[Kernel], arrived: tuple[int, ...]) -> tuple[int, ...]:
+        """Run the kernels of one turn of the ring."""
+        self.ready = arrived
+        self._kernels(works)
+        return self.ready

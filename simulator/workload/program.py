@@ -15,10 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.workload.op_kind import OpKind
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from simulator.workload.work import Work
+
+__all__ = ["Floats", "Ints", "OpKind", "Program", "ProgramBuilder", "Stream"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -35,20 +39,9 @@ class Stream(IntEnum):
     PP_BACKWARD = 5
     DP_GATHER = 6
     DP_REDUCE = 7
-
-
-class OpKind(IntEnum):
-    """What an op is for; reports colour and account by it."""
-
-    FORWARD = 0
-    BACKWARD = 1
-    BACKWARD_INPUT = 2
-    BACKWARD_WEIGHT = 3
-    KERNEL = 4
-    COLLECTIVE = 5
-    TRANSFER = 6
-    OPTIMIZER = 7
-    OVERHEAD = 8
+    HOST_OUT = 8
+    HOST_IN = 9
+    HOST = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

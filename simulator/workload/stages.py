@@ -5,16 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from simulator.scenario.parameters import prediction_layers
+from simulator.workload.attention_mask import Mask, layer_mask
 from simulator.workload.attention_steps import attention_steps
 from simulator.workload.boundary_steps import embedding_steps, head_steps
 from simulator.workload.feed_forward_steps import feed_forward_steps
-from simulator.workload.layer_program import Habits, backward_program, forward_program, saved_bytes
+from simulator.workload.layer_plan import LayerPlan, layer_plan, memory_plan
+from simulator.workload.layer_program import (
+    Habits,
+    backward_program,
+    forward_program,
+    weight_gradient_bytes,
+    weight_gradient_program,
+)
+from simulator.workload.mamba_steps import mamba_steps
+from simulator.workload.pipeline import splits_backward
 from simulator.workload.pointwise import residual
+from simulator.workload.prediction_steps import joining_steps
 from simulator.workload.shapes import Shapes, shapes_of
 from simulator.workload.work import Block
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from simulator.scenario import Scenario
+    from simulator.scenario.model import Block as ModelBlock
     from simulator.workload.layer_steps import Step
 
 
@@ -24,11 +39,28 @@ class LayerKind:
 
     Attributes:
         has_experts: Whether the feed-forward block has experts.
-        window: Attention window, or None.
+        mask: What each query attends to.
+        block: What the layer is in a hybrid model; see ``Model.layer_pattern``.
     """
 
     has_experts: bool
-    window: int | None
+    mask: Mask
+    block: ModelBlock = "layer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Halves:
+    """A backward pass in two.
+
+    Attributes:
+        input: Input gradients, recomputation included.
+        weight: Weight gradients.
+        kept_bytes: Inputs and output gradients that wait for the weight gradients.
+    """
+
+    input: Block
+    weight: Block
+    kept_bytes: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,12 +72,16 @@ class LayerWork:
         backward: Backward pass, recomputation included.
         saved_bytes: Activation bytes kept between them.
         working_bytes: Further bytes that the backward pass takes while it runs: what it recomputes.
+        offloaded_bytes: Further activation bytes that wait in host memory between the passes.
+        halves: The backward pass in two, where the schedule splits it.
     """
 
     forward: Block
     backward: Block
     saved_bytes: float
     working_bytes: float
+    offloaded_bytes: float = 0.0
+    halves: Halves | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,15 +90,17 @@ class Stage:
 
     Attributes:
         layers: Numbers of its transformer layers.
-        works: Its work in model order: embedding, layers, head.
+        works: Its work in model order: embedding, layers, prediction modules each with its head, head.
         has_embedding: Whether it holds the token embedding.
         has_head: Whether it holds the final norm, the vocabulary head and the loss.
+        predictions: Multi-token-prediction modules that it holds.
     """
 
     layers: tuple[int, ...]
     works: tuple[LayerWork, ...]
     has_embedding: bool
     has_head: bool
+    predictions: int = 0
 
     @property
     def saved_bytes(self) -> float:
@@ -70,30 +108,60 @@ class Stage:
         return sum(work.saved_bytes for work in self.works)
 
 
+def copied_bytes(works: Sequence[LayerWork]) -> float:
+    """Return the activation bytes on their way to or from host memory while a pass over layers runs.
+
+    One layer's are copied while the next layer computes, so two layers' exist at a time.
+    """
+    offloaded = [work.offloaded_bytes for work in works]
+    return min(2 * max(offloaded, default=0.0), sum(offloaded))
+
+
 def stages_of(scenario: Scenario) -> tuple[Stage, ...]:
     """Divide the model into its pipeline stages; layers of one kind share their work."""
     shapes, habits = shapes_of(scenario), Habits.of(scenario)
-    kinds: dict[LayerKind, LayerWork] = {}
+    kinds: dict[tuple[LayerKind, LayerPlan], LayerWork] = {}
     counts = scenario.parallelism.stage_layers
     stages: list[Stage] = []
     first = 0
     for number, count in enumerate(counts):
         layers = tuple(range(first, first + count))
-        works = [_layer(scenario, shapes, habits, kinds, layer) for layer in layers]
+        plans = [layer_plan(scenario, layer, position, count) for position, layer in enumerate(layers)]
+        works = [
+            _layer(scenario, shapes, habits, kinds, layer, plan)
+            for layer, plan in zip(layers, plans, strict=True)
+        ]
         is_first, is_last = number == 0, number == len(counts) - 1
         if is_first:
-            works.insert(0, _work("embedding", embedding_steps(scenario, shapes), habits, None))
+            works.insert(0, _edge("embedding", scenario, shapes, embedding_steps(scenario, shapes), habits))
+        predictions = scenario.model.num_nextn_predict_layers if is_last else 0
         if is_last:
-            works.append(_work("head and loss", head_steps(scenario, shapes), habits, None))
-        stages.append(Stage(layers=layers, works=tuple(works), has_embedding=is_first, has_head=is_last))
+            head = _edge("head and loss", scenario, shapes, head_steps(scenario, shapes), habits)
+            works += [*_prediction(scenario, shapes, habits), head] * predictions + [head]
+        stages.append(
+            Stage(
+                layers=layers,
+                works=tuple(works),
+                has_embedding=is_first,
+                has_head=is_last,
+                predictions=predictions,
+            )
+        )
         first += count
     return tuple(stages)
 
 
 def layer_steps(scenario: Scenario, shapes: Shapes, kind: LayerKind) -> list[Step]:
-    """Return the steps of one transformer layer."""
+    """Return the steps of one layer: a transformer layer, or one block of a hybrid model."""
+    after = residual(scenario, shapes)
+    if kind.block == "M" and scenario.model.mamba is not None:
+        return [*mamba_steps(scenario, shapes, scenario.model.mamba), after]
+    if kind.block == "*":
+        return [*attention_steps(scenario, shapes, kind.mask), after]
+    if kind.block != "layer":
+        return [*feed_forward_steps(scenario, shapes, has_experts=kind.has_experts), after]
     return [
-        *attention_steps(scenario, shapes, kind.window),
+        *attention_steps(scenario, shapes, kind.mask),
         residual(scenario, shapes),
         *feed_forward_steps(scenario, shapes, has_experts=kind.has_experts),
         residual(scenario, shapes),
@@ -101,24 +169,82 @@ def layer_steps(scenario: Scenario, shapes: Shapes, kind: LayerKind) -> list[Ste
 
 
 def _layer(
-    scenario: Scenario, shapes: Shapes, habits: Habits, kinds: dict[LayerKind, LayerWork], layer: int
+    scenario: Scenario,
+    shapes: Shapes,
+    habits: Habits,
+    kinds: dict[tuple[LayerKind, LayerPlan], LayerWork],
+    layer: int,
+    plan: LayerPlan,
 ) -> LayerWork:
-    kind = LayerKind(has_experts=scenario.model.is_moe_layer(layer), window=scenario.model.window(layer))
-    if kind not in kinds:
+    model = scenario.model
+    kind = LayerKind(
+        has_experts=model.is_moe_layer(layer), mask=layer_mask(scenario, layer), block=model.block(layer)
+    )
+    if (kind, plan) not in kinds:
         name = "layer with experts" if kind.has_experts else "layer"
-        input_bytes = shapes.divided_tokens * scenario.model.hidden_size * shapes.element_bytes
-        kinds[kind] = _work(name, layer_steps(scenario, shapes, kind), habits, input_bytes)
-    return kinds[kind]
+        sizes = shapes if plan.is_low else shapes.in_high_precision()
+        steps = layer_steps(scenario, sizes, kind)
+        kinds[kind, plan] = _work(name, scenario, sizes, steps, habits, plan)
+    return kinds[kind, plan]
 
 
-def _work(name: str, steps: list[Step], habits: Habits, input_bytes: float | None) -> LayerWork:
-    """Build a layer's work; ``input_bytes`` is None where nothing is ever recomputed."""
-    if input_bytes is None:
-        habits = replace(habits, overlaps_tp=False, recompute="none")
-    kept = saved_bytes(steps, habits.recompute, input_bytes or 0.0)
+def _prediction(scenario: Scenario, shapes: Shapes, habits: Habits) -> list[LayerWork]:
+    """Return a multi-token-prediction module without its head, if the model has any."""
+    model = scenario.model
+    if not model.num_nextn_predict_layers:
+        return []
+    last = model.num_hidden_layers - 1
+    plan = layer_plan(scenario, last, 0, 1)
+    sizes = shapes if plan.is_low else shapes.in_high_precision()
+    steps = joining_steps(scenario, sizes)
+    for block, has_experts in prediction_layers(model):
+        kind = LayerKind(has_experts=has_experts, mask=layer_mask(scenario, last), block=block)
+        steps += layer_steps(scenario, sizes, kind)
+    return [_work("prediction module", scenario, sizes, steps, habits, plan)]
+
+
+def _work(
+    name: str, scenario: Scenario, shapes: Shapes, steps: list[Step], habits: Habits, plan: LayerPlan
+) -> LayerWork:
+    memory, offloaded = memory_plan(scenario, shapes, steps, plan)
+    everything = sum(step.saved_bytes for step in steps)
+    kept = memory.total_bytes
+    return LayerWork(
+        forward=Block(f"{name}, forward", forward_program(steps, habits, offloaded)),
+        backward=Block(f"{name}, backward", backward_program(steps, habits, memory.reruns, offloaded)),
+        saved_bytes=kept - offloaded,
+        working_bytes=plan.group * everything - kept,
+        offloaded_bytes=offloaded,
+        halves=_halves(name, scenario, shapes, steps, habits, memory.reruns, offloaded),
+    )
+
+
+def _halves(
+    name: str,
+    scenario: Scenario,
+    shapes: Shapes,
+    steps: Sequence[Step],
+    habits: Habits,
+    reruns: Mapping[int, Sequence[Step]] | None = None,
+    offloaded: float = 0.0,
+) -> Halves | None:
+    if not splits_backward(scenario):
+        return None
+    inputs = backward_program(steps, habits, reruns, offloaded, part="input")
+    return Halves(
+        input=Block(f"{name}, input gradient", inputs),
+        weight=Block(f"{name}, weight gradient", weight_gradient_program(steps, habits)),
+        kept_bytes=weight_gradient_bytes(steps, shapes.element_bytes),
+    )
+
+
+def _edge(name: str, scenario: Scenario, shapes: Shapes, steps: list[Step], habits: Habits) -> LayerWork:
+    """Build the work of the embedding or of the head, of which nothing is ever recomputed."""
+    habits = replace(habits, overlaps_tp=False)
     return LayerWork(
         forward=Block(f"{name}, forward", forward_program(steps, habits)),
         backward=Block(f"{name}, backward", backward_program(steps, habits)),
-        saved_bytes=kept,
-        working_bytes=saved_bytes(steps, "none", 0.0) - kept,
+        saved_bytes=sum(step.saved_bytes for step in steps),
+        working_bytes=0.0,
+        halves=_halves(name, scenario, shapes, steps, habits),
     )

@@ -9,15 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simulator.workload.data_parallel import DataParallel
+from simulator.workload.bucketed import Bucketed
+from simulator.workload.fully_sharded import FullySharded
+from simulator.workload.messages import Messages
 from simulator.workload.passes import PassWriter
+from simulator.workload.pipeline import held_stages, pipeline_order, plain
 from simulator.workload.program import Program, ProgramBuilder
-from simulator.workload.schedules import SCHEDULES
 from simulator.workload.stages import Stage, stages_of
 from simulator.workload.step_end import append_step_end
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
+    from simulator.workload.schedules import StageTimes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,27 +30,38 @@ class Step:
     Attributes:
         program: Its ops.
         stages: The pipeline stages that its ops run.
+        held: Stages that each rank holds.
     """
 
     program: Program
     stages: tuple[Stage, ...]
+    held: tuple[tuple[int, ...], ...]
 
 
-def build_step(scenario: Scenario) -> Step:
-    """Lay out one training step of a scenario."""
+def build_step(scenario: Scenario, times: StageTimes | None = None) -> Step:
+    """Lay out one training step of a scenario.
+
+    Args:
+        scenario: The request.
+        times: How long the passes of each stage take, for schedules that are made to measure.
+    """
     parallelism = scenario.parallelism
-    actions = SCHEDULES[parallelism.schedule](parallelism.pp, parallelism.vpp, scenario.num_microbatches)
+    order = pipeline_order(scenario, times)
+    held = held_stages(order)
     stages = stages_of(scenario)
-    owners = {action.stage: rank for rank, mine in enumerate(actions) for action in mine}
     builder = ProgramBuilder(
         rank_names=tuple(f"pp {rank}" for rank in range(parallelism.pp)),
         replicas=parallelism.gpus // parallelism.pp,
     )
-    data_parallel = DataParallel(scenario=scenario, stages=stages, builder=builder, owners=owners)
-    data_parallel.gather_parameters()
-    passes = PassWriter(scenario=scenario, stages=stages, builder=builder, data_parallel=data_parallel)
-    for rank, mine in enumerate(actions):
-        passes.run(rank, mine)
-    passes.transfer(actions)
-    append_step_end(scenario, stages, owners, builder, passes.last_compute, data_parallel.reduced)
-    return Step(program=builder.build(), stages=stages)
+    strategy = FullySharded if parallelism.sharding == "zero3" else Bucketed
+    data_parallel = strategy(scenario=scenario, stages=stages, builder=builder, order=plain(order))
+    writer = PassWriter(
+        scenario=scenario,
+        stages=stages,
+        builder=builder,
+        data_parallel=data_parallel,
+        messages=Messages.of(scenario, builder, order, len(stages)),
+    )
+    writer.run(order)
+    append_step_end(scenario, stages, held, builder, writer.last_compute, data_parallel.reduced)
+    return Step(program=builder.build(), stages=stages, held=held)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simulator.workload.grid import expert_gradient_group, gradient_group, stride
+from simulator.workload.grid import stride
+from simulator.workload.optimizer_offload import append_offloaded_update, offloaded_share
+from simulator.workload.parameter_bytes import update_bytes, weight_cast_bytes
+from simulator.workload.precision import quantisation
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
 from simulator.workload.shapes import shapes_of
-from simulator.workload.weights import gradient_bytes, stage_parameters
+from simulator.workload.sharding import dense_sharing, expert_sharing
+from simulator.workload.stage_copies import sum_stage_copies, sum_tied_embeddings
+from simulator.workload.weights import boundary_parameters, reduced_bytes, stage_parameters
 from simulator.workload.work import Collective, Elementwise, Group, StepOverhead
 
 if TYPE_CHECKING:
@@ -16,13 +21,15 @@ if TYPE_CHECKING:
     from simulator.scenario import Scenario
     from simulator.workload.stages import Stage
 
-_TIED_EMBEDDING, _GRADIENT_NORM = 0, 1
+_GRADIENT_NORM = 1
+_PRODUCTS_PER_LAYER = 4
+"""Query-key-value, output, up and down products."""
 
 
 def append_step_end(
     scenario: Scenario,
     stages: tuple[Stage, ...],
-    owners: Mapping[int, int],
+    held: Sequence[Sequence[int]],
     builder: ProgramBuilder,
     last_compute: Mapping[int, int],
     reduced: Mapping[int, Sequence[int]],
@@ -32,48 +39,82 @@ def append_step_end(
     Args:
         scenario: The request.
         stages: Its pipeline stages.
-        owners: Rank of each stage.
+        held: Stages of each rank.
         builder: Where to append.
         last_compute: Last op of each rank's compute stream.
         reduced: Ops that reduce each rank's gradients.
     """
     pp = scenario.parallelism.pp
     before = [[*reduced[rank], last_compute[rank]] for rank in range(pp)]
+    _agree_on_scales(scenario, builder, stages, held, before)
+    sum_stage_copies(scenario, builder, stages, held, before)
     if scenario.model.tie_word_embeddings and pp > 1:
-        _sum_tied_embeddings(scenario, builder, before)
+        sum_tied_embeddings(scenario, builder, held, before)
     everyone = Group(axis="dp", size=scenario.parallelism.gpus, stride=1)
     norm = Collective(kind="all_reduce", group=everyone, bytes=4.0, name="gradient norm")
     for rank in range(pp):
         clipped = before[rank]
-        mine = [stage for number, stage in enumerate(stages) if owners[number] == rank]
-        if everyone.size > 1:
+        mine = [stages[number] for number in held[rank]]
+        if everyone.size > 1 and not scenario.training.post_validation:
             op = builder.add(
                 OpKind.COLLECTIVE, rank, Stream.DP_REDUCE, norm, after=before[rank], join=_GRADIENT_NORM
             )
             clipped = [op]
-        builder.add(OpKind.OPTIMIZER, rank, Stream.COMPUTE, _update(scenario, mine), after=clipped)
-        builder.add(OpKind.OVERHEAD, rank, Stream.COMPUTE, StepOverhead())
+        parameters = _updated_parameters(scenario, mine)
+        stays = parameters * (1.0 - offloaded_share(scenario))
+        arrived: list[int] = []
+        if stays:
+            size = stays * update_bytes(scenario)
+            update = Elementwise(name="optimizer", bytes_moved=size)
+            builder.add(OpKind.OPTIMIZER, rank, Stream.COMPUTE, update, after=clipped)
+        if offloaded_share(scenario):
+            arrived = append_offloaded_update(scenario, builder, rank, parameters, clipped)
+        cast = _layer_parameters(scenario, mine) * weight_cast_bytes(scenario)
+        if cast:
+            work = Elementwise(name="weight casts", bytes_moved=cast)
+            arrived = [builder.add(OpKind.OPTIMIZER, rank, Stream.COMPUTE, work, after=arrived)]
+        builder.add(OpKind.OVERHEAD, rank, Stream.COMPUTE, StepOverhead(), after=arrived)
 
 
-def _sum_tied_embeddings(scenario: Scenario, builder: ProgramBuilder, before: list[list[int]]) -> None:
-    """Sum the two copies' gradients over the first and the last pipeline rank (Megatron-LM)."""
-    last = scenario.parallelism.pp - 1
-    pair = Group(axis="pp", size=2, stride=last * stride(scenario.parallelism, "pp"))
-    size = shapes_of(scenario).vocabulary * scenario.model.hidden_size * gradient_bytes(scenario)
-    total = Collective(kind="all_reduce", group=pair, bytes=size, name="tied embedding gradients")
-    for rank in (0, last):
-        op = builder.add(
-            OpKind.COLLECTIVE, rank, Stream.DP_REDUCE, total, after=before[rank], join=_TIED_EMBEDDING
-        )
-        before[rank] = [op]
+def _agree_on_scales(
+    scenario: Scenario,
+    builder: ProgramBuilder,
+    stages: tuple[Stage, ...],
+    held: Sequence[Sequence[int]],
+    before: list[list[int]],
+) -> None:
+    """Let delayed scaling agree on the largest value of each tensor over all ranks with the same layers.
+
+    Transformer Engine does so once for the forward and once for the backward tensors: input and weight of
+    each product, and its output gradient.
+    """
+    quantised = quantisation(scenario)
+    everyone = Group(axis="dp", size=scenario.parallelism.gpus // scenario.parallelism.pp, stride=1)
+    if quantised is None or not quantised.recipe.history or everyone.size == 1:
+        return
+    for rank in range(scenario.parallelism.pp):
+        mine = [stages[number] for number in held[rank]]
+        products = _PRODUCTS_PER_LAYER * sum(len(stage.layers) for stage in mine)
+        for tensors in (2, 1):
+            work = Collective(
+                kind="all_reduce", group=everyone, bytes=4.0 * tensors * products, name="amax history"
+            )
+            op = builder.add(OpKind.COLLECTIVE, rank, Stream.DP_REDUCE, work, after=before[rank])
+            before[rank] = [*before[rank], op]
 
 
-def _update(scenario: Scenario, stages: Sequence[Stage]) -> Elementwise:
-    """Return the optimizer step over the parameters that the rank updates: all, or its shard."""
+def _updated_parameters(scenario: Scenario, stages: Sequence[Stage]) -> float:
+    """Return the parameters that the rank updates: all, or its shard."""
     parts = [stage_parameters(scenario, stage) for stage in stages]
     dense, experts = sum(part.dense for part in parts), sum(part.experts for part in parts)
     if scenario.parallelism.sharding != "none":
-        dense /= gradient_group(scenario.parallelism).size
-        experts /= expert_gradient_group(scenario.parallelism).size
-    size = (dense + experts) * scenario.software.optimizer_bytes_per_parameter
-    return Elementwise(name="optimizer", bytes_moved=size)
+        dense /= dense_sharing(scenario.parallelism).shard.size
+        experts /= expert_sharing(scenario.parallelism).shard.size
+    return dense + experts
+
+
+def _layer_parameters(scenario: Scenario, stages: Sequence[Stage]) -> float:
+    """Return the parameters of a rank's layers, the embedding and the head left out."""
+    return sum(
+        stage_parameters(scenario, stage).total - boundary_parameters(scenario, stage) for stage in stages
+    )

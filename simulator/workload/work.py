@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Pass = Literal["forward", "backward"]
 CollectiveKind = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast"]
+CollectiveKernel = Literal["nccl", "deepep", "hybridep"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,8 @@ class Gemm:
         dtype: Number format of the operands.
         accumulates: Whether it adds to an fp32 result (weight gradients): 8 bytes of traffic per result.
         grouped: Whether the products differ in size (experts) and the library starts each of them by itself.
+        pieces: Kernels of this shape that several streams run one after the other, so that one fills the
+            multiprocessors that the last wave of the one before leaves idle (tensor-parallel overlap).
     """
 
     name: str
@@ -38,6 +41,7 @@ class Gemm:
     batch: int = 1
     accumulates: bool = False
     grouped: bool = False
+    pieces: int = 1
 
     @property
     def flops(self) -> float:
@@ -123,6 +127,23 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Routing:
+    """How the copies of one token spread over experts, for kernels that send a token once to each target.
+
+    Attributes:
+        experts: Routed experts.
+        copies: Experts that a token visits.
+        groups: Groups that the experts form.
+        chosen_groups: Groups that a token visits at most.
+    """
+
+    experts: int
+    copies: int
+    groups: int = 1
+    chosen_groups: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Collective:
     """A collective over a group.
 
@@ -132,12 +153,16 @@ class Collective:
         bytes: Size in the convention of nccl-tests: the whole result of an all-gather, the whole input of a
             reduce-scatter, an all-reduce's buffer, what one rank sends in total in an all-to-all.
         name: What the layer calls it.
+        kernel: Library whose kernel runs it.
+        routing: Of an all-to-all that carries tokens to experts or back, where the copies in ``bytes`` go.
     """
 
     kind: CollectiveKind
     group: Group
     bytes: float
     name: str = ""
+    kernel: CollectiveKernel = "nccl"
+    routing: Routing | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,17 +174,47 @@ class Transfer:
         stride: Distance between sender and receiver in global rank numbering.
         source: Program rank that sends.
         target: Program rank that receives.
+        by_copy_engine: Whether a copy engine moves it, so that it takes no multiprocessors.
+        receives: Whether this is the receiver's part in a message that the sender moves.
     """
 
     bytes: float
     stride: int
     source: int
     target: int
+    by_copy_engine: bool = False
+    receives: bool = False
 
     @property
     def name(self) -> str:
         """What traces call it."""
         return "p2p"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostCopy:
+    """A copy between the GPU's and the host's memory over PCIe or a chip-to-chip link.
+
+    Attributes:
+        bytes: Its size.
+        name: What traces call it.
+    """
+
+    bytes: float
+    name: str = "host copy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostUpdate:
+    """A part of the optimizer step that the host runs, limited by its memory.
+
+    Attributes:
+        bytes: Bytes read and written in the host's memory.
+        name: What traces call it.
+    """
+
+    bytes: float
+    name: str = "host optimizer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +244,19 @@ class Sequence:
     Attributes:
         name: What it is, for example ``stage 3, forward``.
         blocks: Each block and how often it runs.
+        share: Part of their time that is this work's, where blocks run a forward and a backward pass together.
     """
 
     name: str
     blocks: tuple[tuple[Block, int], ...]
+    share: float = 1.0
 
 
-Leaf = Gemm | Attention | Elementwise | Collective | Transfer | StepOverhead
+Leaf = Gemm | Attention | Elementwise | Collective | Transfer | HostCopy | HostUpdate | StepOverhead
 Work = Leaf | Sequence
+
+
+def floating_point_operations(program: Program) -> float:
+    """Sum the FLOPs of a layer's matrix multiplications and attention kernels."""
+    each = [work.flops if isinstance(work, Gemm | Attention) else 0.0 for work in program.works]
+    return sum(each[work] for work in program.work.tolist())
