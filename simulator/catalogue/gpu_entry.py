@@ -11,6 +11,7 @@ from simulator.catalogue.entry import Entry, assumed
 from simulator.catalogue.kernels import kernels
 from simulator.catalogue.lookup import find
 from simulator.documents import (
+    Count,
     Fraction,
     GpuCount,
     Name,
@@ -25,7 +26,7 @@ from simulator.documents import (
 )
 from simulator.errors import CatalogueError
 from simulator.scenario import CollectiveEfficiency, Gpu, Provenance
-from simulator.scenario.training import Precision  # noqa: TC001  pydantic reads it
+from simulator.scenario.training import NumberFormat  # noqa: TC001  pydantic reads it
 
 Share = Annotated[float, Field(ge=0, lt=0.2, allow_inf_nan=False)]
 
@@ -65,12 +66,21 @@ class CollectivesEntry(Strict):
     """All-to-all and point-to-point messages."""
 
 
+class HostEntry(Strict):
+    """The way to the host's memory."""
+
+    bandwidth: Sourced[PositiveBytesPerSecond] = assumed(55e9, "PCIe 5 x16, as measured on an H100")
+    """One-way bandwidth between the GPU's memory and the host's."""
+    memory_bandwidth: Sourced[PositiveBytesPerSecond] = assumed(77e9, "two sockets of DDR5 for eight GPUs")
+    """Its share of the bandwidth of the host's memory."""
+
+
 class GpuEntry(Entry):
     """An accelerator: inline in a scenario, peak, memory, scale_up and network_bandwidth are enough."""
 
     entry_kind: ClassVar[str] = "gpu"
 
-    peak: dict[Precision, Sourced[PositiveFlopPerSecond]]
+    peak: dict[NumberFormat, Sourced[PositiveFlopPerSecond]]
     """Dense peak by number format."""
     memory: MemoryEntry
     """The device's HBM."""
@@ -80,12 +90,16 @@ class GpuEntry(Entry):
     """One-way scale-out bandwidth per GPU of the usual server."""
     multiprocessors: Sourced[PositiveCount] = assumed(132, "as an H100")
     """Streaming multiprocessors, compute units, or tensor cores of a TPU."""
+    matrix_unit: Sourced[Count] = assumed(0, "no systolic array")
+    """Side of the systolic arrays (MXU) of a TPU; 0 where products are cut into tiles."""
     gpus_per_node: Sourced[PositiveCount] = assumed(8, "the usual server")
     """GPUs of one host."""
     tdp: Sourced[Watts] = assumed(700.0, "as an H100")
     """Power limit."""
     speed_spread: Sourced[Share] = assumed(0.0176, "as an H100")
     """Standard deviation of sustained compute speed among GPUs of this type, relative to the mean."""
+    host: HostEntry = HostEntry()
+    """The way to the host's memory."""
     collectives: CollectivesEntry | None = None
     """What collectives reach inside the scale-up domain; fitted values unless stated."""
     kernels_like: Name | None = None
@@ -118,6 +132,7 @@ class GpuEntry(Entry):
             memory_bytes=self.memory.capacity.value,
             memory_bytes_per_s=self.memory.bandwidth.value,
             multiprocessors=self.multiprocessors.value,
+            matrix_unit=self.matrix_unit.value,
             scale_up_bytes_per_s=self.scale_up.bandwidth.value,
             scale_up_domain=self.scale_up.domain.value,
             scale_up_latency_s=self.scale_up.latency.value,
@@ -127,6 +142,8 @@ class GpuEntry(Entry):
             network_bytes_per_s=self.network_bandwidth.value,
             tdp_watts=self.tdp.value,
             speed_spread=float(self.speed_spread.value),
+            host_bytes_per_s=self.host.bandwidth.value,
+            host_memory_bytes_per_s=self.host.memory_bandwidth.value,
             collectives=CollectiveEfficiency(**{key: number.value for key, number in collectives.items()}),
             gemm=measured.gemm,
             attention=measured.attention,
@@ -142,6 +159,7 @@ class GpuEntry(Entry):
             "speed_spread": self.speed_spread,
             "memory_bytes_per_s": self.memory.bandwidth,
             "multiprocessors": self.multiprocessors,
+            "matrix_unit": self.matrix_unit,
             "scale_up_bytes_per_s": self.scale_up.bandwidth,
             "scale_up_domain": self.scale_up.domain,
             "scale_up_latency_s": self.scale_up.latency,
@@ -150,6 +168,8 @@ class GpuEntry(Entry):
             "gpus_per_node": self.gpus_per_node,
             "network_bytes_per_s": self.network_bandwidth,
             "tdp_watts": self.tdp,
+            "host_bytes_per_s": self.host.bandwidth,
+            "host_memory_bytes_per_s": self.host.memory_bandwidth,
             **{f"collectives.{key}": number for key, number in collectives.items()},
         }
         return {path: self.provenance(number) for path, number in numbers.items()}

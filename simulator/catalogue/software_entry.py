@@ -7,9 +7,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from simulator.catalogue.entry import Entry
-from simulator.documents import Bytes, Name, PositiveBytes, Seconds, Sourced, Strict
+from simulator.catalogue.entry import Entry, assumed
+from simulator.documents import Bytes, Count, Name, PositiveBytes, Seconds, Sourced, Strict
 from simulator.scenario import Overlap, Provenance, Software
+from simulator.scenario.experts import Dispatcher  # noqa: TC001  pydantic reads it
+from simulator.scenario.parallelism import ContextExchange  # noqa: TC001  pydantic reads it
+from simulator.scenario.recompute import RecomputeModule  # noqa: TC001  pydantic reads it
 
 Fusion = Literal[
     "norm",
@@ -20,6 +23,8 @@ Fusion = Literal[
     "cross_entropy",
     "gated_product",
     "gradient_accumulation",
+    "router",
+    "permute",
 ]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -36,6 +41,10 @@ class OverlapEntry(Strict):
     """Pipeline transfers beside computation."""
     tp: bool
     """Tensor-parallel collectives, in pieces, beside the matrix multiplications that need them."""
+    ep: bool = False
+    """Tokens on their way to experts and back, beside the computation of another micro-batch."""
+    shared_experts: bool = False
+    """Tokens on their way to experts and back, beside the shared experts."""
 
 
 class SoftwareEntry(Entry):
@@ -65,6 +74,26 @@ class SoftwareEntry(Entry):
     """Memory that the framework, CUDA context and communicators hold."""
     memory_fragmentation: Sourced[Share]
     """Share of the allocated memory lost to the allocator."""
+    recompute_modules: Sourced[list[RecomputeModule]] = assumed(["core_attn"], "as Megatron-LM")
+    """What `recompute: selective` recomputes unless the scenario says otherwise."""
+    recompute_stops_early: Sourced[bool] = assumed(False, "as Megatron-LM, whose checkpoints run again whole")
+    """Whether recomputing a layer ends with the last tensor that its backward pass needs."""
+    casts_every_pass: Sourced[bool] = assumed(False, "as Transformer Engine, which caches low-precision weights")
+    """Whether low-precision copies of weights are made in every pass instead of once per step."""
+    cp_comm: Sourced[ContextExchange] = assumed("all_gather", "no context parallelism of its own is known")
+    """How context-parallel ranks see each other's keys and values unless the scenario says otherwise."""
+    tp_reduce_pieces: Sourced[Count] = assumed(0, "as many as ranks, like the pieces of a gathered input")
+    """Pieces of a GEMM whose result is reduce-scattered meanwhile; 0: as many as ranks, by messages."""
+    keeps_gathered_input: Sourced[bool] = assumed(False, "as Megatron since arXiv:2205.05198")  # noqa: FBT003
+    """Whether the input gathered for a column-parallel layer is kept for its weight gradient."""
+    collective_multiprocessors: Sourced[Count] = assumed(0, "nothing known")
+    """Multiprocessors that a collective takes from the kernels beside it."""
+    reduce_every_microbatch: Sourced[bool] = assumed(True, "as FSDP and ZeRO-2 do unless told otherwise")  # noqa: FBT003
+    """Whether sharded gradients are reduced after each micro-batch where there is no pipeline."""
+    unshard_copies: Sourced[bool] = assumed(False, "gathered weights are used where they arrive")  # noqa: FBT003
+    """Whether gathered weights, and gradients to be reduced, are copied by kernels of their own."""
+    dispatcher: Sourced[Dispatcher] = assumed("alltoall", "as Megatron-Core's moe_token_dispatcher_type")
+    """Who carries tokens to experts unless the scenario says otherwise."""
     matches: list[Name] = Field(default_factory=list)
     """Regular expressions of the names under which publications mention exactly this stack."""
     nearest_for: list[Name] = Field(default_factory=list)
@@ -93,6 +122,16 @@ class SoftwareEntry(Entry):
             optimizer_bytes_per_parameter=float(self.optimizer_bytes_per_parameter.value),
             framework_bytes=self.framework_memory.value,
             memory_fragmentation=float(self.memory_fragmentation.value),
+            reduce_every_microbatch=self.reduce_every_microbatch.value,
+            unshard_copies=self.unshard_copies.value,
+            recompute_modules=tuple(self.recompute_modules.value),
+            recompute_stops_early=self.recompute_stops_early.value,
+            casts_every_pass=self.casts_every_pass.value,
+            cp_comm=self.cp_comm.value,
+            tp_reduce_pieces=self.tp_reduce_pieces.value,
+            keeps_gathered_input=self.keeps_gathered_input.value,
+            collective_multiprocessors=self.collective_multiprocessors.value,
+            dispatcher=self.dispatcher.value,
             sources=self._sources(),
         )
 
@@ -109,5 +148,15 @@ class SoftwareEntry(Entry):
             "optimizer_bytes_per_parameter": self.optimizer_bytes_per_parameter,
             "framework_bytes": self.framework_memory,
             "memory_fragmentation": self.memory_fragmentation,
+            "reduce_every_microbatch": self.reduce_every_microbatch,
+            "unshard_copies": self.unshard_copies,
+            "recompute_modules": self.recompute_modules,
+            "recompute_stops_early": self.recompute_stops_early,
+            "casts_every_pass": self.casts_every_pass,
+            "cp_comm": self.cp_comm,
+            "tp_reduce_pieces": self.tp_reduce_pieces,
+            "keeps_gathered_input": self.keeps_gathered_input,
+            "collective_multiprocessors": self.collective_multiprocessors,
+            "dispatcher": self.dispatcher,
         }
         return {path: self.provenance(number) for path, number in numbers.items()}

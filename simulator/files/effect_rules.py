@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from simulator.files.context_rules import idle_context_settings
+from simulator.files.sharding_rules import idle_settings
+from simulator.files.memory_rules import idle_memory_settings
+
 if TYPE_CHECKING:
     from simulator.files.report import Findings
     from simulator.files.scenario_file import ScenarioFile
-    from simulator.scenario import Cluster, Parallelism
+    from simulator.scenario import Cluster, Model, Parallelism
 
 
-def warn(file: ScenarioFile, cluster: Cluster, degrees: Parallelism, findings: Findings) -> None:
+def warn(
+    file: ScenarioFile, cluster: Cluster, degrees: Parallelism, model: Model, findings: Findings
+) -> None:
     """Note every setting of the file that changes nothing, and every unusual layout."""
-    _without_effect(file, degrees, findings)
+    _without_effect(file, degrees, model, findings)
     domain = cluster.scale_up_domain
     if degrees.tp > domain:
         findings.warn(
@@ -36,7 +42,9 @@ def warn(file: ScenarioFile, cluster: Cluster, degrees: Parallelism, findings: F
         )
 
 
-def _without_effect(file: ScenarioFile, degrees: Parallelism, findings: Findings) -> None:
+def _without_effect(
+    file: ScenarioFile, degrees: Parallelism, model: Model, findings: Findings
+) -> None:
     overlap = file.training.overlap
     replicas = degrees.dp * degrees.cp
     settings: tuple[tuple[bool, str, str], ...] = (
@@ -54,11 +62,9 @@ def _without_effect(file: ScenarioFile, degrees: Parallelism, findings: Findings
             "training.overlap.param_gather",
             "parameters are not gathered without sharding",
         ),
-        (
-            "cp_comm" in file.parallelism.model_fields_set and degrees.cp == 1,
-            "parallelism.cp_comm",
-            "cp is 1",
-        ),
+        *idle_context_settings(file, degrees, model),
+        *idle_settings(file, degrees, replicas),
+        *idle_memory_settings(file, degrees, model),
     )
     for is_idle, path, why in settings:
         if is_idle:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from simulator.files.expert_rules import check_experts
 from simulator.files.report import Findings, nearest_divisors
 
 if TYPE_CHECKING:
     from simulator.files.scenario_file import ScenarioFile
-    from simulator.scenario import Gpu, Model
+    from simulator.scenario import Model
 
 
 def check_model(file: ScenarioFile, model: Model, findings: Findings) -> None:
-    """Check that tp and ep divide what they are meant to divide."""
-    tp, ep = file.parallelism.tp, file.parallelism.ep
+    """Check that tp, ep and etp divide what they are meant to divide."""
+    tp = file.parallelism.tp
     heads, kv_heads = model.num_attention_heads, model.num_key_value_heads
     if heads % tp:
         findings.problem(
@@ -30,30 +31,9 @@ def check_model(file: ScenarioFile, model: Model, findings: Findings) -> None:
     has_dense_layers = not all(map(model.is_moe_layer, range(model.num_hidden_layers)))
     if has_dense_layers and model.intermediate_size % tp:
         _width(tp, model.intermediate_size, "intermediate_size", findings)
-    if model.experts is None:
-        if ep > 1:
-            findings.problem("parallelism.ep", f"ep = {ep}, but {model.name} has no experts; use ep: 1")
-        return
-    if model.experts.moe_intermediate_size % tp:
-        _width(tp, model.experts.moe_intermediate_size, "moe_intermediate_size", findings)
-    if model.experts.num_experts % ep:
-        findings.problem(
-            "parallelism.ep",
-            f"ep = {ep} does not divide the {model.experts.num_experts} experts of {model.name}; "
-            f"nearest: {nearest_divisors(model.experts.num_experts, ep)}",
-        )
+    check_experts(file, model, findings)
 
 
 def _width(tp: int, width: int, key: str, findings: Findings) -> None:
     near = nearest_divisors(width, tp)
     findings.problem("parallelism.tp", f"tp = {tp} does not divide the {key} of {width}; nearest: {near}")
-
-
-def check_precision(file: ScenarioFile, gpu: Gpu, findings: Findings) -> None:
-    """Check that the GPU computes in the number format."""
-    if file.training.precision not in gpu.peak_flop_per_s:
-        offered = ", ".join(gpu.peak_flop_per_s)
-        findings.problem(
-            "training.precision",
-            f"{gpu.name} does not compute in {file.training.precision}; it offers {offered}",
-        )

@@ -33,6 +33,9 @@ _STREAM_NAMES = {
     Stream.PP_BACKWARD: "pp backward",
     Stream.DP_GATHER: "dp gather",
     Stream.DP_REDUCE: "dp reduce",
+    Stream.HOST_OUT: "to host",
+    Stream.HOST_IN: "from host",
+    Stream.HOST: "host",
 }
 
 

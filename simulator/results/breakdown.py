@@ -40,6 +40,7 @@ class Breakdown:
         exposed_pp: Waiting for a pipeline transfer in flight.
         bubble: Idle because other pipeline stages have not delivered, or after the rank's last work.
         exposed_dp: Waiting for gradient reduction or parameter gathering.
+        exposed_offload: Waiting for copies to and from host memory, or for the host's optimizer.
         optimizer: The optimizer step.
         overhead: Fixed costs of the software stack.
     """
@@ -51,6 +52,7 @@ class Breakdown:
     exposed_pp: float
     bubble: float
     exposed_dp: float
+    exposed_offload: float
     optimizer: float
     overhead: float
 
@@ -65,7 +67,7 @@ class Breakdown:
         Raises:
             SimulationError: The other categories exceed the total: ops of one stream overlap.
 
-        >>> Breakdown.of([0.7, 0, 0, 0, 0.1, 0, 0, 0, 0], 1.0).bubble.__round__(12)
+        >>> Breakdown.of([0.7, 0, 0, 0, 0.1, 0, 0, 0, 0, 0], 1.0).bubble.__round__(12)
         0.2
         """
         parts = [float(value) for value in seconds]

@@ -11,11 +11,12 @@ from simulator.results.flops import (
     hardware_flops_per_step,
     model_flops_per_step,
 )
+from simulator.scenario.training import number_format
 
 if TYPE_CHECKING:
     from simulator.results.breakdown import Breakdown
     from simulator.results.memory import MemoryReport
-    from simulator.scenario.gpu import Gpu
+    from simulator.scenario.cluster import Cluster
     from simulator.scenario.scenario import Scenario
 
 _SECONDS_PER_HOUR = 3600.0
@@ -31,22 +32,24 @@ def flop_per_s_per_gpu(flops: float, step_time_s: float, gpus: int) -> float:
     return flops / step_time_s / gpus
 
 
-def peak_flop_per_s(gpu: Gpu, precision: str) -> float:
-    """Return the dense peak that utilisation is measured against.
+def peak_flop_per_s(cluster: Cluster, precision: str) -> float:
+    """Return the dense peak that utilisation is measured against: of the mean GPU, where they differ.
 
     Raises:
-        InputError: The GPU has no peak in this number format.
+        InputError: A GPU has no peak in this number format.
     """
-    peak = gpu.peak_flop_per_s.get(precision)
+    peak = cluster.peak_flop_per_s(number_format(precision))
     if not peak:
-        known = ", ".join(name for name, value in gpu.peak_flop_per_s.items() if value)
-        raise InputError(f"{gpu.name} has no {precision} peak; it has {known}")
+        known = ", ".join(name for name, value in cluster.gpu.peak_flop_per_s.items() if value)
+        raise InputError(f"{cluster.gpu_name} has no {precision} peak; it has {known}")
     return peak
 
 
-def peak_name(gpu: Gpu, precision: str) -> str:
+def peak_name(cluster: Cluster, precision: str) -> str:
     """Name the peak, for example ``989 TFLOP/s bf16 dense (h100-80gb-sxm)``."""
-    return f"{peak_flop_per_s(gpu, precision) / 1e12:.6g} TFLOP/s {precision} dense ({gpu.name})"
+    mean = "mean of " if cluster.pools else ""
+    peak = peak_flop_per_s(cluster, precision) / 1e12
+    return f"{peak:.6g} TFLOP/s {number_format(precision)} dense ({mean}{cluster.gpu_name})"
 
 
 def training_days(tokens: float, tokens_per_s: float) -> float:
@@ -99,7 +102,7 @@ def step_metrics(
         InputError: The GPU has no peak in the scenario's precision.
     """
     model, training, gpus = scenario.model, scenario.training, scenario.cluster.gpus
-    peak = peak_flop_per_s(scenario.cluster.gpu, training.precision)
+    peak = peak_flop_per_s(scenario.cluster, training.precision)
     rates = {
         convention: flop_per_s_per_gpu(model_flops_per_step(model, training, convention), step_time_s, gpus)
         for convention in CONVENTIONS

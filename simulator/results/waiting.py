@@ -22,12 +22,20 @@ CATEGORIES = (
     "exposed_pp",
     "bubble",
     "exposed_dp",
+    "exposed_offload",
     "optimizer",
     "overhead",
 )
-COMPUTE, _TP, _CP, _EP, _PP, BUBBLE, _DP, OPTIMIZER, OVERHEAD = range(len(CATEGORIES))
+COMPUTE, _TP, _CP, _EP, _PP, BUBBLE, _DP, _OFFLOAD, OPTIMIZER, OVERHEAD = range(len(CATEGORIES))
 _AXES = {"dp": _DP, "edp": _DP, "ep": _EP, "cp": _CP, "tp": _TP, "etp": _TP, "pp": _PP}
-_TRANSFER_STREAMS = {Stream.TP: _TP, Stream.CP: _CP, Stream.EP: _EP}
+_TRANSFER_STREAMS = {
+    Stream.TP: _TP,
+    Stream.CP: _CP,
+    Stream.EP: _EP,
+    Stream.HOST_OUT: _OFFLOAD,
+    Stream.HOST_IN: _OFFLOAD,
+    Stream.HOST: _OFFLOAD,
+}
 _RELATIVE_ROUNDING = 1e-12
 
 
@@ -50,7 +58,7 @@ def communication_categories(program: Program) -> Ints:
     """Return the category of each op that communicates, -1 for the others.
 
     A collective counts under its group's axis; a transfer under the axis of the tp, cp or ep stream that
-    it runs on (ring attention), else under the pipeline.
+    it runs on (ring attention), under offloading on a stream to or from the host, else under the pipeline.
     """
     of_work = [
         axis_category(work.group.axis) if isinstance(work, Collective) else -1 for work in program.works

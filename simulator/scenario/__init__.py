@@ -1,6 +1,7 @@
 """What the user asks for: frozen, validated data without units in text and without files."""
 
-from simulator.scenario.cluster import Cluster, Network, Tier
+from simulator.scenario.cluster import Cluster, Network, Pool, Tier
+from simulator.scenario.experts import ExpertTraining
 from simulator.scenario.gpu import (
     AttentionEfficiency,
     AttentionPass,
@@ -8,9 +9,10 @@ from simulator.scenario.gpu import (
     GemmEfficiency,
     Gpu,
 )
-from simulator.scenario.model import Experts, LatentAttention, Model
+from simulator.scenario.model import Experts, LatentAttention, Mamba, Model
 from simulator.scenario.parallelism import Parallelism
 from simulator.scenario.provenance import Provenance
+from simulator.scenario.recompute import Offload, RecomputeDetail
 from simulator.scenario.scenario import Measured, Scenario
 from simulator.scenario.software import Software
 from simulator.scenario.sweep import PublishedPoint, Sweep
@@ -21,17 +23,22 @@ __all__ = [
     "AttentionPass",
     "Cluster",
     "CollectiveEfficiency",
+    "ExpertTraining",
     "Experts",
     "GemmEfficiency",
     "Gpu",
     "LatentAttention",
+    "Mamba",
     "Measured",
     "Model",
     "Network",
+    "Offload",
     "Overlap",
     "Parallelism",
+    "Pool",
     "Provenance",
     "PublishedPoint",
+    "RecomputeDetail",
     "Scenario",
     "Software",
     "Sweep",

@@ -108,6 +108,9 @@ class Gpu:
         elementwise_fraction: Share of the HBM bandwidth that large memory-bound kernels reach.
         elementwise_ramp_s: Fixed device time of one memory-bound kernel.
         speed_spread: Standard deviation of sustained compute speed among GPUs of this type, relative.
+        matrix_unit: Side of the systolic arrays (MXU) of a TPU; 0 where products are cut into tiles.
+        host_bytes_per_s: One-way bandwidth between its memory and the host's: PCIe, or a chip-to-chip link.
+        host_memory_bytes_per_s: Its share of the bandwidth of the host's memory.
         sources: Provenance of every field, by field path.
     """
 
@@ -130,4 +133,16 @@ class Gpu:
     scale_up_topology: Literal["switch", "mesh", "torus"] = "switch"
     collectives: CollectiveEfficiency = CollectiveEfficiency()
     speed_spread: float = 0.0
+    matrix_unit: int = 0
+    host_bytes_per_s: float = 55e9
+    host_memory_bytes_per_s: float = 77e9
     sources: Sources = field(default_factory=dict, compare=False, repr=False)
+
+    def sustained_flop_per_s(self, number_format: str) -> float:
+        """Return what large matrix products sustain in a number format: its peak, less what power leaves.
+
+        Raises:
+            KeyError: The accelerator lacks the format.
+        """
+        reached = next(self.gemm[name] for name in (number_format, "bf16", "fp16") if name in self.gemm)
+        return self.peak_flop_per_s[number_format] * reached.sustained_fraction

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from simulator.scenario.experts import Dispatcher
+    from simulator.scenario.parallelism import ContextExchange
     from simulator.scenario.provenance import Sources
     from simulator.scenario.training import Overlap
 
@@ -20,7 +22,8 @@ class Software:
         fused: Element-wise operations that it runs as one kernel: any of ``norm``, ``bias_activation``,
             ``rope``, ``dropout_add``, ``softmax``, ``cross_entropy``; ``gated_product``: the backward pass of
             a gated activation makes its result again instead of keeping it; ``gradient_accumulation``: the
-            weight-gradient GEMM adds to the accumulated gradient by itself.
+            weight-gradient GEMM adds to the accumulated gradient by itself; ``router`` and ``permute``: scores
+            and top-k of a router, and the permutation of tokens, are kernels of their own.
         kernel_launch_s: Host time to launch one kernel; a layer cannot run faster than its launches.
         overlap: What it overlaps unless the scenario says otherwise.
         wgrad_overlaps_tp: Whether backward tensor-parallel collectives run beside weight-gradient GEMMs.
@@ -30,6 +33,22 @@ class Software:
         optimizer_bytes_per_parameter: HBM traffic of the optimizer step per parameter of the rank's shard.
         framework_bytes: Memory that the framework, CUDA context and communicators hold.
         memory_fragmentation: Share of the allocated memory lost to the allocator.
+        reduce_every_microbatch: Whether it reduces gradients after each micro-batch where gradients or
+            parameters are sharded and there is no pipeline.
+        unshard_copies: Whether gathered weights are copied into the layer's tensors, and gradients out of
+            them, by kernels of their own (FSDP2's per-parameter sharding).
+        recompute_modules: What ``recompute: selective`` recomputes unless the scenario says otherwise.
+        recompute_stops_early: Whether recomputing a layer ends with the last tensor that its backward pass
+            needs, or runs all of its forward pass again.
+        casts_every_pass: Whether low-precision copies of weights are made in every forward and backward pass
+            instead of once per step.
+        cp_comm: How context-parallel ranks see each other's keys and values unless the scenario says otherwise.
+        tp_reduce_pieces: Pieces of a matrix multiplication whose result is reduce-scattered meanwhile, by
+            collectives; 0: as many as ranks, by messages between neighbours.
+        keeps_gathered_input: Whether the input gathered for a column-parallel layer is kept for its weight
+            gradient instead of being gathered again.
+        collective_multiprocessors: Multiprocessors that a collective takes from the kernels beside it.
+        dispatcher: Who carries tokens to experts unless the scenario says otherwise.
         sources: Provenance of every field.
     """
 
@@ -45,4 +64,14 @@ class Software:
     optimizer_bytes_per_parameter: float
     framework_bytes: float
     memory_fragmentation: float
+    reduce_every_microbatch: bool = True
+    unshard_copies: bool = False
+    recompute_modules: tuple[str, ...] = ("core_attn",)
+    recompute_stops_early: bool = False
+    casts_every_pass: bool = False
+    cp_comm: ContextExchange = "all_gather"
+    tp_reduce_pieces: int = 0
+    keeps_gathered_input: bool = False
+    collective_multiprocessors: int = 0
+    dispatcher: Dispatcher = "alltoall"
     sources: Sources = field(default_factory=dict, compare=False, repr=False)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from simulator.errors import RowError
+from simulator.scenario.training import number_format
 from simulator.validation.conventions import row_convention, stated_peak_tflops
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def _peak_tflops(row: Row, scenario: Scenario) -> float:
     precision belongs to another GPU.
     """
     peaks = scenario.cluster.gpu.peak_flop_per_s
-    precision = scenario.training.precision
+    precision = number_format(scenario.training.precision)
     own = peaks.get(precision, peaks["bf16"] if "bf16" in peaks else peaks["fp16"]) * 1e-12
     stated = stated_peak_tflops(row.flops_convention or "", precision)
     candidates = [own, peaks.get("bf16", 0.0) * 1e-12]

@@ -35,6 +35,7 @@ class StackDefaults:
         vocab_multiple: The vocabulary is padded to a multiple of this times tp; 0: it is not padded.
         seq_length: Tokens of one sequence.
         flops_convention: How the stack counts FLOPs in the TFLOP/s and MFU it prints.
+        low_precision_params: Whether its fp8 recipes store and gather weights in fp8.
     """
 
     name: str
@@ -52,6 +53,7 @@ class StackDefaults:
     vocab_multiple: int = 128
     seq_length: int = 4096
     flops_convention: Convention = "causal"
+    low_precision_params: bool = False
 
 
 _MEGATRON_CORE = StackDefaults(
@@ -97,14 +99,17 @@ STACKS: tuple[StackDefaults, ...] = (
         _MEGATRON_CORE,
         name="megatron-bridge",
         pattern=r"megatron.?bridge|automodel",
-        source="Megatron-Bridge performance recipes (distributed optimizer, sequence parallelism with tp)",
+        source="Megatron-Bridge performance recipes (distributed optimizer, sequence parallelism with tp); "
+        "its mixed_precision.py sets fp8_param_gather in the delayed, current and MX recipes",
+        low_precision_params=True,
     ),
     replace(
         _MEGATRON_CORE,
         name="nemo",
         pattern=r"nemo|dgxc",
         source="NeMo recipes of 2024 and 2025 (distributed optimizer, sequence parallelism with tp); FLOPs "
-        "with attention in full in 24.07 to 25.07",
+        "with attention in full in 24.07 to 25.07; fp8_params in its fp8 recipes",
+        low_precision_params=True,
         flops_convention="full",
     ),
     _MEGATRON_CORE,

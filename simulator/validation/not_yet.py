@@ -27,13 +27,7 @@ SCHEDULES: Mapping[str, str] = {
     "dualpipe": "pipeline schedule dualpipe is not simulated yet",
 }
 
-SHARDING: Mapping[str, str] = {
-    "zero3": "parameters sharded among data-parallel ranks (zero 3, fsdp) are not simulated yet",
-    "hybrid": "parameters sharded within replica groups (hybrid fsdp) are not simulated yet",
-}
-
 PRECISIONS: Mapping[str, str] = {
-    "nvfp4": "precision nvfp4 is not simulated yet",
     "int8": "precision int8 is not simulated yet",
 }
 
@@ -49,7 +43,7 @@ FOLDED_EXPERTS = (
 )
 
 
-def refuse(row: Row, degrees: Degrees, sharding: str) -> None:
+def refuse(row: Row, degrees: Degrees) -> None:
     """Refuse a row that asks for what is not built yet.
 
     Raises:
@@ -58,7 +52,6 @@ def refuse(row: Row, degrees: Degrees, sharding: str) -> None:
     replicas = degrees.dp * degrees.cp
     asked = (
         (SCHEDULES, row.schedule if degrees.pp > 1 else None),
-        (SHARDING, sharding if replicas > 1 else None),
         (PRECISIONS, row.precision),
         (METHODS, row.method),
     )

@@ -124,6 +124,8 @@ class Row(_Part):
     method: str | None = None
     kernel: str | None = None
     zero1_shard_size: int | None = None
+    num_slices: PositiveInt | None = None
+    notes: str = ""
 
     @property
     def software(self) -> str:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from simulator import catalogue
 from simulator.errors import RowError
 from simulator.files import from_document
-from simulator.scenario.training import Precision, Recompute
 from simulator.validation.blanks import Blanks
 from simulator.validation.clusters import cluster_document
 from simulator.validation.defaults import stack_defaults
 from simulator.validation.degrees import Degrees, row_degrees
+from simulator.validation.memory_settings import precision_settings, recompute_settings
 from simulator.validation.models import model_document
 from simulator.validation.not_yet import refuse
+from simulator.validation.shard_groups import sharding_document
 from simulator.validation.stages import stage_layers
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from simulator.validation.rows import Row
 
 _ATTENTION_KERNELS = ("unfused", "flash1", "flash2", "flash3", "cudnn")
-_FSDP = {"full_shard": "zero3", "shard_grad_op": "zero2", "hybrid": "hybrid"}
 
 
 def to_scenario(row: Row) -> tuple[Scenario, tuple[str, ...]]:
@@ -58,8 +58,7 @@ def row_document(row: Row) -> tuple[dict[str, object], tuple[str, ...]]:
     model = model_document(row, blanks)
     layers = int(str(model["num_hidden_layers"]))
     degrees = row_degrees(row, str(cluster["gpu"]), layers, blanks)
-    sharding = _sharding(row, blanks)
-    refuse(row, degrees, sharding)
+    refuse(row, degrees)
     _note_extra_keys(row, blanks)
     document: dict[str, object] = {
         "name": row.id,
@@ -67,20 +66,13 @@ def row_document(row: Row) -> tuple[dict[str, object], tuple[str, ...]]:
         "model": model,
         "parallelism": {
             **_parallelism(row, degrees, blanks),
-            "sharding": sharding,
+            **sharding_document(row, degrees, blanks),
             **_layers(layers, degrees.pp * degrees.vpp, blanks),
         },
         "training": _training(row, degrees, blanks),
         "software": software,
     }
     return document, tuple(blanks.warnings)
-
-
-def _sharding(row: Row, blanks: Blanks) -> str:
-    stated = _FSDP.get(row.parallel.fsdp or "")
-    if row.parallel.zero is not None and stated != "hybrid":
-        stated = f"zero{row.parallel.zero}" if row.parallel.zero else "none"
-    return blanks.fill("sharding", stated, blanks.defaults.sharding)
 
 
 def _parallelism(row: Row, degrees: Degrees, blanks: Blanks) -> dict[str, object]:
@@ -123,8 +115,8 @@ def _training(row: Row, degrees: Degrees, blanks: Blanks) -> dict[str, object]:
         "seq_length": blanks.fill("sequence length", row.seq_len, defaults.seq_length),
         "micro_batch_size": degrees.micro_batch,
         "global_batch_size": degrees.global_batch,
-        "precision": _precision(row, blanks),
-        "recompute": blanks.fill_known("recompute", row.recompute, get_args(Recompute), defaults.recompute),
+        **precision_settings(row, blanks),
+        **recompute_settings(row, blanks),
         "overlap": _overlap(row, degrees, blanks),
     }
     if row.attention in _ATTENTION_KERNELS:
@@ -134,16 +126,6 @@ def _training(row: Row, degrees: Degrees, blanks: Blanks) -> dict[str, object]:
     else:
         blanks.note(f"attention kernel {row.attention!r} is not known: that of {blanks.software}")
     return document
-
-
-def _precision(row: Row, blanks: Blanks) -> str:
-    stated = blanks.fill("precision", row.precision, blanks.defaults.precision)
-    number_format, _, recipe = stated.partition("-")
-    if recipe:
-        blanks.note(f"scaling recipe of {stated} is not simulated, only the format {number_format}")
-    if number_format not in get_args(Precision):
-        raise RowError(f"precision {stated!r} is not known")
-    return number_format
 
 
 def _overlap(row: Row, degrees: Degrees, blanks: Blanks) -> dict[str, object]:
@@ -167,5 +149,3 @@ def _overlap(row: Row, degrees: Degrees, blanks: Blanks) -> dict[str, object]:
 def _note_extra_keys(row: Row, blanks: Blanks) -> None:
     if row.kernel is not None:
         blanks.note(f"kernel {row.kernel!r} is not simulated; attention {row.attention!r} is")
-    if row.zero1_shard_size is not None:
-        blanks.note("zero1_shard_size is not simulated: optimizer state is divided among all replicas")

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simulator.workload.grid import expert_gradient_group, gradient_group
+from simulator.workload.sharding import dense_sharing, expert_sharing
+from simulator.workload.parameter_bytes import gathered_bytes
 from simulator.workload.stages import LayerWork, Stage
 from simulator.workload.weights import (
     StageParameters,
     boundary_parameters,
     gradient_bytes,
     layer_parameters_per_rank,
-    weight_bytes,
+    prediction_parameters,
+    reduced_bytes,
 )
 from simulator.workload.work import Collective, CollectiveKind, Group
 
@@ -28,12 +30,16 @@ class Bucket:
 
     Attributes:
         works: The layers' work, in model order.
+        parameters: How many parameters these layers have on one rank.
         reduces: Collectives that sum their gradients; empty without data parallelism.
-        gathers: Collectives that gather their updated weights; empty unless these are sharded.
+        sums: Collectives that then sum shards of gradients over replicas of the shard group.
+        gathers: Collectives that gather their weights; empty unless these are sharded.
     """
 
     works: tuple[LayerWork, ...]
+    parameters: float
     reduces: tuple[Collective, ...]
+    sums: tuple[Collective, ...]
     gathers: tuple[Collective, ...]
 
 
@@ -54,6 +60,11 @@ def buckets_of(scenario: Scenario, stage: Stage) -> list[Bucket]:
     return buckets
 
 
+def units_of(scenario: Scenario, stage: Stage) -> list[Bucket]:
+    """Divide a stage into layers that gather their weights each by itself: FSDP's units."""
+    return [_bucket(scenario, [work], part.dense, part.experts) for work, part in _parts(scenario, stage)]
+
+
 def _parts(scenario: Scenario, stage: Stage) -> Iterable[tuple[LayerWork, StageParameters]]:
     """Pair each work of a stage with its parameters."""
     works = iter(stage.works)
@@ -65,6 +76,9 @@ def _parts(scenario: Scenario, stage: Stage) -> Iterable[tuple[LayerWork, StageP
         yield next(works), StageParameters(dense=first, experts=0.0)
     for layer in stage.layers:
         yield next(works), layer_parameters_per_rank(scenario, layer)
+    for number in range(stage.predictions):
+        yield next(works), prediction_parameters(scenario, number)
+        yield next(works), StageParameters(dense=0.0, experts=0.0)  # its head is the model's
     if stage.has_head:
         yield next(works), StageParameters(dense=boundary - first, experts=0.0)
 
@@ -74,22 +88,33 @@ def _only_embedding(stage: Stage) -> Stage:
 
 
 def _bucket(scenario: Scenario, works: list[LayerWork], dense: float, experts: float) -> Bucket:
-    groups = (
-        (gradient_group(scenario.parallelism), dense),
-        (expert_gradient_group(scenario.parallelism), experts),
-    )
-    sharded = scenario.parallelism.sharding != "none"
-    kind: CollectiveKind = "reduce_scatter" if sharded else "all_reduce"
-    reduces = _collectives(kind, groups, gradient_bytes(scenario), "grad_reduce")
-    gathers = _collectives("all_gather", groups, weight_bytes(scenario), "param_gather") if sharded else ()
-    return Bucket(works=tuple(works), reduces=reduces, gathers=gathers)
+    sharings = ((dense_sharing(scenario.parallelism), dense), (expert_sharing(scenario.parallelism), experts))
+    each = reduced_bytes(scenario)
+    reduces: tuple[Collective, ...]
+    sums: tuple[Collective, ...] = ()
+    gathers: tuple[Collective, ...] = ()
+    if scenario.parallelism.sharding == "none":
+        wholes = [(sharing.whole, size * each) for sharing, size in sharings]
+        reduces = _collectives("all_reduce", wholes, "grad_reduce")
+    else:
+        shards = [(sharing.shard, size) for sharing, size in sharings]
+        replicas = [(sharing.replica, size * each / sharing.shard.size) for sharing, size in sharings]
+        reduces = _collectives(
+            "reduce_scatter", [(group, size * each) for group, size in shards], "grad_reduce"
+        )
+        sums = _collectives("all_reduce", replicas, "grad_replica_reduce")
+        gathered = gathered_bytes(scenario)
+        gathers = _collectives(
+            "all_gather", [(group, size * gathered) for group, size in shards], "param_gather"
+        )
+    return Bucket(works=tuple(works), parameters=dense + experts, reduces=reduces, sums=sums, gathers=gathers)
 
 
 def _collectives(
-    kind: CollectiveKind, groups: Iterable[tuple[Group, float]], bytes_each: float, name: str
+    kind: CollectiveKind, groups: Iterable[tuple[Group, float]], name: str
 ) -> tuple[Collective, ...]:
     return tuple(
-        Collective(kind=kind, group=group, bytes=parameters * bytes_each, name=name)
-        for group, parameters in groups
-        if group.size > 1 and parameters
+        Collective(kind=kind, group=group, bytes=size, name=name)
+        for group, size in groups
+        if group.size > 1 and size
     )

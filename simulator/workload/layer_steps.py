@@ -7,9 +7,12 @@ new kind of layer is a new list and nothing else.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from simulator.workload.work import Attention, Collective, Elementwise, Gemm, Transfer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Kernel = Gemm | Attention | Elementwise
 
@@ -22,11 +25,13 @@ class Pointwise:
         forward: Kernels of the forward pass.
         backward: Kernels of the backward pass.
         saved_bytes: Activation bytes kept for the backward pass.
+        modules: Names by which recomputation and offloading address the step, the outermost first.
     """
 
     forward: tuple[Elementwise, ...]
     backward: tuple[Elementwise, ...]
     saved_bytes: float = 0.0
+    modules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +51,7 @@ class Linear:
         regather_input: Collective on the saved input before the weight-gradient GEMM.
         reduce_gradient: Collective on the input gradient.
         saved_bytes: Bytes of the saved input.
+        modules: Names by which recomputation and offloading address the step, the outermost first.
     """
 
     forward: Gemm
@@ -55,6 +61,7 @@ class Linear:
     regather_input: Collective | None = None
     reduce_gradient: Collective | None = None
     saved_bytes: float = 0.0
+    modules: tuple[str, ...] = ()
 
     @property
     def input_gradient(self) -> Gemm:
@@ -77,17 +84,25 @@ class CoreAttention:
         forward: Kernels of the forward pass.
         backward: Kernels of the backward pass.
         ring: Message that passes keys and values on to the next context-parallel rank, or None.
-        ring_steps: Messages of one forward pass (``cp - 1``); the kernels are divided among ``cp`` pieces.
+        ring_forward: Kernels of each turn of the ring, instead of ``forward``.
+        ring_backward: The same of the backward pass.
         saved_bytes: Bytes kept for the backward pass: outputs, and the score matrix when not fused.
         recomputed_bytes: Of these, bytes that selective recomputation does not keep.
+        input_bytes: Of the saved bytes, those of queries, keys and values.
+        output_bytes: Size of the result, which the next step keeps as its input.
+        modules: Names by which recomputation and offloading address the step, the outermost first.
     """
 
     forward: tuple[Kernel, ...]
     backward: tuple[Kernel, ...]
     ring: Transfer | None = None
-    ring_steps: int = 0
+    ring_forward: tuple[tuple[Kernel, ...], ...] = ()
+    ring_backward: tuple[tuple[Kernel, ...], ...] = ()
     saved_bytes: float = 0.0
     recomputed_bytes: float = 0.0
+    input_bytes: float = 0.0
+    output_bytes: float = 0.0
+    modules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,13 +113,22 @@ class Exchange:
         forward: Collective of the forward pass, or None.
         backward: Collective of the backward pass, or None.
         stream: Stream that carries it.
-        saved_bytes: Bytes kept for the backward pass.
+        saved_bytes: Bytes kept for the backward pass, those of the steps beside it included.
+        modules: Names by which recomputation and offloading address the step, the outermost first.
+        beside: Steps that need no result of it and run while it is in flight.
     """
 
     forward: Collective | None
     backward: Collective | None
     stream: Literal["tp", "cp", "ep"]
     saved_bytes: float = 0.0
+    modules: tuple[str, ...] = ()
+    beside: tuple[Step, ...] = ()
 
 
 Step = Pointwise | Linear | CoreAttention | Exchange
+
+
+def within(module: str, steps: Iterable[Step]) -> list[Step]:
+    """Return the steps as parts of a module that recomputation and offloading know by name."""
+    return [replace(step, modules=(module, *step.modules)) for step in steps]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simulator.workload.layer_steps import Linear, Pointwise, Step
-from simulator.workload.work import Collective, CollectiveKind, Elementwise, Gemm
+from simulator.workload.casts import casts
+from simulator.workload.layer_steps import Linear, Step
+from simulator.workload.work import Collective, CollectiveKind, Gemm
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
@@ -13,12 +14,19 @@ if TYPE_CHECKING:
 
 
 def tensor_collective(
-    shapes: Shapes, kind: CollectiveKind, tokens: int, width: int, name: str
+    shapes: Shapes,
+    kind: CollectiveKind,
+    tokens: int,
+    width: int,
+    name: str,
+    *,
+    element_bytes: float | None = None,
 ) -> Collective | None:
     """Return a tensor-parallel collective over ``tokens x width`` activations, or None without tp."""
     if shapes.tp.size == 1:
         return None
-    return Collective(kind=kind, group=shapes.tp, bytes=tokens * width * shapes.element_bytes, name=name)
+    size = tokens * width * (element_bytes or shapes.element_bytes)
+    return Collective(kind=kind, group=shapes.tp, bytes=size, name=name)
 
 
 def column_parallel(
@@ -26,17 +34,19 @@ def column_parallel(
 ) -> list[Step]:
     """Return ``[tokens, k] x [k, n]`` with ``n`` already divided among tensor-parallel ranks."""
     sequence_parallel = scenario.parallelism.sequence_parallel
-    gather = tensor_collective(shapes, "all_gather", shapes.tokens, k, f"{name}_gather")
-    reduce: CollectiveKind = "reduce_scatter" if sequence_parallel else "all_reduce"
     forward = Gemm(name=name, m=shapes.tokens, n=n, k=k, dtype=dtype or shapes.gemm_dtype)
+    each = operand_bytes(shapes, forward)
+    gather = tensor_collective(shapes, "all_gather", shapes.tokens, k, f"{name}_gather", element_bytes=each)
+    reduce: CollectiveKind = "reduce_scatter" if sequence_parallel else "all_reduce"
     linear = Linear(
         forward=forward,
         gather_input=gather if sequence_parallel else None,
         regather_input=gather if sequence_parallel else None,
         reduce_gradient=tensor_collective(shapes, reduce, shapes.tokens, k, f"{name}_dgrad_reduce"),
-        saved_bytes=shapes.divided_tokens * k * shapes.element_bytes,
+        saved_bytes=shapes.divided_tokens * k * kept_bytes(shapes, forward),
     )
-    return [*casts(shapes, forward), linear]
+    share = shapes.divided_tokens / shapes.tokens
+    return [*casts(shapes, forward, input_share=share), linear]
 
 
 def row_parallel(
@@ -48,35 +58,38 @@ def row_parallel(
     """
     sequence_parallel = scenario.parallelism.sequence_parallel
     reduce: CollectiveKind = "reduce_scatter" if sequence_parallel else "all_reduce"
-    gather = tensor_collective(shapes, "all_gather", shapes.tokens, n, f"{name}_dgrad_gather")
     forward = Gemm(name=name, m=shapes.tokens, n=n, k=k, dtype=shapes.gemm_dtype)
+    each = operand_bytes(shapes, forward)
+    gather = tensor_collective(
+        shapes, "all_gather", shapes.tokens, n, f"{name}_dgrad_gather", element_bytes=each
+    )
     linear = Linear(
         forward=forward,
         reduce_output=tensor_collective(shapes, reduce, shapes.tokens, n, f"{name}_reduce"),
         gather_gradient=gather if sequence_parallel else None,
-        saved_bytes=shapes.tokens * k * shapes.element_bytes if keeps_input else 0.0,
+        saved_bytes=shapes.tokens * k * kept_bytes(shapes, forward) if keeps_input else 0.0,
     )
-    return [*casts(shapes, forward), linear]
+    share = shapes.divided_tokens / shapes.tokens
+    return [*casts(shapes, forward, gradient_share=share), linear]
 
 
-def replicated(shapes: Shapes, name: str, n: int, k: int) -> list[Step]:
-    """Return a linear layer that each tensor-parallel rank runs on its own tokens (router, latents)."""
-    forward = Gemm(name=name, m=shapes.divided_tokens, n=n, k=k, dtype=shapes.dtype)
-    return [Linear(forward=forward, saved_bytes=shapes.divided_tokens * k * shapes.element_bytes)]
+def replicated(
+    shapes: Shapes, name: str, n: int, k: int, *, dtype: str | None = None, keeps_input: bool = True
+) -> list[Step]:
+    """Return a linear layer that each tensor-parallel rank runs on its own tokens (router, latents).
 
-
-def casts(shapes: Shapes, gemm: Gemm) -> list[Step]:
-    """Return the casts of an fp8 GEMM: input and output gradient, each written as it is and transposed.
-
-    The transposed copy feeds the weight-gradient GEMM (Transformer Engine's ``cast_transpose``).
+    ``keeps_input`` is false where another layer keeps the same input.
     """
-    if gemm.dtype not in {"fp8", "fp4"}:
-        return []
-    rows = gemm.m * gemm.batch
-    per_element = shapes.element_bytes + 2 * (1 if gemm.dtype == "fp8" else 0.5)
-    return [
-        Pointwise(
-            forward=(Elementwise(name=f"{gemm.name}_cast", bytes_moved=rows * gemm.k * per_element),),
-            backward=(Elementwise(name=f"{gemm.name}_grad_cast", bytes_moved=rows * gemm.n * per_element),),
-        )
-    ]
+    forward = Gemm(name=name, m=shapes.divided_tokens, n=n, k=k, dtype=dtype or shapes.dtype)
+    size = shapes.divided_tokens * k * kept_bytes(shapes, forward)
+    return [*casts(shapes, forward), Linear(forward=forward, saved_bytes=size if keeps_input else 0.0)]
+
+
+def operand_bytes(shapes: Shapes, gemm: Gemm) -> float:
+    """Return the bytes of one value of a GEMM's input as it is gathered."""
+    return shapes.operand_bytes if gemm.dtype in {"fp8", "fp4"} else shapes.element_bytes
+
+
+def kept_bytes(shapes: Shapes, gemm: Gemm) -> float:
+    """Return the bytes of one value of a GEMM's input as it is kept for the backward pass."""
+    return shapes.kept_bytes if gemm.dtype in {"fp8", "fp4"} else shapes.element_bytes

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from simulator.scenario.training import number_format
 from simulator.workload.grid import axis_group
+from simulator.workload.precision import is_low, quantisation
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
+    from simulator.workload.precision import Quantisation
     from simulator.workload.work import Group
 
 BYTES_PER_ELEMENT = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "fp4": 0.5}
@@ -36,6 +39,7 @@ class Shapes:
         tp: Tensor-parallel group.
         cp: Context-parallel group.
         ep: Expert-parallel group.
+        quantisation: How operands of the GEMMs inside layers get their low precision, or None.
     """
 
     sequences: int
@@ -51,6 +55,22 @@ class Shapes:
     tp: Group
     cp: Group
     ep: Group
+    quantisation: Quantisation | None = None
+
+    @property
+    def operand_bytes(self) -> float:
+        """Return the bytes of one value of a GEMM's input as it is gathered."""
+        return self.element_bytes if self.quantisation is None else self.quantisation.recipe.element_bytes
+
+    @property
+    def kept_bytes(self) -> float:
+        """Return the bytes of one value of a GEMM's input as it is kept for the backward pass."""
+        recasts = self.quantisation is not None and self.quantisation.recasts
+        return self.element_bytes if recasts else self.operand_bytes
+
+    def in_high_precision(self) -> Shapes:
+        """Return the same sizes for a layer whose GEMMs run in 16 bits."""
+        return replace(self, gemm_dtype=self.dtype, quantisation=None)
 
 
 def shapes_of(scenario: Scenario) -> Shapes:
@@ -58,15 +78,14 @@ def shapes_of(scenario: Scenario) -> Shapes:
     model, parallelism, training = scenario.model, scenario.parallelism, scenario.training
     tp = parallelism.tp
     tokens = training.micro_batch_size * training.seq_length // parallelism.cp
-    low = training.precision in {"fp8", "fp4"}
-    dtype = "bf16" if low else training.precision
+    dtype = "bf16" if is_low(training.precision) else training.precision
     per_rank = tp * VOCABULARY_MULTIPLE
     return Shapes(
         sequences=training.micro_batch_size,
         tokens=tokens,
         divided_tokens=tokens // tp if parallelism.sequence_parallel else tokens,
         element_bytes=BYTES_PER_ELEMENT[dtype],
-        gemm_dtype=training.precision,
+        gemm_dtype=number_format(training.precision),
         dtype=dtype,
         heads=model.num_attention_heads // tp,
         kv_heads=max(1, model.num_key_value_heads // tp),
@@ -75,4 +94,5 @@ def shapes_of(scenario: Scenario) -> Shapes:
         tp=axis_group(parallelism, "tp"),
         cp=axis_group(parallelism, "cp"),
         ep=axis_group(parallelism, "ep"),
+        quantisation=quantisation(scenario),
     )

@@ -1,0 +1,91 @@
+"""Converting the operands of low-precision matrix multiplications: casts, transposes, largest values."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from simulator.workload.layer_steps import Exchange, Pointwise, Step
+from simulator.workload.work import Collective, Elementwise, Gemm
+
+if TYPE_CHECKING:
+    from simulator.workload.precision import Quantisation
+    from simulator.workload.shapes import Shapes
+
+
+def casts(
+    shapes: Shapes,
+    gemm: Gemm,
+    *,
+    input_share: float = 1.0,
+    gradient_share: float = 1.0,
+) -> list[Step]:
+    """Return what happens to the input and to the output gradient of a GEMM before it can run.
+
+    Each is read once and written in every layout that the forward, input-gradient and weight-gradient
+    products need (Transformer Engine's ``cast_transpose``). Scaling by the current tensor reads it once more
+    to find its largest value. A tensor that is gathered along the sequence is converted before it travels:
+    each rank converts its share, the ranks agree on the largest value, and where the GEMM takes one layout
+    only, the gathered tensor is transposed.
+
+    Args:
+        shapes: Sizes of the rank's share.
+        gemm: The forward GEMM.
+        input_share: Part of the input's rows that this rank converts; less than 1 where they are gathered.
+        gradient_share: The same of the output gradient.
+    """
+    if gemm.dtype not in {"fp8", "fp4"} or shapes.quantisation is None:
+        return []
+    rows = gemm.m * gemm.batch
+    quantisation = shapes.quantisation
+    there = _conversion(shapes, quantisation, rows * gemm.k, input_share, f"{gemm.name}_cast")
+    back = _conversion(shapes, quantisation, rows * gemm.n, gradient_share, f"{gemm.name}_grad_cast")
+    if quantisation.recasts:
+        return _recasts(shapes, quantisation, gemm, input_share, back)
+    steps: list[Step] = [Pointwise(forward=(there,), backward=(back,))]
+    if input_share == gradient_share == 1.0:
+        return steps
+    transposes = (
+        _transpose(quantisation, rows * gemm.k, input_share, f"{gemm.name}_transpose"),
+        _transpose(quantisation, rows * gemm.n, gradient_share, f"{gemm.name}_grad_transpose"),
+    )
+    kernels = tuple(kernel for kernel in transposes if kernel is not None)
+    if kernels:
+        steps.append(Pointwise(forward=(), backward=kernels))
+    if quantisation.recipe.reads_first:
+        total = Collective(kind="all_reduce", group=shapes.tp, bytes=4.0, name=f"{gemm.name}_amax")
+        steps.append(
+            Exchange(
+                forward=total if input_share < 1 else None,
+                backward=total if gradient_share < 1 else None,
+                stream="tp",
+            )
+        )
+    return steps
+
+
+def _recasts(
+    shapes: Shapes, quantised: Quantisation, gemm: Gemm, share: float, back: Elementwise
+) -> list[Step]:
+    """Return the casts of a stack that keeps 16 bits only: inputs and weights are cast in both passes."""
+    quantisation = replace(quantised, layouts=1)
+    weight = _conversion(shapes, quantisation, gemm.batch * gemm.k * gemm.n, 1.0, f"{gemm.name}_weight_cast")
+    again = _conversion(shapes, quantisation, gemm.batch * gemm.m * gemm.k, share, f"{gemm.name}_recast")
+    first = _conversion(shapes, quantisation, gemm.batch * gemm.m * gemm.k, share, f"{gemm.name}_cast")
+    return [Pointwise(forward=(first, weight), backward=(back, again, weight))]
+
+
+def _conversion(
+    shapes: Shapes, quantisation: Quantisation, elements: float, share: float, name: str
+) -> Elementwise:
+    gathered = share < 1
+    layouts = 1 if gathered and not quantisation.recipe.scales_with_direction else quantisation.layouts
+    reads = 2 if quantisation.recipe.reads_first else 1
+    per_element = reads * shapes.element_bytes + layouts * quantisation.recipe.element_bytes
+    return Elementwise(name=name, bytes_moved=elements * share * per_element, kernels=reads)
+
+
+def _transpose(quantisation: Quantisation, elements: float, share: float, name: str) -> Elementwise | None:
+    if share == 1 or quantisation.recipe.scales_with_direction or quantisation.layouts == 1:
+        return None
+    return Elementwise(name=name, bytes_moved=2 * elements * quantisation.recipe.element_bytes)

@@ -1,0 +1,110 @@
+"""Low-precision recipes: what each quantises, in which layouts, and what that costs in passes over memory.
+
+Every recipe multiplies fp8 or fp4 operands and accumulates in higher precision; norms, activations,
+attention, router, embedding, head and loss stay in 16 bits (Transformer Engine; arXiv:2209.05433).
+
+The weight-gradient product reads its operands along the tokens, the others along the width. Hopper's fp8
+GEMM takes one layout only, so each tensor is written twice; Blackwell's takes both, so one copy serves where
+scales do not depend on the direction (Transformer Engine, ``is_non_tn_fp8_gemm_supported``). Blocks of 32
+(MX), of 16 (NVFP4) and of 128 values lie along the inner dimension, so those recipes always write both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simulator.scenario.training import number_format
+
+if TYPE_CHECKING:
+    from simulator.scenario import Scenario
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a tensor gets its low precision.
+
+    Attributes:
+        element_bytes: One value with its share of the block's scale.
+        scales_with_direction: Whether the two layouts hold different values, so both must be written.
+        reads_first: Whether the largest value must be found, in a pass of its own, before values are
+            converted: scaling by the current tensor.
+        history: Whether scales follow from the largest values of earlier steps, which all ranks agree on
+            once per step (delayed scaling).
+        gathers_params: Whether weights can travel among data-parallel ranks in the low precision.
+    """
+
+    element_bytes: float
+    scales_with_direction: bool = False
+    reads_first: bool = False
+    history: bool = False
+    gathers_params: bool = True
+
+
+_DELAYED = Recipe(element_bytes=1.0, history=True)
+_NVFP4 = Recipe(
+    element_bytes=0.5 + 1 / 16, scales_with_direction=True, reads_first=True, gathers_params=False
+)
+RECIPES = {
+    # Largest values of the last steps: arXiv:2209.05433, Transformer Engine's DelayedScaling.
+    "fp8-delayed": _DELAYED,
+    "fp8": _DELAYED,
+    # Float8CurrentScaling, and torchao's tensorwise and rowwise recipes.
+    "fp8-current": Recipe(element_bytes=1.0, reads_first=True),
+    # 1 x 128 and 128 x 128 blocks with fp32 scales: DeepSeek-V3, arXiv:2412.19437, section 3.3.
+    "fp8-blockwise": Recipe(element_bytes=1.0 + 4 / 128, scales_with_direction=True),
+    # 1 x 32 blocks with one-byte scales: OCP MX specification 1.0; both layouts come from 16 bits, which is
+    # what data-parallel ranks gather (Megatron-Core's ``reuse_grad_buf_for_mxfp8_param_ag``).
+    "fp8-mx": Recipe(element_bytes=1.0 + 1 / 32, scales_with_direction=True, gathers_params=False),
+    # 1 x 16 blocks with one-byte scales below one fp32 scale per tensor: arXiv:2509.25149, section 4.
+    "nvfp4": _NVFP4,
+    "fp4": _NVFP4,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantisation:
+    """A recipe on one kind of GPU.
+
+    Attributes:
+        recipe: The recipe.
+        layouts: Copies of each tensor that are written.
+        recasts: Whether inputs are kept in 16 bits and converted again in the backward pass, as are weights
+            in every pass (torchao), instead of being kept in low precision (Transformer Engine).
+    """
+
+    recipe: Recipe
+    layouts: int
+    recasts: bool = False
+
+    @property
+    def written_bytes(self) -> float:
+        """Return the bytes written per value: every layout."""
+        return self.layouts * self.recipe.element_bytes
+
+
+def quantisation(scenario: Scenario) -> Quantisation | None:
+    """Return how the scenario's layers are quantised, or None in 16 bits and more.
+
+    fp4 peaks mark the GPUs whose fp8 GEMM reads either layout: Blackwell and later.
+    """
+    recipe = RECIPES.get(scenario.training.precision)
+    if recipe is None:
+        return None
+    reads_either = "fp4" in scenario.cluster.gpu.peak_flop_per_s
+    return Quantisation(
+        recipe=recipe,
+        layouts=1 if reads_either and not recipe.scales_with_direction else 2,
+        recasts=scenario.software.casts_every_pass,
+    )
+
+
+def is_low(precision: str) -> bool:
+    """Tell whether a precision quantises the operands of matrix multiplications."""
+    return number_format(precision) in {"fp8", "fp4"}
+
+
+def is_low_layer(scenario: Scenario, layer: int) -> bool:
+    """Tell whether a layer is quantised: not the first and last ones that the recipe leaves in 16 bits."""
+    training, layers = scenario.training, scenario.model.num_hidden_layers
+    return training.bf16_layers_at_start <= layer < layers - training.bf16_layers_at_end

@@ -1,0 +1,142 @@
+"""What a pipeline rank holds besides activations: weights, gradients, optimizer state and buffers.
+
+Rajbhandari et al. (ZeRO), arXiv:1910.02054, section 5; FSDP, arXiv:2304.11277, sections 3.2 and 4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simulator.workload.gradient_memory import summed_gradient_bytes
+from simulator.workload.gradients import units_of
+from simulator.workload.optimizer_offload import held_state_bytes
+from simulator.workload.parameter_bytes import layer_weight_bytes
+from simulator.workload.shapes import BYTES_PER_ELEMENT, shapes_of
+from simulator.workload.sharding import dense_sharing, expert_sharing
+from simulator.workload.weights import (
+    boundary_parameters,
+    gradient_bytes,
+    reduced_bytes,
+    stage_parameters,
+    sums_gradients_locally,
+    weight_bytes,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from simulator.scenario import Scenario
+    from simulator.workload.program import Program
+    from simulator.workload.stages import Stage
+    from simulator.workload.weights import StageParameters
+
+MASTER_BYTES = 4
+"""An fp32 master copy of each weight (mixed-precision training, arXiv:1710.03740)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaticMemory:
+    """Bytes that a pipeline rank holds throughout the step.
+
+    Attributes:
+        weights: Weights as the forward pass reads them; of sharded ones, those that are gathered at a time.
+        gradients: Accumulated gradients; of those summed up before they are sharded, what they add to the peak.
+        optimizer: Master weights and Adam's moments.
+        communication_buffers: Buffers of gradient buckets.
+        logits: Largest transient of a backward pass: logit gradients, or a layer being recomputed.
+        framework: CUDA context, communicators, workspaces.
+    """
+
+    weights: float
+    gradients: float
+    optimizer: float
+    communication_buffers: float
+    logits: float
+    framework: float
+
+
+def static_memory(
+    scenario: Scenario, stages: tuple[Stage, ...], held: Sequence[Sequence[int]], program: Program
+) -> tuple[StaticMemory, ...]:
+    """Return what each pipeline rank holds at its peak besides activations, given the stages of each."""
+    return tuple(
+        _rank_memory(
+            scenario,
+            tuple(stages[number] for number in mine),
+            _gradients(scenario, {number: stages[number] for number in mine}, program, rank),
+        )
+        for rank, mine in enumerate(held)
+    )
+
+
+def _gradients(scenario: Scenario, stages: Mapping[int, Stage], program: Program, rank: int) -> float:
+    """Return the bytes of accumulated gradients: whole ones, or shards and those that are being summed up."""
+    each = gradient_bytes(scenario)
+    parts = {number: stage_parameters(scenario, stage) for number, stage in stages.items()}
+    whole = {number: part.total * each for number, part in parts.items()}
+    if scenario.parallelism.sharding not in {"zero2", "zero3"}:
+        return sum(whole.values())
+    shards = sum(_shard(scenario, part) for part in parts.values()) * each
+    if not sums_gradients_locally(scenario):
+        return shards
+    return shards + summed_gradient_bytes(program, rank, whole)
+
+
+def _rank_memory(scenario: Scenario, stages: tuple[Stage, ...], gradients: float) -> StaticMemory:
+    sharding = scenario.parallelism.sharding
+    parts = [stage_parameters(scenario, stage) for stage in stages]
+    held = sum(part.total for part in parts)
+    divided = sum(_shard(scenario, part) for part in parts)
+    has_master = weight_bytes(scenario) < MASTER_BYTES
+    layers = held - sum(boundary_parameters(scenario, stage) for stage in stages)
+    low = 0.0 if sharding == "zero3" else layers * (layer_weight_bytes(scenario) - weight_bytes(scenario))
+    whole = _gathered_parameters(scenario, stages) if sharding == "zero3" else held
+    # Fully sharded weights in fp32 are what the optimizer updates; in a lower format they are cast from its
+    # master copy before they are gathered, and no sharded copy of them stays (arXiv:2304.11277, section 4.4).
+    kept = divided if sharding == "zero3" and not has_master and whole < held else 0.0
+    return StaticMemory(
+        weights=(whole + kept) * weight_bytes(scenario) + low,
+        gradients=gradients,
+        optimizer=held_state_bytes(scenario, held if sharding == "none" else divided),
+        communication_buffers=_buffers(scenario, stages),
+        logits=max((work.working_bytes for stage in stages for work in stage.works), default=0.0),
+        framework=scenario.software.framework_bytes,
+    )
+
+
+def _shard(scenario: Scenario, part: StageParameters) -> float:
+    """Return the parameters of one rank's shard."""
+    dense = part.dense / dense_sharing(scenario.parallelism).shard.size
+    return dense + part.experts / expert_sharing(scenario.parallelism).shard.size
+
+
+def _gathered_parameters(scenario: Scenario, stages: tuple[Stage, ...]) -> float:
+    """Return how many parameters of sharded ones are whole at a time.
+
+    Without resharding after forward all of them are before the first backward pass. With it, these are the
+    embedding and the head (FSDP's outermost unit) and the layer that runs with those gathered ahead of it.
+    """
+    units = [units_of(scenario, stage) for stage in stages]
+    everything = sum(unit.parameters for mine in units for unit in mine)
+    if not scenario.parallelism.reshard_after_forward:
+        return everything
+    layers: list[float] = []
+    for stage, mine in zip(stages, units, strict=True):
+        last = len(mine) - stage.has_head
+        layers += [unit.parameters for unit in mine[int(stage.has_embedding) : last]]
+    ahead = scenario.parallelism.prefetch if scenario.training.overlap.param_gather else 0
+    live = sum(sorted(layers, reverse=True)[: ahead + 1])
+    return everything - sum(layers) + live
+
+
+def _buffers(scenario: Scenario, stages: tuple[Stage, ...]) -> float:
+    """Return the bytes of gradients on their way: a bucket, or a sharded layer's gradients before and in it."""
+    sharding = scenario.parallelism.sharding
+    if sharding == "none" or dense_sharing(scenario.parallelism).whole.size == 1:
+        return 0.0
+    if sharding != "zero3":
+        return scenario.software.bucket_bytes
+    largest = max(unit.parameters for stage in stages for unit in units_of(scenario, stage))
+    made = BYTES_PER_ELEMENT[shapes_of(scenario).dtype]
+    return largest * (made + reduced_bytes(scenario))
