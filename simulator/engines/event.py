@@ -18,15 +18,15 @@ import numpy as np
 from simpy import Environment
 
 from simulator.engines.alarm import Alarm
+from simulator.engines.check import check
 from simulator.engines.deadlock import report
-from simulator.engines.graph import Graph, queues
+from simulator.engines.graph import Graph
 from simulator.engines.links import Links
+from simulator.engines.sharing import sharing_ops
 from simulator.engines.timeline import Timeline
-from simulator.errors import DeadlockError, SimulationError
+from simulator.errors import DeadlockError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from simulator.costs.durations import Durations
     from simulator.workload.program import Floats, Program
 
@@ -38,7 +38,7 @@ def run(program: Program, durations: Durations) -> Timeline:
         DeadlockError: Ops wait for each other for ever.
         SimulationError: A duration, size or capacity is negative, infinite or missing.
     """
-    _check(program, durations)
+    check(program, durations)
     graph = Graph.of(program)
     simulation = _Simulation(program, durations, graph)
     simulation.run()
@@ -140,38 +140,3 @@ def _node_seconds(graph: Graph, seconds: Floats) -> list[float]:
     slowest = np.zeros(len(seconds))
     np.maximum.at(slowest, graph.node, seconds)
     return slowest.tolist()
-
-
-def sharing_ops(program: Program, durations: Durations) -> NDArray[np.bool_]:
-    """Return which ops cross a link that an op of another stream crosses too.
-
-    Ops of one stream never run beside each other, so a link that only they cross is always theirs alone.
-    """
-    sharing = np.zeros(program.num_ops, dtype=np.bool_)
-    op = np.repeat(np.arange(program.num_ops), np.diff(durations.route_start))
-    moves = durations.flow_bytes[op] > 0.0
-    op, link = op[moves], durations.route[moves]
-    queue = queues(program)[op]
-    lowest = np.full(len(durations.link_bytes_per_s), np.iinfo(np.int64).max)
-    highest = np.full(len(durations.link_bytes_per_s), -1)
-    np.minimum.at(lowest, link, queue)
-    np.maximum.at(highest, link, queue)
-    sharing[op[lowest[link] < highest[link]]] = True
-    return sharing
-
-
-def _check(program: Program, durations: Durations) -> None:
-    """Refuse numbers that no event can happen at."""
-    if not len(durations.fixed_s) == len(durations.flow_bytes) == program.num_ops:
-        raise SimulationError(f"{len(durations.fixed_s)} durations for {program.num_ops} ops")
-    for what, numbers in (("seconds", durations.fixed_s), ("bytes to move", durations.flow_bytes)):
-        wrong = np.flatnonzero(~(np.isfinite(numbers) & (numbers >= 0.0)))
-        if wrong.size:
-            op = int(wrong[0])
-            raise SimulationError(f"op {op} ({program.label(op)}) has {numbers[op]} {what}")
-    capacity = durations.link_bytes_per_s[durations.route]
-    wrong = np.flatnonzero(~(np.isfinite(capacity) & (capacity > 0.0)))
-    if wrong.size:
-        link = int(durations.route[wrong[0]])
-        name = durations.link_names[link] if durations.link_names else str(link)
-        raise SimulationError(f"link {name} has a capacity of {capacity[wrong[0]]} bytes/s")

@@ -22,16 +22,25 @@ class Graph:
         waiting: Edges that end at each node: it starts when all of them are done.
         successor_start: Nodes ``successor[successor_start[i]:successor_start[i + 1]]`` wait for node ``i``.
         successor: See ``successor_start``; in ascending order for each node.
+        joined: Ops whose node is another op.
     """
 
     node: Ints
     waiting: Ints
     successor_start: Ints
     successor: Ints
+    joined: Ints
 
     @classmethod
     def of(cls, program: Program) -> Graph:
-        """Return the graph of a program: its dependencies, and the order of its streams."""
+        """Return the graph of a program: its dependencies, and the order of its streams; found once."""
+        graph = program.derived.get("graph")
+        if not isinstance(graph, Graph):
+            graph = program.derived["graph"] = cls._of(program)
+        return graph
+
+    @classmethod
+    def _of(cls, program: Program) -> Graph:
         count = program.num_ops
         node = nodes(program)
         earlier, later = stream_order(program)
@@ -45,6 +54,7 @@ class Graph:
             waiting=np.bincount(after, minlength=count),
             successor_start=start,
             successor=after[np.lexsort((after, before))],
+            joined=np.flatnonzero(node != np.arange(count)),
         )
 
 

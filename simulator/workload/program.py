@@ -63,6 +63,7 @@ class Program:
         works: The distinct pieces of work.
         rank_names: What to call each program rank, for example ``pp 3``.
         replicas: Real ranks that each program rank stands for.
+        derived: What engines found out about the program and need not find out again.
     """
 
     kind: Ints
@@ -79,6 +80,7 @@ class Program:
     works: tuple[Work, ...]
     rank_names: tuple[str, ...]
     replicas: int = 1
+    derived: dict[str, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def num_ops(self) -> int:
