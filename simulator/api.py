@@ -8,20 +8,31 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.costs.price import System, launches, price
+from simulator.costs.contention import slowed
+from simulator.costs.price import launches, price
+from simulator.costs.stage_times import stage_times
+from simulator.costs.system import System
 from simulator.engines import event
+from simulator.engines.continuous import continuous
 from simulator.engines.timeline import Timeline
 from simulator.results.breakdown import block_shares
 from simulator.results.memory import MemoryReport, memory_report
 from simulator.results.result import Result, make_result
 from simulator.units import format_bytes
+from simulator.workload.pipeline import uses_times
 from simulator.workload.step import Step, build_step
-from simulator.workload.weights import static_memory
+from simulator.workload.static_memory import static_memory
 from simulator.workload.work import Block, Sequence
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from simulator.costs.durations import Durations
     from simulator.scenario import Scenario
     from simulator.workload.program import Program
+
+
+_CONTENTION_ROUNDS = 3
 
 
 def simulate(scenario: Scenario) -> Result:
@@ -34,11 +45,12 @@ def simulate(scenario: Scenario) -> Result:
         InputError: The scenario asks for what its hardware or software does not have.
         DeadlockError: The schedule's ops wait for each other for ever.
     """
-    step = build_step(scenario)
-    system = System(cluster=scenario.cluster, software=scenario.software)
+    system = System.of(scenario)
+    step = timed_step(scenario, system)
     shares = sequence_shares(step.program, system)
-    seconds = {work: math.fsum(parts.values()) for work, parts in shares.items()}
-    timeline = event.run(step.program, price(step.program, system, seconds))
+    timeline = event.run(step.program, priced(step.program, system, shares))
+    if scenario.training.post_validation:
+        timeline = continuous(timeline)
     memory = _memory(scenario, step, timeline)
     return make_result(scenario, timeline, shares=shares, memory=memory, warnings=_warnings(memory))
 
@@ -49,9 +61,25 @@ def estimate_memory(scenario: Scenario) -> MemoryReport:
     Activations come and go on one stream per rank, so the peak depends on the order of ops and not on when
     they run: each op takes one unit of time, one after the other.
     """
-    step = build_step(scenario)
+    step = timed_step(scenario, System.of(scenario))
     start_s = np.arange(step.program.num_ops, dtype=np.float64)
     return _memory(scenario, step, Timeline(program=step.program, start_s=start_s, end_s=start_s + 1.0))
+
+
+def timed_step(scenario: Scenario, system: System) -> Step:
+    """Lay out one training step; a schedule that is made to measure learns first how long passes take."""
+    step = build_step(scenario)
+    if not uses_times(scenario):
+        return step
+    durations = priced(step.program, system, sequence_shares(step.program, system))
+    times = stage_times(step.program, durations, len(step.stages), scenario.num_microbatches)
+    return build_step(scenario, times)
+
+
+def priced(program: Program, system: System, shares: Mapping[int, Mapping[str, float]]) -> Durations:
+    """Return how long every op of a step takes, given its sequences' seconds by category."""
+    seconds = {work: math.fsum(parts.values()) for work, parts in shares.items()}
+    return price(program, system, seconds)
 
 
 def sequence_shares(program: Program, system: System) -> dict[int, dict[str, float]]:
@@ -60,23 +88,27 @@ def sequence_shares(program: Program, system: System) -> dict[int, dict[str, flo
     A block's seconds are its own program's makespan. The host launches its kernels meanwhile: where that
     takes longer, the excess is overhead.
     """
-    blocks: dict[Block, dict[str, float]] = {}
+    blocks: dict[tuple[Block, int], dict[str, float]] = {}
     shares: dict[int, dict[str, float]] = {}
+    kinds = system.kinds(program.num_ranks)
+    runners = dict(zip(program.work.tolist(), program.rank.tolist(), strict=True))
     for index, work in enumerate(program.works):
         if not isinstance(work, Sequence):
             continue
+        kind = kinds[runners[index]]
         total: dict[str, float] = {}
         for block, count in work.blocks:
-            if block not in blocks:
-                blocks[block] = _block_shares(block, system)
-            for category, seconds in blocks[block].items():
-                total[category] = total.get(category, 0.0) + count * seconds
+            key = (block, kind)
+            if key not in blocks:
+                blocks[key] = _block_shares(block, system.at(kind))
+            for category, seconds in blocks[key].items():
+                total[category] = total.get(category, 0.0) + count * seconds * work.share
         shares[index] = total
     return shares
 
 
 def _block_shares(block: Block, system: System) -> dict[str, float]:
-    timeline = event.run(block.program, price(block.program, system))
+    timeline = _block_timeline(block.program, system)
     shares = dict(block_shares(timeline))
     host_s = launches(block.program) * system.software.kernel_launch_s
     if host_s > timeline.makespan_s:
@@ -84,13 +116,35 @@ def _block_shares(block: Block, system: System) -> dict[str, float]:
     return shares
 
 
+def _block_timeline(program: Program, system: System) -> Timeline:
+    """Run a layer; kernels are slower for as long as collectives beside them hold multiprocessors.
+
+    Slower kernels overlap for longer: each round adds about that share of multiprocessors of the one before.
+    """
+    alone = price(program, system)
+    timeline = event.run(program, alone)
+    for _ in range(_CONTENTION_ROUNDS):
+        durations = slowed(program, alone, timeline.start_s, timeline.end_s, system)
+        if durations is alone:
+            break
+        timeline = event.run(program, durations)
+    return timeline
+
+
 def _memory(scenario: Scenario, step: Step, timeline: Timeline) -> MemoryReport:
     return memory_report(
         timeline,
-        [asdict(rank) for rank in static_memory(scenario, step.stages)],
-        capacity_bytes=scenario.cluster.gpu.memory_bytes,
+        [asdict(rank) for rank in static_memory(scenario, step.stages, step.held, step.program)],
+        capacity_bytes=_capacity_bytes(scenario),
         fragmentation=scenario.software.memory_fragmentation,
     )
+
+
+def _capacity_bytes(scenario: Scenario) -> float | list[float]:
+    cluster = scenario.cluster
+    if not cluster.pools:
+        return cluster.gpu.memory_bytes
+    return [part.gpu.memory_bytes for part in cluster.of_pipeline_ranks(scenario.parallelism.pp)]
 
 
 def _warnings(memory: MemoryReport) -> tuple[str, ...]:

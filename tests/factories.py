@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 from simulator.scenario import (
     AttentionEfficiency,
@@ -110,6 +111,11 @@ def make_scenario(
     recompute: str = "none",
     seq_length: int = 4096,
     overlap: Overlap = OVERLAP,
+    shard_size: int | None = None,
+    reshard_after_forward: bool = True,
+    prefetch: int = 1,
+    reduce_every_microbatch: bool = False,
+    grad_dtype: Literal["fp32", "bf16"] = "fp32",
 ) -> Scenario:
     """Return a scenario of the given degrees, layers spread evenly and remainders on the first stages."""
     gpus = tp * pp * cp * dp
@@ -124,6 +130,10 @@ def make_scenario(
         sequence_parallel=tp > 1 if sequence_parallel is None else sequence_parallel,
         schedule="1f1b" if vpp == 1 else "interleaved",
         sharding=sharding,  # type: ignore[arg-type]
+        shard_size=shard_size,
+        reshard_after_forward=reshard_after_forward,
+        prefetch=prefetch,
+        reduce_every_microbatch=reduce_every_microbatch,
         stage_layers=tuple(even + (stage < rest) for stage in range(pp * vpp)),
     )
     return Scenario(
@@ -138,7 +148,7 @@ def make_scenario(
             precision="bf16",
             recompute=recompute,  # type: ignore[arg-type]
             attention="flash2",
-            grad_dtype="fp32",
+            grad_dtype=grad_dtype,
             overlap=overlap,
         ),
         software=replace(software, overlap=overlap),

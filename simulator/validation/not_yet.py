@@ -38,10 +38,6 @@ METHODS: Mapping[str, str] = {
     "interlaced": "vocabulary-parallel pipeline (method interlaced) is not simulated yet",
 }
 
-FOLDED_EXPERTS = (
-    "expert-parallel ranks taken out of tensor-parallel ones (folded meshes) are not simulated yet"
-)
-
 
 def refuse(row: Row, degrees: Degrees) -> None:
     """Refuse a row that asks for what is not built yet.
@@ -49,7 +45,6 @@ def refuse(row: Row, degrees: Degrees) -> None:
     Raises:
         RowError: With the reason to count the row under.
     """
-    replicas = degrees.dp * degrees.cp
     asked = (
         (SCHEDULES, row.schedule if degrees.pp > 1 else None),
         (PRECISIONS, row.precision),
@@ -58,5 +53,3 @@ def refuse(row: Row, degrees: Degrees) -> None:
     for reasons, value in asked:
         if value is not None and value in reasons:
             raise RowError(reasons[value])
-    if row.arch.experts and replicas % degrees.ep:
-        raise RowError(FOLDED_EXPERTS)

@@ -6,12 +6,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from simulator import catalogue
-from simulator.errors import RowError
 from simulator.files import from_document
 from simulator.validation.blanks import Blanks
 from simulator.validation.clusters import cluster_document
 from simulator.validation.defaults import stack_defaults
 from simulator.validation.degrees import Degrees, row_degrees
+from simulator.validation.expert_settings import expert_degrees, expert_overlap, expert_training
 from simulator.validation.memory_settings import precision_settings, recompute_settings
 from simulator.validation.models import model_document
 from simulator.validation.not_yet import refuse
@@ -59,6 +59,7 @@ def row_document(row: Row) -> tuple[dict[str, object], tuple[str, ...]]:
     layers = int(str(model["num_hidden_layers"]))
     degrees = row_degrees(row, str(cluster["gpu"]), layers, blanks)
     refuse(row, degrees)
+    has_experts = "experts" in model
     _note_extra_keys(row, blanks)
     document: dict[str, object] = {
         "name": row.id,
@@ -67,9 +68,10 @@ def row_document(row: Row) -> tuple[dict[str, object], tuple[str, ...]]:
         "parallelism": {
             **_parallelism(row, degrees, blanks),
             **sharding_document(row, degrees, blanks),
+            **expert_degrees(row, degrees, blanks, has_experts=has_experts),
             **_layers(layers, degrees.pp * degrees.vpp, blanks),
         },
-        "training": _training(row, degrees, blanks),
+        "training": _training(row, degrees, blanks, has_experts=has_experts),
         "software": software,
     }
     return document, tuple(blanks.warnings)
@@ -109,7 +111,7 @@ def _layers(layers: int, stages: int, blanks: Blanks) -> dict[str, object]:
     return {"layers": list(split)}
 
 
-def _training(row: Row, degrees: Degrees, blanks: Blanks) -> dict[str, object]:
+def _training(row: Row, degrees: Degrees, blanks: Blanks, *, has_experts: bool) -> dict[str, object]:
     defaults = blanks.defaults
     document: dict[str, object] = {
         "seq_length": blanks.fill("sequence length", row.seq_len, defaults.seq_length),
@@ -117,7 +119,11 @@ def _training(row: Row, degrees: Degrees, blanks: Blanks) -> dict[str, object]:
         "global_batch_size": degrees.global_batch,
         **precision_settings(row, blanks),
         **recompute_settings(row, blanks),
-        "overlap": _overlap(row, degrees, blanks),
+        "overlap": {
+            **_overlap(row, degrees, blanks),
+            **expert_overlap(row, degrees, blanks, has_experts=has_experts),
+        },
+        **expert_training(row, degrees, blanks, has_experts=has_experts),
     }
     if row.attention in _ATTENTION_KERNELS:
         document["attention"] = row.attention

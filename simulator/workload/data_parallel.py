@@ -1,7 +1,7 @@
 """Data parallelism beside the pipeline: which passes wait for weights, and which send gradients off.
 
-A strategy cuts a pass into segments where its collectives hook in. With overlap, a stage's first forward pass
-waits for its weights bucket by bucket, and its last backward pass sends off gradients bucket by bucket.
+A strategy cuts a pass into segments where its collectives hook in. ``bucketed`` keeps whole weights on every
+rank, ``fully_sharded`` gathers them layer by layer.
 """
 
 from __future__ import annotations
@@ -9,15 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from simulator.workload.gradients import Bucket, buckets_of
-from simulator.workload.program import OpKind, ProgramBuilder, Stream
+from simulator.workload.op_kind import OpKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from simulator.scenario import Scenario
+    from simulator.workload.gradients import Bucket
+    from simulator.workload.program import ProgramBuilder
     from simulator.workload.schedules import Action
     from simulator.workload.stages import LayerWork, Stage
+
+MAKES_GRADIENTS = (OpKind.BACKWARD, OpKind.BACKWARD_WEIGHT)
+"""Passes after which a micro-batch's weight gradients are complete."""
+NEEDS_WEIGHTS = (OpKind.FORWARD, OpKind.BACKWARD, OpKind.BACKWARD_INPUT)
+"""Passes that multiply by weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,99 +33,73 @@ class Segment:
     Attributes:
         works: Its layers, in model order.
         number: Its bucket, -1 for a whole pass.
-        after: Ops that it waits for besides the op before it.
-        reduces: Bucket whose gradients are complete when it ends, or None.
+        gathers: Bucket whose weights it needs gathered for itself, or None.
+        reduces: Buckets whose gradients are complete, and sent off, when it ends.
     """
 
     works: tuple[LayerWork, ...]
     number: int = -1
-    after: tuple[int, ...] = ()
-    reduces: Bucket | None = None
+    gathers: Bucket | None = None
+    reduces: tuple[Bucket, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
 class DataParallel:
-    """Appends gathers and reductions of one step.
+    """Appends the gathers and reductions of one step; without a strategy there are none.
 
     Attributes:
         scenario: The request.
         stages: Its pipeline stages.
         builder: Where ops are appended.
-        owners: Rank of each stage.
-        buckets: Buckets of each stage.
-        gathered: Ops that gather a bucket's weights, by stage and bucket.
+        order: Passes of each rank in their order.
         reduced: Ops that reduce gradients, by rank.
+        edges: First forward pass and last pass that makes gradients of each stage, by rank.
     """
 
     scenario: Scenario
     stages: tuple[Stage, ...]
     builder: ProgramBuilder
-    owners: Mapping[int, int]
-    buckets: list[list[Bucket]] = field(init=False)
-    gathered: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
-    reduced: dict[int, list[int]] = field(default_factory=dict)
+    order: Sequence[Sequence[Action]]
+    reduced: dict[int, list[int]] = field(init=False)
+    edges: Mapping[int, frozenset[Action]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.buckets = [buckets_of(self.scenario, stage) for stage in self.stages]
-        self.reduced = {rank: [] for rank in self.owners.values()}
+        self.reduced = {rank: [] for rank in range(len(self.order))}
+        self.edges = {rank: _edges(actions) for rank, actions in enumerate(self.order)}
+        self.prepare()
 
-    def gather_parameters(self) -> None:
-        """Gather the weights that the optimizer of the step before updated, first stages first."""
-        for stage, buckets in enumerate(self.buckets):
-            for number, bucket in enumerate(buckets):
-                self.gathered[stage, number] = tuple(
-                    self.builder.add(
-                        OpKind.COLLECTIVE, self.owners[stage], Stream.DP_GATHER, collective, stage=stage
-                    )
-                    for collective in bucket.gathers
-                )
+    def prepare(self) -> None:
+        """Lay out what the strategy needs before the first pass."""
 
-    def segments(self, rank: int, action: Action, *, is_first: bool, is_edge: bool) -> Sequence[Segment]:
-        """Cut a pass into the parts that run as one op each, in the order in which they run.
+    def segments(self, rank: int, action: Action) -> Sequence[Segment]:
+        """Cut a pass into the parts that run as one op each, in the order in which they run."""
+        del rank
+        return [Segment(works=self.stages[action.stage].works)]
 
-        Args:
-            rank: Rank that runs it.
-            action: The pass.
-            is_first: Whether it is the first of its rank.
-            is_edge: Whether it is the first forward or the last backward pass of its stage.
-        """
-        overlap = self.scenario.training.overlap
-        is_forward = action.kind is OpKind.FORWARD
-        whole = self.stages[action.stage].works
-        if is_first and not overlap.param_gather:
-            return [Segment(works=whole, after=self._last_gather(rank))]
-        if not is_edge or not (overlap.param_gather if is_forward else overlap.grad_reduce):
-            return [Segment(works=whole)]
-        numbered = list(enumerate(self.buckets[action.stage]))
-        if is_forward and any(bucket.gathers for _, bucket in numbered):
-            return [
-                Segment(works=bucket.works, number=number, after=self.gathered[action.stage, number])
-                for number, bucket in numbered
-            ]
-        if not is_forward and any(bucket.reduces for _, bucket in numbered):
-            return [
-                Segment(works=bucket.works, number=number, reduces=bucket)
-                for number, bucket in reversed(numbered)
-            ]
-        return [Segment(works=whole)]
+    def before(self, rank: int, action: Action, segment: Segment) -> tuple[int, ...]:
+        """Append what must come before a segment and return the ops that it waits for."""
+        del rank, action, segment
+        return ()
 
-    def _last_gather(self, rank: int) -> tuple[int, ...]:
-        mine = [op for (stage, _), ops in self.gathered.items() if self.owners[stage] == rank for op in ops]
-        return tuple(mine[-1:])
-
-    def reduce(self, rank: int, stage: int, bucket: Bucket, after: int) -> None:
-        """Send a bucket's gradients off once op ``after`` has made them."""
-        for collective in bucket.reduces:
-            op = self.builder.add(
-                OpKind.COLLECTIVE, rank, Stream.DP_REDUCE, collective, after=(after,), stage=stage
-            )
-            self.reduced[rank].append(op)
+    def after(self, rank: int, action: Action, segment: Segment, op: int) -> None:
+        """Append what follows a segment that runs as op ``op``."""
 
     def finish(self, rank: int, last: int) -> None:
-        """Reduce all gradients of a rank after its last pass, unless that was overlapped."""
-        if self.scenario.training.overlap.grad_reduce:
-            return
-        for stage in reversed(range(len(self.stages))):
-            if self.owners[stage] == rank:
-                for bucket in reversed(self.buckets[stage]):
-                    self.reduce(rank, stage, bucket, last)
+        """Append what follows a rank's last pass."""
+
+    def sends_gradients(self, rank: int, action: Action) -> bool:
+        """Tell whether gradients are reduced after a pass, rather than summed up with those of later ones."""
+        if action.kind not in MAKES_GRADIENTS:
+            return False
+        return self.scenario.parallelism.reduce_every_microbatch or action in self.edges[rank]
+
+    def held_stages(self, rank: int) -> list[int]:
+        """Return the stages of a rank in model order."""
+        return sorted({action.stage for action in self.order[rank]})
+
+
+def _edges(actions: Sequence[Action]) -> frozenset[Action]:
+    """Return the first forward pass, and the last one that makes gradients, of each stage of a rank."""
+    first = {action.stage: action for action in reversed(actions) if action.kind is OpKind.FORWARD}
+    last = {action.stage: action for action in actions if action.kind in MAKES_GRADIENTS}
+    return frozenset((*first.values(), *last.values()))

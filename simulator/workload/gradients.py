@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simulator.workload.sharding import dense_sharing, expert_sharing
 from simulator.workload.parameter_bytes import gathered_bytes
+from simulator.workload.sharding import dense_sharing, expert_sharing
 from simulator.workload.stages import LayerWork, Stage
 from simulator.workload.weights import (
     StageParameters,

@@ -41,7 +41,7 @@ class StaticMemory:
 
     Attributes:
         weights: Weights as the forward pass reads them; of sharded ones, those that are gathered at a time.
-        gradients: Accumulated gradients; of those summed up before they are sharded, what they add to the peak.
+        gradients: Accumulated gradients; of those that are summed up whole, what they add to the peak.
         optimizer: Master weights and Adam's moments.
         communication_buffers: Buffers of gradient buckets.
         logits: Largest transient of a backward pass: logit gradients, or a layer being recomputed.
@@ -131,7 +131,7 @@ def _gathered_parameters(scenario: Scenario, stages: tuple[Stage, ...]) -> float
 
 
 def _buffers(scenario: Scenario, stages: tuple[Stage, ...]) -> float:
-    """Return the bytes of gradients on their way: a bucket, or a sharded layer's gradients before and in it."""
+    """Return the bytes of gradients on their way: a bucket, or a layer's as made and as they travel."""
     sharding = scenario.parallelism.sharding
     if sharding == "none" or dense_sharing(scenario.parallelism).whole.size == 1:
         return 0.0

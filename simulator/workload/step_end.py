@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simulator.workload.grid import stride
 from simulator.workload.optimizer_offload import append_offloaded_update, offloaded_share
 from simulator.workload.parameter_bytes import update_bytes, weight_cast_bytes
 from simulator.workload.precision import quantisation
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
-from simulator.workload.shapes import shapes_of
 from simulator.workload.sharding import dense_sharing, expert_sharing
 from simulator.workload.stage_copies import sum_stage_copies, sum_tied_embeddings
-from simulator.workload.weights import boundary_parameters, reduced_bytes, stage_parameters
+from simulator.workload.weights import boundary_parameters, stage_parameters
 from simulator.workload.work import Collective, Elementwise, Group, StepOverhead
 
 if TYPE_CHECKING:

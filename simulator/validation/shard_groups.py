@@ -1,0 +1,44 @@
+"""What a row's data-parallel ranks share, and in groups of which size."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from simulator.validation.blanks import Blanks
+    from simulator.validation.degrees import Degrees
+    from simulator.validation.rows import Row
+
+_GROUP = re.compile(r"FSDP (?:shard group (\d+)|over \d+ nodes = (\d+) GPUs)")
+"""How sources of hybrid rows tell the GPUs of a shard group."""
+
+
+def sharding_document(row: Row, degrees: Degrees, blanks: Blanks) -> dict[str, object]:
+    """Return the settings of data-parallel sharding; FSDP's words stand before the number of a ZeRO stage.
+
+    The words of rows are those of FSDP and mean the same in a scenario. The slices of a TPU row are replicas
+    of each other, and a ``zero1_shard_size`` of -1 means all ranks.
+    """
+    stated = row.parallel.fsdp
+    if stated is None and row.parallel.zero is not None:
+        stated = f"zero{row.parallel.zero}" if row.parallel.zero else "none"
+    document: dict[str, object] = {"sharding": blanks.fill("sharding", stated, blanks.defaults.sharding)}
+    if degrees.dp * degrees.cp == 1:
+        return document
+    if stated == "hybrid":
+        return document | _hybrid(row, degrees, blanks)
+    if row.zero1_shard_size is not None and row.zero1_shard_size > 0:
+        document["shard_size"] = row.zero1_shard_size
+    return document
+
+
+def _hybrid(row: Row, degrees: Degrees, blanks: Blanks) -> dict[str, object]:
+    told = _GROUP.search(row.notes)
+    if told is not None:
+        gpus = int(told[1] or told[2])
+        return {"shard_size": max(1, gpus // (degrees.tp * degrees.cp))}
+    if row.num_slices is not None and row.num_slices > 1:
+        return {"shard_replicas": row.num_slices}
+    blanks.note("size of the shard group not stated: a node")
+    return {}

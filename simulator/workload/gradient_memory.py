@@ -1,0 +1,43 @@
+"""Gradients that several micro-batches sum up on a rank before they are reduced.
+
+Where gradients are sharded, whole ones of a stage exist from its first to its last backward pass of a step,
+when they are reduced to shards and freed. A schedule that runs a stage's micro-batches in a row holds those
+of few stages at a time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulator.workload.data_parallel import MAKES_GRADIENTS
+from simulator.workload.program import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from simulator.workload.program import Floats, Program
+
+
+def summed_gradient_bytes(program: Program, rank: int, sizes: Mapping[int, float]) -> float:
+    """Return by how much whole gradients raise the peak of a rank's activations.
+
+    Passes of a rank run in their order, so the peak of both together depends on nothing else.
+
+    Args:
+        program: One step.
+        rank: Program rank.
+        sizes: Bytes of the whole gradients of each of its stages.
+    """
+    ops = np.flatnonzero((program.rank == rank) & (program.stream == Stream.COMPUTE))
+    freed = program.freed_bytes[ops]
+    activations = np.cumsum(program.allocated_bytes[ops] - freed) + freed
+    gradients: Floats = np.zeros(len(ops))
+    makes = np.isin(program.kind[ops], MAKES_GRADIENTS)
+    for stage, size in sizes.items():
+        passes = np.flatnonzero(makes & (program.stage[ops] == stage))
+        if passes.size:
+            gradients[passes[0] : passes[-1] + 1] += size
+    both = float((activations + gradients).max(initial=0.0))
+    return both - float(activations.max(initial=0.0))
