@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from simulator.catalogue.entry import Entry
-from simulator.documents import Count, PositiveCount, PositiveTokens, Strict
-from simulator.scenario import Experts, LatentAttention, Model
+from simulator.documents import Also, Count, PositiveCount, PositiveTokens, Strict
+from simulator.scenario import Experts, LatentAttention, Mamba, Model
 from simulator.scenario.model import Positional  # noqa: TC001  pydantic reads it
 
 
@@ -27,6 +27,12 @@ class ExpertsEntry(Strict):
     """Leading layers that keep a dense feed-forward block."""
     moe_layer_step: PositiveCount = 1
     """Every how many layers one has experts."""
+    n_group: PositiveCount = 1
+    """Groups that the experts form."""
+    topk_group: PositiveCount = 1
+    """Groups that one token visits at most."""
+    moe_latent_size: PositiveCount | None = None
+    """Width to which tokens are projected for routed experts; none: experts take whole tokens."""
 
     @model_validator(mode="after")
     def _enough_experts(self) -> Self:
@@ -34,6 +40,16 @@ class ExpertsEntry(Strict):
             raise ValueError(
                 f"a token cannot visit {self.num_experts_per_tok} of {self.num_experts} experts"
                 " (num_experts_per_tok > num_experts)"
+            )
+        if self.num_experts % self.n_group or self.topk_group > self.n_group:
+            raise ValueError(
+                f"{self.num_experts} experts do not form {self.n_group} equal groups of which a token visits"
+                f" {self.topk_group} (n_group, topk_group)"
+            )
+        if self.topk_group * self.num_experts // self.n_group < self.num_experts_per_tok:
+            raise ValueError(
+                f"{self.topk_group} groups of {self.num_experts // self.n_group} experts are fewer than the"
+                f" {self.num_experts_per_tok} that a token visits (topk_group)"
             )
         return self
 
@@ -51,6 +67,23 @@ class LatentAttentionEntry(Strict):
     """Width of the rotated part of a query."""
     v_head_dim: PositiveCount
     """Width of a value head."""
+
+
+class MambaEntry(Strict):
+    """Mamba-2 layers (arXiv:2405.21060)."""
+
+    num_heads: PositiveCount
+    """Heads."""
+    head_dim: PositiveCount
+    """Width of one head."""
+    state_size: PositiveCount
+    """Size of the state of each channel."""
+    n_groups: PositiveCount
+    """Groups of heads that share the input and output projections of their states."""
+    conv_kernel: PositiveCount = 4
+    """Tokens that the causal convolution sees."""
+    chunk_size: PositiveCount = 128
+    """Tokens that are computed like attention; states pass from chunk to chunk."""
 
 
 class ModelEntry(Entry):
@@ -92,14 +125,26 @@ class ModelEntry(Entry):
     """Whether attention and feed-forward read the same input."""
     sliding_window: PositiveCount | None = None
     """Tokens that each query attends to at most."""
+    attention_chunk_size: PositiveCount | None = None
+    """Length of the chunks that attention never leaves."""
     sliding_window_every: PositiveCount = 1
-    """Of every so many layers, all but the last use the window; 1: every layer does."""
+    """Of every so many layers, all but the last use the window or the chunks; 1: every layer does."""
     num_nextn_predict_layers: Count = 0
     """Multi-token-prediction layers at the end."""
     experts: ExpertsEntry | None = None
     """The mixture-of-experts part."""
     latent_attention: LatentAttentionEntry | None = None
     """Multi-head latent attention."""
+    layer_pattern: Annotated[str | None, Field(pattern=r"^[M*E-]+$"), Also("hybrid_override_pattern")] = None
+    """One letter per layer of a hybrid model: M Mamba-2, * attention, - dense feed-forward, E experts."""
+    mamba: MambaEntry | None = None
+    """Its Mamba-2 layers."""
+    mtp_layer_pattern: Annotated[
+        str, Field(pattern=r"^[M*E-]+$"), Also("mtp_hybrid_override_pattern")
+    ] = "*E"
+    """Blocks of one multi-token-prediction layer of a hybrid model."""
+    mtp_repeats_layer: bool = False
+    """Whether all multi-token-prediction layers share their weights."""
     source: str = Field(default="stated without a source", min_length=1)
     """Where the numbers were read."""
     published_parameters: PositiveTokens | None = None
@@ -119,9 +164,28 @@ class ModelEntry(Entry):
                 f"hidden_size ({self.hidden_size}) is no multiple of num_attention_heads ({heads}):"
                 " state head_dim"
             )
+        self._check_pattern()
         if self.positional == "learned" and not self.max_position_embeddings:
             raise ValueError("learned positions need 'max_position_embeddings', the rows of their table")
         return self
+
+    def _check_pattern(self) -> None:
+        """Check a hybrid model's letters against what else is said of it."""
+        pattern = self.layer_pattern
+        if pattern is None:
+            if self.mamba is not None:
+                raise ValueError("mamba needs 'layer_pattern', which says where its layers are")
+            return
+        if len(pattern) != self.num_hidden_layers:
+            raise ValueError(
+                f"layer_pattern has {len(pattern)} letters for {self.num_hidden_layers} layers"
+                " (num_hidden_layers)"
+            )
+        both = pattern + (self.mtp_layer_pattern if self.num_nextn_predict_layers else "")
+        if "M" in both and self.mamba is None:
+            raise ValueError("layer_pattern has Mamba-2 layers (M): state 'mamba'")
+        if "E" in both and self.experts is None:
+            raise ValueError("layer_pattern has layers with experts (E): state 'experts'")
 
     def to_scenario(self, name: str) -> Model:
         """Return the model as scenario data."""
@@ -146,8 +210,13 @@ class ModelEntry(Entry):
             parallel_blocks=self.parallel_blocks,
             sliding_window=self.sliding_window,
             sliding_window_every=self.sliding_window_every,
+            attention_chunk_size=self.attention_chunk_size,
             num_nextn_predict_layers=self.num_nextn_predict_layers,
             experts=Experts(**experts.model_dump()) if experts else None,
             latent_attention=LatentAttention(**latent.model_dump()) if latent else None,
+            layer_pattern=self.layer_pattern,
+            mamba=Mamba(**self.mamba.model_dump()) if self.mamba else None,
+            mtp_layer_pattern=self.mtp_layer_pattern,
+            mtp_repeats_layer=self.mtp_repeats_layer,
             source=self.source,
         )

@@ -10,7 +10,8 @@ are written after it, so a share of the store is exposed:
 
     t = ramp + (t_compute^p + t_memory^p)^(1/p) + t_exposed_store
 
-Libraries that run the groups of a grouped GEMM one by one pay a further ramp for each.
+Libraries that run the groups of a grouped GEMM one by one pay a further ramp for each. Pieces of one product
+that several streams run fill each other's last waves: each takes its share of one kernel that runs them all.
 
 Tiles and waves: "The Case for Co-Designing Model Architectures with Hardware" (arXiv:2401.14489), section 3.
 Every term grows with m, n, k and batch, hence more work is never faster.
@@ -18,10 +19,12 @@ Every term grows with m, n, k and batch, hence more work is never faster.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING
 
 from simulator.costs.formats import OPERAND_BYTES, peak_flop_per_s, result_bytes
+from simulator.costs.systolic import systolic_compute_s
 
 if TYPE_CHECKING:
     from simulator.scenario.gpu import GemmEfficiency, Gpu
@@ -55,6 +58,8 @@ def gemm_s(work: Gemm, gpu: Gpu) -> float:
     >>> round(gemm_s(Gemm(name="", m=3072, n=1408, k=8192, dtype="bf16"), gpu) * 1e6, 1)
     126.8
     """
+    if work.pieces > 1:
+        return gemm_s(replace(work, batch=work.batch * work.pieces, pieces=1), gpu) / work.pieces
     efficiency = gemm_efficiency(gpu, work.dtype)
     bandwidth = gpu.memory_bytes_per_s * efficiency.memory_fraction
     store_bytes = _ACCUMULATE_BYTES if work.accumulates else result_bytes(work.dtype)
@@ -62,7 +67,12 @@ def gemm_s(work: Gemm, gpu: Gpu) -> float:
     exposed_s = efficiency.exposed_store_fraction * store_s
     load_s = operand_bytes(work) / bandwidth
     memory_s = load_s + store_s - exposed_s
-    compute_s = tiled_compute_s(work, efficiency, peak_flop_per_s(gpu, work.dtype), gpu.multiprocessors)
+    peak = peak_flop_per_s(gpu, work.dtype)
+    if gpu.matrix_unit:
+        compute_s = systolic_compute_s(work, peak * efficiency.sustained_fraction, gpu.matrix_unit)
+    else:
+        left = max(1, gpu.multiprocessors - work.spared)
+        compute_s = tiled_compute_s(work, efficiency, peak * left / gpu.multiprocessors, left)
     p = efficiency.smoothness
     longest_s = max(compute_s, memory_s)
     joined = (compute_s / longest_s) ** p + (memory_s / longest_s) ** p

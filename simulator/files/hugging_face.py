@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 from simulator.errors import ScenarioError
 from simulator.files.config_reader import ConfigReader, read_json
 from simulator.files.model_families import Family, family
-from simulator.scenario import Experts, LatentAttention, Model
+from simulator.scenario import Experts, LatentAttention, Mamba, Model
+from simulator.scenario.model import BLOCKS
 
 if TYPE_CHECKING:
     import os
+
+_BLOCKS = {"mamba": "M", "mamba2": "M", "attention": "*", "moe": "E", "mlp": "-"}
 
 
 def read_config(path: str | os.PathLike[str]) -> Model:
@@ -32,7 +35,12 @@ def read_config(path: str | os.PathLike[str]) -> Model:
 
 
 def _model(config: ConfigReader, defaults: Family, source: str) -> Model:
-    layers = config.size("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    pattern = _layer_pattern(config)
+    layers = config.size(
+        "num_hidden_layers", "n_layer", "n_layers", "num_layers", default=len(pattern) if pattern else None
+    )
+    if pattern and len(pattern) != layers:
+        config.note("hybrid_override_pattern", f"holds {len(pattern)} layers, but the model has {layers}")
     hidden = config.size("hidden_size", "n_embd", "d_model")
     heads = config.size("num_attention_heads", "n_head", "n_heads")
     attention_bias = config.flag("attention_bias", "use_bias", default=defaults.linear_bias)
@@ -64,9 +72,15 @@ def _model(config: ConfigReader, defaults: Family, source: str) -> Model:
         ),
         sliding_window=window,
         sliding_window_every=every,
+        attention_chunk_size=config.size("attention_chunk_size")
+        if config.has("attention_chunk_size")
+        else None,
         num_nextn_predict_layers=config.size("num_nextn_predict_layers", default=0, least=0),
         experts=_experts(config, defaults),
         latent_attention=latent,
+        layer_pattern=pattern,
+        mamba=_mamba(config) if pattern and "M" in pattern else None,
+        mtp_layer_pattern=config.text("mtp_hybrid_override_pattern") or "*E",
         source=source,
     )
 
@@ -96,6 +110,9 @@ def _dense_width(config: ConfigReader, hidden: int) -> int:
 
 def _sliding_window(config: ConfigReader, layers: int) -> tuple[int | None, int]:
     """Return the window and its period: of every so many layers, all but the last use it."""
+    if config.has("attention_chunk_size"):
+        # Llama 4: every fourth layer has no rotary embedding and attends to everything.
+        return None, config.size("no_rope_layer_interval", default=4)
     if not config.has("sliding_window") or not config.flag("use_sliding_window", default=True):
         return None, 1
     window = config.size("sliding_window")
@@ -117,6 +134,29 @@ def _sliding_window(config: ConfigReader, layers: int) -> tuple[int | None, int]
     return window, every
 
 
+def _layer_pattern(config: ConfigReader) -> str | None:
+    """Return the letters of a hybrid model's layers (Nemotron-H)."""
+    pattern = config.text("hybrid_override_pattern")
+    if not pattern:
+        kinds = config.words("layers_block_type")
+        pattern = "".join(_BLOCKS.get(kind, "?") for kind in kinds)
+    wrong = sorted(set(pattern) - set(BLOCKS))
+    if wrong:
+        config.note("hybrid_override_pattern", f"has blocks that are not simulated: {', '.join(wrong)}")
+    return pattern or None
+
+
+def _mamba(config: ConfigReader) -> Mamba:
+    return Mamba(
+        num_heads=config.size("mamba_num_heads"),
+        head_dim=config.size("mamba_head_dim"),
+        state_size=config.size("ssm_state_size"),
+        n_groups=config.size("n_groups"),
+        conv_kernel=config.size("conv_kernel", default=4),
+        chunk_size=config.size("chunk_size", default=128),
+    )
+
+
 def _latent_attention(config: ConfigReader) -> LatentAttention | None:
     if not config.has("kv_lora_rank"):
         return None
@@ -135,10 +175,11 @@ def _experts(config: ConfigReader, defaults: Family) -> Experts | None:
         return None
     width = config.size("moe_intermediate_size", "intermediate_size")
     shared = config.size("n_shared_experts", "num_shared_experts", default=defaults.shared_experts, least=0)
-    if config.has("shared_expert_intermediate_size"):
-        shared, rest = divmod(config.size("shared_expert_intermediate_size"), width)
-        if rest:
-            config.note("shared_expert_intermediate_size", f"is no multiple of the experts' width {width}")
+    for key in ("shared_expert_intermediate_size", "moe_shared_expert_intermediate_size"):
+        if config.has(key):
+            shared, rest = divmod(config.size(key), width)
+            if rest:
+                config.note(key, f"is no multiple of the experts' width {width}")
     first, step = _expert_layers(config)
     chosen = config.size("num_experts_per_tok", "moe_topk", "num_experts_per_token")
     if chosen > number:
@@ -150,6 +191,9 @@ def _experts(config: ConfigReader, defaults: Family) -> Experts | None:
         num_shared_experts=shared,
         first_k_dense_replace=first,
         moe_layer_step=step,
+        n_group=config.size("n_group", default=1),
+        topk_group=config.size("topk_group", default=1),
+        moe_latent_size=config.size("moe_latent_size") if config.has("moe_latent_size") else None,
     )
 
 

@@ -19,6 +19,10 @@ class Experts:
         num_shared_experts: Experts that every token visits, of the same width as a routed one.
         first_k_dense_replace: Leading layers that keep a dense feed-forward block.
         moe_layer_step: Every how many layers (after the dense ones) one has experts.
+        n_group: Groups that the experts form; a token's experts lie in ``topk_group`` of them.
+        topk_group: Groups that one token visits at most (DeepSeek-V3, arXiv:2412.19437, section 2.1.2).
+        moe_latent_size: Width to which tokens are projected before they travel to routed experts, and from
+            which the results are projected back (LatentMoE of Nemotron 3); None: experts take whole tokens.
     """
 
     num_experts: int
@@ -27,6 +31,9 @@ class Experts:
     num_shared_experts: int = 0
     first_k_dense_replace: int = 0
     moe_layer_step: int = 1
+    n_group: int = 1
+    topk_group: int = 1
+    moe_latent_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +45,53 @@ class LatentAttention:
     qk_nope_head_dim: int
     qk_rope_head_dim: int
     v_head_dim: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mamba:
+    """Mamba-2 layers (state-space duality, arXiv:2405.21060).
+
+    Attributes:
+        num_heads: Heads.
+        head_dim: Width of one head; all heads together are the inner width.
+        state_size: Size of the state of each channel.
+        n_groups: Groups of heads that share the input and output projections of their states.
+        conv_kernel: Tokens that the causal convolution sees.
+        chunk_size: Tokens that are computed like attention; states pass from chunk to chunk.
+    """
+
+    num_heads: int
+    head_dim: int
+    state_size: int
+    n_groups: int
+    conv_kernel: int = 4
+    chunk_size: int = 128
+
+    @property
+    def inner(self) -> int:
+        """Width of all heads."""
+        return self.num_heads * self.head_dim
+
+    @property
+    def convolved(self) -> int:
+        """Channels of the convolution: the inner width, and the input and output projections of states."""
+        return self.inner + 2 * self.n_groups * self.state_size
+
+
+Block = Literal["layer", "M", "*", "-", "E"]
+BLOCKS: tuple[Block, ...] = ("M", "*", "-", "E")
+
+
+def block_of(letter: str) -> Block:
+    """Return the block that a letter of a pattern stands for.
+
+    Raises:
+        ValueError: No block has that letter.
+    """
+    for block in BLOCKS:
+        if block == letter:
+            return block
+    raise ValueError(f"{letter!r} is none of the blocks {', '.join(BLOCKS)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +117,18 @@ class Model:
         qk_norm: Whether queries and keys are normalised per head (Qwen3).
         parallel_blocks: Whether attention and feed-forward read the same input (GPT-J, PaLM).
         sliding_window: Tokens that each query attends to at most; None for full attention.
-        sliding_window_every: Of every so many layers, all but the last use the window; 1: every layer does.
+        attention_chunk_size: Length of the chunks that attention never leaves (Llama 4); None without.
+        sliding_window_every: Of every so many layers, all but the last use the window or the chunks; 1: every
+            layer does.
         num_nextn_predict_layers: Multi-token-prediction layers at the end (DeepSeek-V3).
         experts: The mixture-of-experts part, or None for a dense model.
         latent_attention: Multi-head latent attention, or None.
+        layer_pattern: One letter per layer of a hybrid model, each layer being one block: ``M`` Mamba-2, ``*``
+            attention, ``-`` dense feed-forward, ``E`` experts (Nemotron-H, arXiv:2504.03624); None: every
+            layer has attention and a feed-forward block.
+        mamba: Its Mamba-2 layers, or None.
+        mtp_layer_pattern: Blocks of one multi-token-prediction layer of a hybrid model.
+        mtp_repeats_layer: Whether all prediction layers share their weights.
         source: Where the numbers were read.
     """
 
@@ -89,20 +151,40 @@ class Model:
     parallel_blocks: bool = False
     sliding_window: int | None = None
     sliding_window_every: int = 1
+    attention_chunk_size: int | None = None
     num_nextn_predict_layers: int = 0
     experts: Experts | None = None
     latent_attention: LatentAttention | None = None
+    layer_pattern: str | None = None
+    mamba: Mamba | None = None
+    mtp_layer_pattern: str = "*E"
+    mtp_repeats_layer: bool = False
     source: str = field(default="", compare=False)
 
     def is_moe_layer(self, layer: int) -> bool:
         """Tell whether layer ``layer`` (from 0) has experts instead of a dense feed-forward block."""
+        if self.layer_pattern is not None:
+            return self.layer_pattern[layer] == "E"
         if self.experts is None or layer < self.experts.first_k_dense_replace:
             return False
         return (layer - self.experts.first_k_dense_replace + 1) % self.experts.moe_layer_step == 0
 
+    def block(self, layer: int) -> Block:
+        """Return what layer ``layer`` (from 0) is: ``layer``, or the block of a hybrid model."""
+        return "layer" if self.layer_pattern is None else block_of(self.layer_pattern[layer])
+
+    @property
+    def prediction_blocks(self) -> tuple[Block, ...]:
+        """Blocks of one multi-token-prediction layer."""
+        return ("layer",) if self.layer_pattern is None else tuple(map(block_of, self.mtp_layer_pattern))
+
     def window(self, layer: int) -> int | None:
         """Return the attention window of layer ``layer``, or None where it attends to everything."""
-        if self.sliding_window is None:
-            return None
-        is_full = self.sliding_window_every > 1 and (layer + 1) % self.sliding_window_every == 0
-        return None if is_full else self.sliding_window
+        return None if self._attends_to_all(layer) else self.sliding_window
+
+    def chunk(self, layer: int) -> int | None:
+        """Return the length of the chunks that layer ``layer`` attends within, or None without chunks."""
+        return None if self._attends_to_all(layer) else self.attention_chunk_size
+
+    def _attends_to_all(self, layer: int) -> bool:
+        return self.sliding_window_every > 1 and (layer + 1) % self.sliding_window_every == 0

@@ -34,8 +34,9 @@ class Habits:
     Attributes:
         overlaps_tp: Tensor-parallel collectives run in pieces beside the GEMM that needs or makes their data.
         wgrad_overlaps_tp: Backward collectives run beside weight-gradient GEMMs.
-        tp_reduce_pieces: Pieces of a GEMM whose result is reduced meanwhile; 0: as many as ranks, by messages.
+        tp_reduce_pieces: Pieces of a GEMM whose result is reduced meanwhile; 0: one per rank, by messages.
         keeps_gathered_input: Whether gathered inputs are kept for the weight gradient.
+        collective_multiprocessors: Multiprocessors that collectives take.
         accumulation_bytes: Bytes that a kernel of its own moves for each weight to add its gradient to those
             of earlier micro-batches; 0 where the weight-gradient GEMM does it or there is nothing to add to.
     """
@@ -44,6 +45,7 @@ class Habits:
     wgrad_overlaps_tp: bool
     tp_reduce_pieces: int
     keeps_gathered_input: bool
+    collective_multiprocessors: int
     accumulation_bytes: float
 
     @classmethod
@@ -54,6 +56,7 @@ class Habits:
             wgrad_overlaps_tp=scenario.software.wgrad_overlaps_tp,
             tp_reduce_pieces=scenario.software.tp_reduce_pieces,
             keeps_gathered_input=scenario.software.keeps_gathered_input,
+            collective_multiprocessors=scenario.software.collective_multiprocessors,
             accumulation_bytes=_accumulation_bytes(scenario),
         )
 
@@ -238,9 +241,7 @@ class _Writer:
         size = gemm.batch * gemm.m * gemm.n * each
         self._kernel(Elementwise(name=f"{gemm.name}_accumulate", bytes_moved=size), ())
 
-    def _gathered(
-        self, gather: Collective | None, gemm: Gemm, start: tuple[int, ...]
-    ) -> tuple[int, ...]:
+    def _gathered(self, gather: Collective | None, gemm: Gemm, start: tuple[int, ...]) -> tuple[int, ...]:
         """Gather a GEMM's input and run it, in pieces where the software overlaps both."""
         if gather is None:
             return (self._kernel(gemm, start),)
@@ -267,7 +268,9 @@ class _Writer:
         if reduce is None or not (self.habits.overlaps_tp and reduce.kind == "reduce_scatter"):
             made = (self._kernel(gemm, start),)
             return made, made if reduce is None else (self._exchange(reduce, Stream.TP, made),)
-        pieces, message, merge = reduced_pieces(reduce, gemm, self.habits.tp_reduce_pieces)
+        pieces, message, merge = reduced_pieces(
+            reduce, gemm, self.habits.tp_reduce_pieces, self.habits.collective_multiprocessors
+        )
         done: list[int] = []
         sent: list[int] = []
         for number, piece in enumerate(pieces):

@@ -31,6 +31,7 @@ class Gemm:
         grouped: Whether the products differ in size (experts) and the library starts each of them by itself.
         pieces: Kernels of this shape that several streams run one after the other, so that one fills the
             multiprocessors that the last wave of the one before leaves idle (tensor-parallel overlap).
+        spared: Multiprocessors that it leaves to the collective beside it.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Gemm:
     accumulates: bool = False
     grouped: bool = False
     pieces: int = 1
+    spared: int = 0
 
     @property
     def flops(self) -> float:

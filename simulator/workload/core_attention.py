@@ -1,0 +1,178 @@
+"""The core of attention: scores, soft-max and weighted sum, divided along heads and sequence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from simulator.workload.attention_mask import heaviest_pairs
+from simulator.workload.context_parallel import HeldTensors, around_attention, context_split, ring_message
+from simulator.workload.layer_steps import CoreAttention, Kernel, Step
+from simulator.workload.ring_attention import ring_turns
+from simulator.workload.work import Attention, Elementwise, Gemm
+
+if TYPE_CHECKING:
+    from simulator.scenario import Scenario
+    from simulator.workload.attention_mask import Mask
+    from simulator.workload.context_parallel import ContextSplit
+    from simulator.workload.shapes import Shapes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heads:
+    """Heads of one rank: how many and how wide.
+
+    Attributes:
+        query: Query heads.
+        key_value: Heads of keys and values.
+        qk_dim: Width of a query or key head.
+        value_dim: Width of a value head.
+    """
+
+    query: int
+    key_value: int
+    qk_dim: int
+    value_dim: int
+
+    def over(self, ranks: int) -> Heads:
+        """Return the heads of one of ``ranks`` ranks that divide these among them."""
+        return Heads(
+            query=self.query // ranks,
+            key_value=self.key_value // ranks,
+            qk_dim=self.qk_dim,
+            value_dim=self.value_dim,
+        )
+
+
+def rank_heads(scenario: Scenario, shapes: Shapes) -> Heads:
+    """Return the heads of a tensor-parallel rank; latent attention expands keys and values per query head."""
+    mla = scenario.model.latent_attention
+    if mla is not None:
+        qk_dim = mla.qk_nope_head_dim + mla.qk_rope_head_dim
+        return Heads(query=shapes.heads, key_value=shapes.heads, qk_dim=qk_dim, value_dim=mla.v_head_dim)
+    width = scenario.model.head_dim
+    return Heads(query=shapes.heads, key_value=shapes.kv_heads, qk_dim=width, value_dim=width)
+
+
+def core_attention(scenario: Scenario, shapes: Shapes, mask: Mask) -> list[Step]:
+    """Return the attention core and what context-parallel ranks exchange around it."""
+    heads, split = rank_heads(scenario, shapes), context_split(scenario)
+    each = shapes.tokens * shapes.element_bytes
+    held = HeldTensors(
+        query=each * heads.query * heads.qk_dim,
+        key_value=each * heads.key_value * (heads.qk_dim + heads.value_dim),
+        result=each * heads.query * heads.value_dim,
+    )
+    if scenario.training.attention == "unfused":
+        core = _unfused(scenario, shapes, heads.over(split.heads), split, held)
+    else:
+        core = _fused(scenario, shapes, heads.over(split.heads), split, held, mask)
+    before, after = around_attention(shapes, split, held)
+    return [*before, core, *after]
+
+
+def _fused(
+    scenario: Scenario, shapes: Shapes, heads: Heads, split: ContextSplit, held: HeldTensors, mask: Mask
+) -> CoreAttention:
+    """Return one kernel each way, or one for every turn of the ring."""
+    balanced = scenario.parallelism.cp_balance
+    forward, backward = (
+        _kernel(scenario, shapes, heads, split, mask, direction) for direction in ("forward", "backward")
+    )
+    rings = tuple(
+        tuple(ring_turns(work, split.ring, balanced=balanced, element_bytes=shapes.element_bytes))
+        if split.ring > 1
+        else ()
+        for work in (forward, backward)
+    )
+    # The kernel keeps its result, too; only a low-precision projection keeps another copy of it.
+    own_output = held.result if shapes.quantisation is not None else 0.0
+    log_sum_exp = 4.0 * shapes.tokens * shapes.heads
+    inputs = held.query + held.key_value
+    return CoreAttention(
+        forward=(forward,),
+        backward=(backward,),
+        saved_bytes=inputs + own_output + log_sum_exp,
+        recomputed_bytes=own_output + log_sum_exp,
+        input_bytes=inputs,
+        output_bytes=held.result,
+        ring=ring_message(shapes, split, held.key_value),
+        ring_forward=rings[0],
+        ring_backward=rings[1],
+    )
+
+
+def _kernel(
+    scenario: Scenario,
+    shapes: Shapes,
+    heads: Heads,
+    split: ContextSplit,
+    mask: Mask,
+    direction: Literal["forward", "backward"],
+) -> Attention:
+    training, balanced = scenario.training, scenario.parallelism.cp_balance
+    queries = training.seq_length // split.parts
+    return Attention(
+        sequences=shapes.sequences,
+        heads=heads.query,
+        kv_heads=heads.key_value,
+        head_dim=heads.qk_dim,
+        value_dim=heads.value_dim,
+        seq_q=queries,
+        seq_kv=_visible_keys(training.seq_length, queries, split, mask, balanced=balanced),
+        pairs=heaviest_pairs(mask, training.seq_length, split.parts, balanced=balanced),
+        kernel=training.attention,
+        dtype=shapes.dtype,
+        direction=direction,
+    )
+
+
+def _visible_keys(seq_length: int, queries: int, split: ContextSplit, mask: Mask, *, balanced: bool) -> int:
+    """Return the keys that a rank's queries can see: a window reaches back from each piece of them."""
+    pieces = 2 if balanced and split.parts > 1 else 1
+    reach = min(mask.window or seq_length, mask.chunk or seq_length)
+    return min(seq_length, queries + pieces * reach)
+
+
+def _unfused(
+    scenario: Scenario, shapes: Shapes, heads: Heads, split: ContextSplit, held: HeldTensors
+) -> CoreAttention:
+    """Return scores, soft-max, dropout and weighted sum as separate kernels.
+
+    Korthikanti et al. (arXiv:2205.05198, section 4.1): soft-max output 2as^2b, dropout mask as^2b and dropout
+    output 2as^2b bytes are kept. The full square is computed: the mask saves nothing.
+    """
+    seq = scenario.training.seq_length
+    rows = seq // split.parts
+    batch, e = shapes.sequences * heads.query, shapes.element_bytes
+    scores = batch * rows * seq
+    fused = "softmax" in scenario.software.fused
+
+    def product(name: str, m: int, n: int, k: int) -> Gemm:
+        return Gemm(name=name, m=m, n=n, k=k, batch=batch, dtype=shapes.dtype)
+
+    soft_max = scores * (2 * e if fused else 4 * e + 8)
+    dropout = scores * (2 * e + 1)
+    forward: tuple[Kernel, ...] = (
+        product("scores", rows, seq, heads.qk_dim),
+        Elementwise(name="softmax", bytes_moved=soft_max, kernels=1 if fused else 3),
+        Elementwise(name="attention_dropout", bytes_moved=dropout),
+        product("context", rows, heads.value_dim, seq),
+    )
+    backward: tuple[Kernel, ...] = (
+        product("context_dgrad", rows, seq, heads.value_dim),
+        product("value_grad", seq, heads.value_dim, rows),
+        Elementwise(name="attention_dropout_grad", bytes_moved=dropout),
+        Elementwise(name="softmax_grad", bytes_moved=scores * (3 * e if fused else 5 * e + 8)),
+        product("query_grad", rows, heads.qk_dim, seq),
+        product("key_grad", seq, heads.qk_dim, rows),
+    )
+    inputs, kept = held.query + held.key_value, scores * (2 * e + 1)
+    return CoreAttention(
+        forward=forward,
+        backward=backward,
+        saved_bytes=inputs + kept,
+        recomputed_bytes=kept,
+        input_bytes=inputs,
+        output_bytes=held.result,
+    )
