@@ -36,9 +36,6 @@ SKIPPED = {
     "moe-folding-t3-mixtral-8x22b-g8t8-folding-128g": not_yet.FOLDED_EXPERTS,
     "zerobubble-t4-1.5b-m24-zb-2p": not_yet.SCHEDULES.get("zb-2p"),
     "vocabpp-t5-g8-s2048-v64k-vocab-1": not_yet.METHODS.get("vocab-1"),
-    "llmfoundry-h100-80gb-70b-s2048-g512-mb8-ga1-amp_bf16": not_yet.SHARDING.get("zero3"),
-    "torchtitan-202412-405b-g512-int1f1b": not_yet.SHARDING.get("zero3"),
-    "tpurecipe-v7x-deepseek-v3-128-s4096-bf16": not_yet.SHARDING.get("zero3"),
     "levanter-v3-256-750m": "model's shape is not stated",
     "bloom-prequel-187b-h13824-l80-a64-n40-dp8-tp8-pp10-mb4-gb2048-02-21": "row contradicts itself",
 }
