@@ -18,6 +18,7 @@ _VERBS = {
     "run": "Simulate one training step: speed, where the time goes, memory.",
     "check": "Validate a scenario without timing it: derived sizes and memory.",
     "sweep": "Simulate every point of the scenario's 'sweep:' block.",
+    "schedule": "Show a pipeline schedule as a picture or in PyTorch's CSV form.",
     "validate": "Compare predictions with published results.",
     "list": "List what the catalogue holds.",
     "show": "Show every number of a catalogue entry with its source.",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from simulator.errors import RowError
 from simulator.validation.stages import single_layer_chunks
+from simulator.workload.schedules import SCHEDULES
 
 if TYPE_CHECKING:
     from simulator.validation.blanks import Blanks
@@ -100,7 +101,10 @@ def _batches(row: Row, dp: int, micro_batch: int | None, blanks: Blanks) -> tupl
 def _chunks(row: Row, layers: int, blanks: Blanks) -> int:
     if row.parallel.pp == 1:
         return 1
+    schedule = SCHEDULES.get(row.schedule or "")
+    if schedule is not None and schedule.copies > 1:
+        return schedule.chunks[0]  # rows count the copies of other ranks' stages as chunks
     if row.parallel.vpp is not None or row.schedule != "interleaved":
-        return row.parallel.vpp or 1
+        return row.parallel.vpp or (schedule.chunks[0] if schedule is not None else 1)
     usual = blanks.defaults.chunks_per_rank or single_layer_chunks(layers, row.parallel.pp)
     return blanks.fill("number of virtual stages", None, usual)

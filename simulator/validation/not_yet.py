@@ -16,16 +16,7 @@ if TYPE_CHECKING:
     from simulator.validation.degrees import Degrees
     from simulator.validation.rows import Row
 
-SCHEDULES: Mapping[str, str] = {
-    "gpipe": "pipeline schedule gpipe is not simulated yet",
-    "zb-1p": "pipeline schedule zb-1p is not simulated yet",
-    "zb-2p": "pipeline schedule zb-2p is not simulated yet",
-    "zb-h1": "pipeline schedule zb-h1 is not simulated yet",
-    "zb-v": "pipeline schedule zb-v is not simulated yet",
-    "v-half": "pipeline schedule v-half is not simulated yet",
-    "v-min": "pipeline schedule v-min is not simulated yet",
-    "dualpipe": "pipeline schedule dualpipe is not simulated yet",
-}
+SCHEDULES: Mapping[str, str] = {}
 
 PRECISIONS: Mapping[str, str] = {
     "int8": "precision int8 is not simulated yet",

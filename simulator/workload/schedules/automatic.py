@@ -100,7 +100,7 @@ class _Attempt:
         self.message = times.message
         self.limit = limit
         self.choices = choices
-        share = request.weight_share
+        share = times.weight_share
         self.change = {_F: 1.0, _I: share - 1.0, _W: -share}
         columns = zip(times.forward, times.backward_input, times.backward_weight, strict=True)
         self.ranks = [

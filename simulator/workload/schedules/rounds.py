@@ -15,10 +15,7 @@ from simulator.workload.schedules.action import Action
 if TYPE_CHECKING:
     from simulator.workload.schedules.schedule import Request
 
-RULE = (
-    "micro-batches in equal rounds of at least pp (in rounds of the stated micro-batch group size, "
-    "at least pp, the last of which may be smaller but not below pp)"
-)
+RULE = "equal rounds of at least pp micro-batches"
 
 
 def round_size(request: Request) -> int:

@@ -22,12 +22,15 @@ class StageTimes:
         backward_input: Its backward pass without weight gradients.
         backward_weight: Its weight gradients.
         message: From the end of a pass to where the neighbouring stage can use its result.
+        weight_share: Share of a micro-batch's activations that waits for its weight gradients; default: 32 of
+            the 34 bytes per element of a layer without its attention core (arXiv:2401.10241, table 1).
     """
 
     forward: tuple[float, ...]
     backward_input: tuple[float, ...]
     backward_weight: tuple[float, ...]
     message: float = 0.0
+    weight_share: float = 32 / 34
 
     @classmethod
     def equal(cls, stages: int) -> StageTimes:
@@ -46,9 +49,6 @@ class Request:
         group_size: Micro-batches that go through a chunk before the next chunk's turn (interleaved schedules,
             Megatron's ``microbatch_group_size_per_virtual_pipeline_stage``); None for the usual one.
         times: How long passes take, for schedules that are made to measure.
-        weight_share: Share of a micro-batch's activations that waits for its weight gradients; default: the
-            32 of 34 bytes per element of a layer without its attention core (Qi et al., arXiv:2401.10241,
-            table 1).
     """
 
     pp: int
@@ -56,7 +56,6 @@ class Request:
     num_microbatches: int
     group_size: int | None = None
     times: StageTimes | None = None
-    weight_share: float = 32 / 34
 
     @property
     def stages(self) -> int:

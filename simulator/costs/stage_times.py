@@ -1,0 +1,44 @@
+"""How long each stage's passes take, read off a priced program: what automatic schedulers go by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulator.workload.program import OpKind, Program
+from simulator.workload.schedules import StageTimes
+from simulator.workload.work import Transfer
+
+if TYPE_CHECKING:
+    from simulator.costs.durations import Durations
+
+
+def stage_times(program: Program, durations: Durations, stages: int, num_microbatches: int) -> StageTimes:
+    """Return the mean seconds of each stage's passes and of a message alone, and what weight gradients hold."""
+    seconds = durations.alone_s()
+
+    def of(kind: OpKind) -> tuple[float, ...]:
+        ops = np.flatnonzero(program.kind == kind)
+        sums = np.zeros(stages)
+        np.add.at(sums, program.stage[ops], seconds[ops])
+        return tuple((sums / num_microbatches).tolist())
+
+    is_message = np.asarray(
+        [isinstance(work, Transfer) and not work.receives for work in program.works], dtype=np.bool_
+    )
+    messages = seconds[is_message[program.work]]
+    return StageTimes(
+        forward=of(OpKind.FORWARD),
+        backward_input=of(OpKind.BACKWARD_INPUT),
+        backward_weight=of(OpKind.BACKWARD_WEIGHT),
+        message=float(messages.mean()) if len(messages) else 0.0,
+        weight_share=_weight_share(program),
+    )
+
+
+def _weight_share(program: Program) -> float:
+    """Return the part of what forward passes keep that weight gradients free; more than all counts as all."""
+    kept = program.allocated_bytes[program.kind == OpKind.FORWARD].sum()
+    waits = program.freed_bytes[program.kind == OpKind.BACKWARD_WEIGHT].sum()
+    return float(min(1.0, waits / kept)) if kept else 1.0
