@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simulator.workload.core_attention import core_attention
-from simulator.workload.layer_steps import Step, within
-from simulator.workload.linear import column_parallel, replicated, row_parallel
+from simulator.workload.layer_steps import Exchange, Step, within
+from simulator.workload.linear import column_parallel, replicated, row_parallel, tensor_collective
 from simulator.workload.pointwise import norm, rope
 
 if TYPE_CHECKING:
@@ -36,6 +36,18 @@ def attention_steps(scenario: Scenario, shapes: Shapes, mask: Mask) -> list[Step
     return [*steps, *within("attn_proj", proj)]
 
 
+def _shared_key(scenario: Scenario, shapes: Shapes, width: int) -> list[Step]:
+    """Gather the rotary key that all heads share, from ranks that made it for their own tokens.
+
+    Megatron-Core multi_latent_attention.py: ``gather_from_sequence_parallel_region(k_pos_emb)``.
+    """
+    gather = tensor_collective(shapes, "all_gather", shapes.tokens, width, "shared_key_gather")
+    if gather is None or not scenario.parallelism.sequence_parallel:
+        return []
+    scatter = tensor_collective(shapes, "reduce_scatter", shapes.tokens, width, "shared_key_grad_reduce")
+    return [Exchange(forward=gather, backward=scatter, stream="tp")]
+
+
 def _qk_norm(scenario: Scenario, shapes: Shapes) -> Step:
     rows = shapes.tokens * (shapes.heads + shapes.kv_heads)
     width = rows * scenario.model.head_dim // max(1, shapes.divided_tokens)
@@ -60,6 +72,7 @@ def _latent_projections(scenario: Scenario, shapes: Shapes) -> list[Step]:
     latent = mla.kv_lora_rank + mla.qk_rope_head_dim
     down += replicated(shapes, "kv_down", latent, h, dtype=shapes.gemm_dtype, keeps_input=False)
     down.append(norm(scenario, shapes, "kv_norm", mla.kv_lora_rank))
+    up += _shared_key(scenario, shapes, mla.qk_rope_head_dim)
     up += column_parallel(scenario, shapes, "kv_up", key_value, mla.kv_lora_rank)
     up.append(rope(scenario, shapes, heads + 1, mla.qk_rope_head_dim))
     return [*down, *within("mla_up_proj", up)]

@@ -34,22 +34,32 @@ def head_steps(scenario: Scenario, shapes: Shapes) -> list[Step]:
     """Return final norm, vocabulary-parallel head and cross entropy.
 
     The loss exchanges the maximum, the predicted logit and the sum of exponentials of each token (Megatron's
-    vocabulary-parallel cross entropy). Logits are kept in the activation format, their soft-max in fp32.
+    vocabulary-parallel cross entropy; ``fused_cross_entropy.py`` sends the last two together). Logits are kept
+    in the activation format, their soft-max in fp32.
     """
     hidden = scenario.model.hidden_size
     return [
         norm(scenario, shapes, "final_norm", hidden),
         *column_parallel(scenario, shapes, "head", shapes.vocabulary, hidden, dtype=shapes.dtype),
-        *_loss_exchange(shapes),
+        *_loss_exchange(scenario, shapes),
         _cross_entropy(scenario, shapes),
     ]
 
 
-def _loss_exchange(shapes: Shapes) -> list[Step]:
+def _loss_exchange(scenario: Scenario, shapes: Shapes) -> list[Step]:
+    """Exchange each token's numbers: three fp32 messages, or the last two in one where the loss is fused."""
     if shapes.tp.size == 1:
         return []
-    total = Collective(kind="all_reduce", group=shapes.tp, bytes=4.0 * shapes.tokens, name="loss_reduce")
-    return [Exchange(forward=total, backward=None, stream="tp")] * 3
+    values = (1, 2) if "cross_entropy" in scenario.software.fused else (1, 1, 1)
+    each = 4.0 * shapes.tokens
+    return [
+        Exchange(
+            forward=Collective(kind="all_reduce", group=shapes.tp, bytes=each * count, name="loss_reduce"),
+            backward=None,
+            stream="tp",
+        )
+        for count in values
+    ]
 
 
 def _cross_entropy(scenario: Scenario, shapes: Shapes) -> Pointwise:
@@ -60,4 +70,5 @@ def _cross_entropy(scenario: Scenario, shapes: Shapes) -> Pointwise:
         forward=(Elementwise(name="loss", bytes_moved=logits * forward, kernels=2 if fused else 7),),
         backward=(Elementwise(name="loss_grad", bytes_moved=logits * backward, kernels=1 if fused else 3),),
         saved_bytes=logits * (e if fused else e + 4),
+        working_bytes=0.0 if fused or scenario.software.loss_in_place else 4.0 * logits,
     )

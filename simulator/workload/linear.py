@@ -38,12 +38,13 @@ def column_parallel(
     each = operand_bytes(shapes, forward)
     gather = tensor_collective(shapes, "all_gather", shapes.tokens, k, f"{name}_gather", element_bytes=each)
     reduce: CollectiveKind = "reduce_scatter" if sequence_parallel else "all_reduce"
+    kept_tokens = shapes.tokens if scenario.software.keeps_gathered_input else shapes.divided_tokens
     linear = Linear(
         forward=forward,
         gather_input=gather if sequence_parallel else None,
         regather_input=gather if sequence_parallel else None,
         reduce_gradient=tensor_collective(shapes, reduce, shapes.tokens, k, f"{name}_dgrad_reduce"),
-        saved_bytes=shapes.divided_tokens * k * kept_bytes(shapes, forward),
+        saved_bytes=kept_tokens * k * kept_bytes(shapes, forward),
     )
     share = shapes.divided_tokens / shapes.tokens
     return [*casts(shapes, forward, input_share=share), linear]

@@ -18,8 +18,10 @@ from simulator.workload.layer_program import (
     weight_gradient_bytes,
     weight_gradient_program,
 )
+from simulator.workload.layer_steps import Pointwise
 from simulator.workload.mamba_steps import mamba_steps
 from simulator.workload.pipeline import splits_backward
+from simulator.workload.parallel_blocks import side_by_side
 from simulator.workload.pointwise import residual
 from simulator.workload.prediction_steps import joining_steps
 from simulator.workload.shapes import Shapes, shapes_of
@@ -160,12 +162,11 @@ def layer_steps(scenario: Scenario, shapes: Shapes, kind: LayerKind) -> list[Ste
         return [*attention_steps(scenario, shapes, kind.mask), after]
     if kind.block != "layer":
         return [*feed_forward_steps(scenario, shapes, has_experts=kind.has_experts), after]
-    return [
-        *attention_steps(scenario, shapes, kind.mask),
-        residual(scenario, shapes),
-        *feed_forward_steps(scenario, shapes, has_experts=kind.has_experts),
-        residual(scenario, shapes),
-    ]
+    attention = attention_steps(scenario, shapes, kind.mask)
+    feed_forward = feed_forward_steps(scenario, shapes, has_experts=kind.has_experts)
+    if scenario.model.parallel_blocks:
+        return [*side_by_side(scenario, shapes, attention, feed_forward), after]
+    return [*attention, after, *feed_forward, after]
 
 
 def _layer(
@@ -245,6 +246,6 @@ def _edge(name: str, scenario: Scenario, shapes: Shapes, steps: list[Step], habi
         forward=Block(f"{name}, forward", forward_program(steps, habits)),
         backward=Block(f"{name}, backward", backward_program(steps, habits)),
         saved_bytes=sum(step.saved_bytes for step in steps),
-        working_bytes=0.0,
+        working_bytes=max((step.working_bytes for step in steps if isinstance(step, Pointwise)), default=0.0),
         halves=_halves(name, scenario, shapes, steps, habits),
     )

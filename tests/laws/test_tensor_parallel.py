@@ -127,3 +127,15 @@ def test_a_collective_slows_the_kernel_beside_it_by_what_it_holds(
     after = slowed(program, alone, timeline.start_s, timeline.end_s, system)
     lost = min(kernel, collective) * held / GPU.multiprocessors
     assert after.fixed_s.tolist() == pytest.approx([kernel + lost, collective])
+
+
+@FAST
+@given(tp=st.sampled_from([2, 4, 8]), sp=st.booleans())
+def test_parallel_blocks_halve_the_collectives_and_keep_the_work(tp: int, sp: bool) -> None:
+    """PaLM, arXiv:2204.02311, section 2: one reduction per layer and direction instead of two."""
+    model = replace(MODEL, parallel_blocks=True)
+    apart, joined = (make_scenario(tp=tp, sequence_parallel=sp, model=kind) for kind in (MODEL, model))
+    assert layer_flops(joined) == layer_flops(apart)
+    for one, two in zip(layer(joined), layer(apart), strict=True):
+        assert sent_bytes(one, "tp") == pytest.approx(sent_bytes(two, "tp") / 2)
+    assert layer_s(joined) < layer_s(apart)
