@@ -408,11 +408,11 @@ def test_metrics_by_hand() -> None:
 
 
 def test_utilisation_names_the_peak_of_the_precision() -> None:
-    gpu = scenario().cluster.gpu
-    assert peak_name(gpu, "bf16") == "989 TFLOP/s bf16 dense (h100-80gb-sxm)"
-    assert peak_name(gpu, "fp8") == "1979 TFLOP/s fp8 dense (h100-80gb-sxm)"
+    cluster = scenario().cluster
+    assert peak_name(cluster, "bf16") == "989 TFLOP/s bf16 dense (h100-80gb-sxm)"
+    assert peak_name(cluster, "fp8") == "1979 TFLOP/s fp8 dense (h100-80gb-sxm)"
     with pytest.raises(InputError, match=r"has no fp4 peak; it has .*bf16, fp8"):
-        peak_flop_per_s(gpu, "fp4")
+        peak_flop_per_s(cluster, "fp4")
 
 
 def test_result_is_plain_json_with_stable_keys() -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ruamel.yaml import YAML
 
 from simulator.catalogue import gpu as catalogue_gpu
+from simulator.costs.algorithms.exchange import message
 from simulator.costs.collectives import candidates
-from simulator.costs.exchange import message
 from simulator.costs.links import scale_up_links
 from simulator.costs.nccl_constants import CORRECTIONS, Corrections
 from simulator.costs.topology import Placement, place

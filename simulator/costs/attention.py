@@ -21,6 +21,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from simulator.costs.formats import OPERAND_BYTES, peak_flop_per_s
+from simulator.costs.systolic import padded
 from simulator.errors import Problem, ScenarioError, did_you_mean
 
 if TYPE_CHECKING:
@@ -57,8 +58,10 @@ def attention_s(work: Attention, gpu: Gpu) -> float:
 def pair_s(work: Attention, reached: AttentionPass, gpu: Gpu) -> float:
     """Return the seconds that the whole GPU needs for one query-key pair of one head."""
     passes = 1.0 if work.direction == "forward" else BACKWARD_PASSES
-    value_dim = max(work.head_dim, work.value_dim) if work.kernel in PADS_VALUES else work.value_dim
-    products = 2.0 * (work.head_dim + value_dim) / peak_flop_per_s(gpu, work.dtype)
+    head_dim = padded(work.head_dim, gpu.matrix_unit)
+    value_dim = padded(work.value_dim, gpu.matrix_unit)
+    value_dim = max(head_dim, value_dim) if work.kernel in PADS_VALUES else value_dim
+    products = 2.0 * (head_dim + value_dim) / peak_flop_per_s(gpu, work.dtype)
     half = "bf16" if "bf16" in gpu.peak_flop_per_s else "fp16"
     softmax = 4.0 * reached.softmax_width / peak_flop_per_s(gpu, half)
     return passes * (products + softmax) / reached.fraction

@@ -1,16 +1,20 @@
 """What collectives and transfers cost: every algorithm that could run is priced, the fastest one runs.
 
 This is NCCL's own rule (``ncclTopoGetAlgoTime``, src/graph/tuning.cc, commit 5067397c): argmin over
-algorithms and protocols. The files beside this one hold the algorithms.
+algorithms and protocols. The files of ``algorithms/`` hold them.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simulator.costs import exchange, ring, torus, tree
+from simulator.costs import torus
+from simulator.costs.algorithms import ALGORITHMS
+from simulator.costs.algorithms.exchange import message
 from simulator.costs.links import ScaleUp, scale_up_links
 from simulator.costs.message import FREE, MessageCost
+from simulator.costs.send_once import send_once
+from simulator.costs.slices import across_slices, link_bytes_per_s, within_slice
 from simulator.costs.topology import Placement, place
 from simulator.workload.work import Collective, CollectiveKind, Group, Transfer
 
@@ -32,10 +36,13 @@ def collective_cost(collective: Collective, cluster: Cluster) -> MessageCost:
     group = collective.group
     if group.size <= 1:
         return FREE
-    if cluster.network.torus and group.size * group.stride <= cluster.scale_up_domain:
-        return _on_torus(collective, cluster)
+    if cluster.network.torus:
+        fits = group.size * group.stride <= cluster.scale_up_domain
+        return within_slice(collective, cluster) if fits else across_slices(collective, cluster)
     placement = place(group, cluster.network, domain=cluster.scale_up_domain, gpus=cluster.gpus)
     links = scale_up_links(cluster.gpu, cluster.scale_up_domain, placement.ranks_per_domain)
+    if collective.kernel != "nccl":
+        return send_once(collective, placement, links)
     costs = candidates(collective.kind, collective.bytes, placement, links)
     return min(costs, key=lambda cost: cost.alone_s)
 
@@ -44,15 +51,8 @@ def candidates(
     kind: CollectiveKind, size: float, placement: Placement, links: ScaleUp
 ) -> Iterator[MessageCost]:
     """Yield the cost of every algorithm and protocol that can carry out a collective."""
-    if kind == "all_to_all":
-        yield exchange.all_to_all(size, placement, links)
-        return
-    yield from ring.ring(kind, size, placement, links)
-    if kind == "all_reduce":
-        yield from tree.tree(size, placement, links)
-        yield from tree.nvls(size, placement, links)
-    elif kind != "broadcast" and placement.ranks_per_domain == 1:
-        yield ring.parallel_aggregated_trees(size, placement, links)
+    for algorithm in ALGORITHMS:
+        yield from algorithm(kind, size, placement, links)
 
 
 def transfer_cost(transfer: Transfer, cluster: Cluster) -> MessageCost:
@@ -63,14 +63,14 @@ def transfer_cost(transfer: Transfer, cluster: Cluster) -> MessageCost:
     rank stand for a shift of all ranks by ``stride``, as in ring attention.
     """
     domain = cluster.scale_up_domain
-    if cluster.network.torus and transfer.stride < domain:
-        return _torus_message(transfer, cluster)
     stays = _domain_of(transfer.source, transfer, domain) == _domain_of(transfer.target, transfer, domain)
     if transfer.source == transfer.target:
         stays = transfer.stride < domain
+    if stays and cluster.network.torus:
+        return _torus_message(transfer, cluster)
     pair = Group(axis="pp", size=2, stride=1 if stays else max(transfer.stride, domain))
     placement = place(pair, cluster.network, domain=max(2, domain) if stays else domain, gpus=cluster.gpus)
-    return exchange.message(transfer.bytes, placement, scale_up_links(cluster.gpu, domain, 2))
+    return message(transfer.bytes, placement, scale_up_links(cluster.gpu, domain, 2))
 
 
 def _domain_of(rank: int, transfer: Transfer, domain: int) -> int:
@@ -79,23 +79,11 @@ def _domain_of(rank: int, transfer: Transfer, domain: int) -> int:
     return rank * transfer.stride // steps // domain
 
 
-def _on_torus(collective: Collective, cluster: Cluster) -> MessageCost:
-    pod = cluster.network.torus
-    shape = torus.slice_shape(pod, min(cluster.gpus, cluster.scale_up_domain))
-    link = cluster.gpu.scale_up_bytes_per_s / (2 * len(pod)) * cluster.gpu.collectives.ring_fraction
-    axes = torus.spans(collective.group, pod, shape)
-    return torus.torus_collective(
-        collective.kind, collective.bytes, axes, link, cluster.gpu.scale_up_latency_s
-    )
-
-
 def _torus_message(transfer: Transfer, cluster: Cluster) -> MessageCost:
-    pod = cluster.network.torus
-    link = cluster.gpu.scale_up_bytes_per_s / (2 * len(pod)) * cluster.gpu.collectives.ring_fraction
     return MessageCost(
         fixed_s=torus.START_S + cluster.gpu.scale_up_latency_s,
         wire_bytes=transfer.bytes,
-        bytes_per_s=link,
+        bytes_per_s=link_bytes_per_s(cluster),
         uses_network=False,
         algorithm="torus neighbour",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,11 +10,15 @@ from simulator.costs.collectives import collective_cost, transfer_cost
 from simulator.costs.durations import Durations
 from simulator.costs.kernels import kernel_s
 from simulator.costs.slowest import slowest_factor
+from simulator.costs.system import System
 from simulator.workload.work import (
     Attention,
     Collective,
     Elementwise,
     Gemm,
+    HostCopy,
+    HostUpdate,
+    Leaf,
     Sequence,
     StepOverhead,
     Transfer,
@@ -26,21 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from simulator.costs.message import MessageCost
-    from simulator.scenario import Cluster, Software
+    from simulator.scenario import Cluster
     from simulator.workload.program import Program
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class System:
-    """What work is priced on.
-
-    Attributes:
-        cluster: The hardware.
-        software: The stack that runs on it.
-    """
-
-    cluster: Cluster
-    software: Software
+__all__ = ["System", "launches", "message_cost", "price"]
 
 
 def price(program: Program, system: System, sequence_s: Mapping[int, float] | None = None) -> Durations:
@@ -52,22 +44,34 @@ def price(program: Program, system: System, sequence_s: Mapping[int, float] | No
         sequence_s: By work of ``program.works`` that is a sequence of blocks, its seconds, found by running
             the blocks' own programs.
     """
-    fixed_s = np.zeros(len(program.works))
-    flow_bytes = np.zeros(len(program.works))
-    nic = system.cluster.network.bytes_per_s_per_gpu
-    for index, work in enumerate(program.works):
+    alike = np.asarray(system.kinds(program.num_ranks), dtype=np.int64)[program.rank]
+    fixed_s = np.zeros((program.num_ranks, len(program.works)))
+    flow_bytes = np.zeros_like(fixed_s)
+    for rank, index in sorted(set(zip(alike.tolist(), program.work.tolist(), strict=True))):
+        work = program.works[index]
         if isinstance(work, Sequence):
-            fixed_s[index] = (sequence_s or {})[index]
-        elif isinstance(work, Collective | Transfer):
-            cost = message_cost(work, system.cluster)
-            if cost.uses_network:
-                fixed_s[index] = cost.fixed_s
-                flow_bytes[index] = cost.wire_bytes / cost.bytes_per_s * nic
-            else:
-                fixed_s[index] = cost.alone_s
+            fixed_s[rank, index] = (sequence_s or {})[index]
         else:
-            fixed_s[index] = _leaf_s(work, system)
-    return _spread(program, fixed_s, flow_bytes, nic)
+            fixed_s[rank, index], flow_bytes[rank, index] = _leaf_cost(work, system, rank)
+    at = alike, program.work
+    return _spread(program, system, fixed_s[at], flow_bytes[at])
+
+
+def _leaf_cost(work: Leaf, system: System, rank: int) -> tuple[float, float]:
+    """Return the seconds of a piece of work on one rank, and the bytes that it then moves over its route."""
+    if not isinstance(work, Collective | Transfer):
+        return _leaf_s(work, system.at(rank)), 0.0
+    cost = message_cost(work, system.carrier(work, rank))
+    if not cost.uses_network or (isinstance(work, Transfer) and work.receives):
+        return cost.alone_s, 0.0
+    return cost.fixed_s, cost.wire_bytes / cost.bytes_per_s * _route_bytes_per_s(work, rank, system)
+
+
+def _route_bytes_per_s(work: Collective | Transfer, rank: int, system: System) -> float:
+    """Return the slowest NIC on a flow's way: the sender's and the receiver's, or a rank's own."""
+    if isinstance(work, Transfer) and system.ranks:
+        return min(system.nic_bytes_per_s(work.source), system.nic_bytes_per_s(work.target))
+    return system.nic_bytes_per_s(rank)
 
 
 def message_cost(work: Collective | Transfer, cluster: Cluster) -> MessageCost:
@@ -78,25 +82,34 @@ def message_cost(work: Collective | Transfer, cluster: Cluster) -> MessageCost:
 
 
 def launches(program: Program) -> int:
-    """Count the kernels that the host launches for a program, collectives included."""
-    counts = [work.kernels if isinstance(work, Elementwise) else 1 for work in program.works]
+    """Count the kernels that the host launches for a program: collectives too, but not its own copies."""
+    counts = [_kernels(work) for work in program.works]
     return int(np.asarray(counts, dtype=np.int64)[program.work].sum()) if counts else 0
 
 
-def _leaf_s(work: Work, system: System) -> float:
+def _kernels(work: Work) -> int:
+    if isinstance(work, HostCopy | HostUpdate):
+        return 0
+    return work.kernels if isinstance(work, Elementwise) else 1
+
+
+def _leaf_s(
+    work: Gemm | Attention | Elementwise | HostCopy | HostUpdate | StepOverhead, system: System
+) -> float:
     if isinstance(work, StepOverhead):
         return system.software.step_overhead_s
-    if isinstance(work, Collective | Transfer | Sequence):
-        raise TypeError(f"{type(work).__name__} is priced elsewhere")
     cluster = system.cluster
+    if isinstance(work, HostCopy):
+        return work.bytes / cluster.gpu.host_bytes_per_s
+    if isinstance(work, HostUpdate):
+        return work.bytes / cluster.gpu.host_memory_bytes_per_s
     seconds = kernel_s(work, cluster.gpu)
     is_bound_by_clock = isinstance(work, Gemm | Attention)
     return seconds * slowest_factor(cluster.gpu.speed_spread, cluster.gpus) if is_bound_by_clock else seconds
 
 
-def _spread(program: Program, fixed_s: np.ndarray, flow_bytes: np.ndarray, nic: float) -> Durations:
-    """Give each op its work's seconds, and each flow its route: out of one rank's NIC and into another's."""
-    flow = flow_bytes[program.work] if program.num_ops else np.zeros(0)
+def _spread(program: Program, system: System, fixed_s: np.ndarray, flow: np.ndarray) -> Durations:
+    """Give each flow its route: out of one rank's NIC and into another's."""
     targets = np.asarray([getattr(work, "target", -1) for work in program.works], dtype=np.int64)
     routed = np.flatnonzero(flow)
     target = targets[program.work[routed]]
@@ -104,10 +117,10 @@ def _spread(program: Program, fixed_s: np.ndarray, flow_bytes: np.ndarray, nic: 
     start = np.zeros(program.num_ops + 1, dtype=np.int64)
     start[routed + 1] = 2
     return Durations(
-        fixed_s=fixed_s[program.work] if program.num_ops else np.zeros(0),
+        fixed_s=fixed_s,
         flow_bytes=flow,
         route_start=np.cumsum(start),
         route=np.stack((2 * program.rank[routed], 2 * receiver + 1), axis=1).reshape(-1),
-        link_bytes_per_s=np.full(2 * program.num_ranks, nic),
+        link_bytes_per_s=np.repeat([system.nic_bytes_per_s(rank) for rank in range(program.num_ranks)], 2),
         link_names=tuple(f"{name} nic {way}" for name in program.rank_names for way in ("out", "in")),
     )

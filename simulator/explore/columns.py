@@ -58,7 +58,7 @@ def row_of(base: Scenario, settings: Mapping[str, object], result: Result | None
 def _layout(scenario: Scenario) -> dict[str, object]:
     parallelism, training = scenario.parallelism, scenario.training
     return {
-        "gpu": scenario.cluster.gpu.name,
+        "gpu": scenario.cluster.gpu_name,
         "gpus": scenario.cluster.gpus,
         "precision": training.precision,
         "gbs": training.global_batch_size,

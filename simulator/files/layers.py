@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from simulator.files.clusters import cluster_of
 from simulator.files.report import Findings, nearest_divisors
+from simulator.scenario.training import number_format
 
 if TYPE_CHECKING:
-    from simulator.files.sections import ParallelismSection
+    from collections.abc import Sequence
+
+    from simulator.files.scenario_file import ScenarioFile
 
 
-def stage_layers(degrees: ParallelismSection, layers: int, findings: Findings) -> tuple[int, ...]:
+def stage_layers(file: ScenarioFile, layers: int, findings: Findings) -> tuple[int, ...]:
     """Divide the model's layers among ``pp * vpp`` stages, in model order.
 
     Args:
-        degrees: Holds pp, vpp and the way of dividing.
+        file: Holds pp, vpp, the way of dividing and the hardware.
         layers: Layers of the model.
         findings: Where a division that does not work out is noted; the result is then empty.
     """
+    degrees = file.parallelism
     stages = degrees.pp * degrees.vpp
     if isinstance(degrees.layers, list):
         return _explicit(tuple(degrees.layers), stages, layers, findings)
     if degrees.layers == "lighter-ends":
         return _lighter_ends(stages, layers, findings)
+    if degrees.layers == "balanced":
+        return balanced(layers, _speeds(file)) if not findings.problems else ()
     if layers % stages == 0:
         return (layers // stages,) * stages
     findings.problem(
@@ -33,12 +40,42 @@ def stage_layers(degrees: ParallelismSection, layers: int, findings: Findings) -
     return ()
 
 
+def balanced(layers: int, speeds: Sequence[float]) -> tuple[int, ...]:
+    """Divide layers so that the slowest stage is as fast as can be: each goes where it ends soonest.
+
+    Args:
+        layers: Layers of the model.
+        speeds: Relative speed of each stage's accelerators.
+
+    >>> balanced(32, [2.0, 2.0, 1.0, 1.0]), balanced(9, [1.0, 1.0, 1.0, 1.0])
+    ((11, 11, 5, 5), (2, 3, 2, 2))
+    """
+    held = [0] * len(speeds)
+    middle = (len(speeds) - 1) / 2
+
+    def ends(stage: int) -> tuple[float, float]:
+        # The embedding and the head come on top at the ends: of equal stages, an inner one takes the layer.
+        return (held[stage] + 1) / speeds[stage], abs(stage - middle)
+
+    for _ in range(layers):
+        held[min(range(len(speeds)), key=ends)] += 1
+    return tuple(held)
+
+
+def _speeds(file: ScenarioFile) -> list[float]:
+    """Return the matrix-product rate that the accelerators of each stage sustain."""
+    degrees, precision = file.parallelism, number_format(file.training.precision)
+    ranks = cluster_of(file.cluster).of_pipeline_ranks(degrees.pp)
+    speed = {id(part): part.gpu.sustained_flop_per_s(precision) for part in ranks}
+    return [speed[id(ranks[stage % degrees.pp])] for stage in range(degrees.pp * degrees.vpp)]
+
+
 def _remedy(stages: int, layers: int) -> str:
     if stages > 1 and (layers + 2) % stages == 0:
         each = (layers + 2) // stages
         return f"use 'layers: lighter-ends' ({each - 1}, {each}, ..., {each}, {each - 1}) or list them"
     near = nearest_divisors(layers, stages)
-    return f"use {near} stages, or list the layers of each stage: 'layers: [...]'"
+    return f"use {near} stages, 'layers: balanced', or list the layers of each stage: 'layers: [...]'"
 
 
 def _lighter_ends(stages: int, layers: int, findings: Findings) -> tuple[int, ...]:

@@ -7,9 +7,9 @@ from typing import Literal
 from pydantic import Field
 
 from simulator.documents import Name, Strict
+from simulator.files.cluster_section import ClusterSection  # noqa: TC001  pydantic reads it
 from simulator.files.named import ModelChoice, SoftwareChoice  # noqa: TC001  pydantic reads them
 from simulator.files.sections import (
-    ClusterSection,
     MeasuredSection,
     ParallelismSection,
     SimulationSection,

@@ -136,7 +136,8 @@ class ParallelismSection(Strict):
         Literal["even", "lighter-ends", "balanced"] | list[Count], Also("pipeline_parallel_layers_per_stage")
     ] = "even"
     """Layers of each pipeline stage: even, lighter-ends (first and last stage hold one layer fewer),
-    balanced (in proportion to the speed of each stage's accelerators), or a list of pp x vpp numbers in model order."""
+    balanced (in proportion to the speed of each stage's accelerators), or a list of pp x vpp numbers in
+    model order."""
     cp_comm: Annotated[
         ContextExchange | None,
         Also("cp_comm_type", {"p2p": "ring", "a2a": "all_to_all", "a2a+p2p": "hierarchical"}),

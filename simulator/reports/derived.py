@@ -39,7 +39,9 @@ def layout_text(scenario: Scenario) -> str:
     degrees = [f"{axis} {getattr(parallelism, axis)}" for axis in axes if getattr(parallelism, axis) > 1]
     sharding = [] if parallelism.sharding == "none" else [parallelism.sharding]
     recompute = [] if training.recompute == "none" else [f"{training.recompute} recompute"]
-    parts = [f"{scenario.cluster.gpus:,} x {scenario.cluster.gpu.name}", *degrees, parallelism.schedule]
+    cluster = scenario.cluster
+    hardware = cluster.gpu_name if cluster.pools else f"{cluster.gpus:,} x {cluster.gpu.name}"
+    parts = [hardware, *degrees, parallelism.schedule]
     return ", ".join([*parts, *sharding, training.precision, *recompute, scenario.software.name])
 
 

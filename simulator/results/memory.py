@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,6 +40,7 @@ class RankMemory:
         activations: Peak of what the backward passes still need.
         logits: Logits and the loss's working memory.
         fragmentation: Lost to the allocator.
+        capacity_bytes: Memory of its GPU in a mixed cluster; None where all have the same.
     """
 
     name: str
@@ -51,6 +52,7 @@ class RankMemory:
     activations: float = 0.0
     logits: float = 0.0
     fragmentation: float = 0.0
+    capacity_bytes: float | None = None
 
     def terms(self) -> dict[str, float]:
         """Return bytes by term, in the order of ``TERMS``."""
@@ -74,7 +76,7 @@ class MemoryReport:
 
     Attributes:
         ranks: Pipeline ranks in order.
-        capacity_bytes: Memory of one GPU.
+        capacity_bytes: Memory of one GPU; in a mixed cluster, of one that the worst rank runs on.
     """
 
     ranks: tuple[RankMemory, ...]
@@ -82,8 +84,8 @@ class MemoryReport:
 
     @property
     def worst(self) -> RankMemory:
-        """The rank that holds most."""
-        return max(self.ranks, key=lambda rank: rank.total_bytes)
+        """The rank with the least room: the one that holds most, where all have the same capacity."""
+        return max(self.ranks, key=lambda rank: rank.total_bytes - (rank.capacity_bytes or 0.0))
 
     @property
     def peak_bytes(self) -> float:
@@ -145,7 +147,7 @@ def memory_report(
     timeline: Timeline,
     static: Sequence[Mapping[str, float]],
     *,
-    capacity_bytes: float,
+    capacity_bytes: float | Sequence[float],
     fragmentation: float,
 ) -> MemoryReport:
     """Add the activation peak of a step to what each rank holds all the time.
@@ -153,7 +155,7 @@ def memory_report(
     Args:
         timeline: The step.
         static: For each pipeline rank, bytes by term (of ``TERMS``, without activations and fragmentation).
-        capacity_bytes: Memory of one GPU.
+        capacity_bytes: Memory of one GPU; by pipeline rank in a mixed cluster.
         fragmentation: Share of the allocator's memory (all terms but the framework) that is lost on top.
     """
     peaks, _ = activation_peaks(timeline)
@@ -163,4 +165,8 @@ def memory_report(
         ranks.append(
             RankMemory(name=name, activations=peak, fragmentation=fragmentation * allocated, **terms)
         )
-    return MemoryReport(ranks=tuple(ranks), capacity_bytes=capacity_bytes)
+    if isinstance(capacity_bytes, int | float):
+        return MemoryReport(ranks=tuple(ranks), capacity_bytes=capacity_bytes)
+    ranks = [replace(rank, capacity_bytes=room) for rank, room in zip(ranks, capacity_bytes, strict=True)]
+    mixed = MemoryReport(ranks=tuple(ranks), capacity_bytes=0.0)
+    return replace(mixed, capacity_bytes=mixed.worst.capacity_bytes or 0.0)

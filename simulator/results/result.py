@@ -43,7 +43,7 @@ class Result:
     @property
     def mfu_peak(self) -> str:
         """The peak that MFU and HFU are measured against, by name."""
-        return peak_name(self.scenario.cluster.gpu, self.scenario.training.precision)
+        return peak_name(self.scenario.cluster, self.scenario.training.precision)
 
     def to_dict(self) -> dict[str, object]:
         """Return plain data for JSON: stable keys in a stable order, null for what is unknown."""

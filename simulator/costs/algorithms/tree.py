@@ -13,13 +13,16 @@ if TYPE_CHECKING:
 
     from simulator.costs.links import ScaleUp
     from simulator.costs.topology import Placement
+    from simulator.workload.work import CollectiveKind
 
 
-def tree(size: float, placement: Placement, links: ScaleUp) -> Iterator[MessageCost]:
+def tree(kind: CollectiveKind, size: float, placement: Placement, links: ScaleUp) -> Iterator[MessageCost]:
     """Yield the cost of a double binary tree in each protocol; the ranks of a domain form a chain.
 
     Every domain sends the whole buffer up and down: 2 S, or S where there are only two.
     """
+    if kind != "all_reduce":
+        return
     lanes, depth = placement.ranks_per_domain, math.log2(placement.domains)
     widest = links.link_bytes_per_s * links.corrections.tree_channel_share / lanes
     for protocol in nccl.PROTOCOLS:
@@ -40,7 +43,7 @@ def tree(size: float, placement: Placement, links: ScaleUp) -> Iterator[MessageC
         )
 
 
-def nvls(size: float, placement: Placement, links: ScaleUp) -> Iterator[MessageCost]:
+def nvls(kind: CollectiveKind, size: float, placement: Placement, links: ScaleUp) -> Iterator[MessageCost]:
     """Yield the cost of an all-reduce by switches that add, where there are such switches.
 
     Inside a domain, a rank sends its S bytes to be added and S/n of results to be multicast; across domains
@@ -48,7 +51,7 @@ def nvls(size: float, placement: Placement, links: ScaleUp) -> Iterator[MessageC
     of the bus bandwidth from 414 to 473 GB/s at one and the same link rate (ml-engineering, 8 GiB).
     """
     local = placement.ranks_per_domain
-    if not links.reduction_bytes_per_s or local < 2:
+    if kind != "all_reduce" or not links.reduction_bytes_per_s or local < 2:
         return
     moved, fill = size * (1 + 1 / local), links.corrections.pipeline_fill
     inside_s = moved / links.reduction_bytes_per_s
@@ -98,3 +101,6 @@ def _pipelined(
         uses_network=not placement.one_domain,
         algorithm=name,
     )
+
+
+ALGORITHMS = (tree, nvls)

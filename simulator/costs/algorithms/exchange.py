@@ -8,16 +8,23 @@ from simulator.costs import nccl_constants as nccl
 from simulator.costs.message import MessageCost
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from simulator.costs.links import ScaleUp
     from simulator.costs.topology import Placement
+    from simulator.workload.work import CollectiveKind
 
 
-def all_to_all(size: float, placement: Placement, links: ScaleUp) -> MessageCost:
-    """Return the cost of an exchange of S/n bytes with each of n ranks, S being what a rank sends in total.
+def all_to_all(
+    kind: CollectiveKind, size: float, placement: Placement, links: ScaleUp
+) -> Iterator[MessageCost]:
+    """Yield the cost of an exchange of S/n bytes with each of n ranks, S being what a rank sends in total.
 
     Peers inside the domain and outside are served at the same time. What leaves a unit of the network pays
     that tier's oversubscription, as all ranks send across it at once.
     """
+    if kind != "all_to_all":
+        return
     n, local = placement.ranks, placement.ranks_per_domain
     inside_s = size * (local - 1) / n / links.exchange_bytes_per_s if local > 1 else 0.0
     corrections = links.corrections
@@ -35,7 +42,7 @@ def all_to_all(size: float, placement: Placement, links: ScaleUp) -> MessageCost
             for crossing in placement.crossings
         )
         transfer_s = max(inside_s, wire / placement.nic_bytes_per_s, *outside)
-    return MessageCost(
+    yield MessageCost(
         fixed_s=fixed,
         wire_bytes=wire,
         bytes_per_s=wire / transfer_s if transfer_s else 1.0,
@@ -62,3 +69,6 @@ def message(size: float, placement: Placement, links: ScaleUp) -> MessageCost:
             )
         )
     return min(costs, key=lambda cost: cost.alone_s)
+
+
+ALGORITHMS = (all_to_all,)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from simulator.costs.links import ScaleUp
     from simulator.costs.topology import Placement
+    from simulator.workload.work import CollectiveKind
 
 LAPS = {"all_reduce": 2, "all_gather": 1, "reduce_scatter": 1, "broadcast": 1}
 """How often the data travel around the ring."""
@@ -31,7 +32,7 @@ def bus_bytes_per_s(placement: Placement, links: ScaleUp) -> float:
     return min(links.ring_bytes_per_s, network) if placement.ranks_per_domain > 1 else network
 
 
-def ring(kind: str, size: float, placement: Placement, links: ScaleUp) -> Iterator[MessageCost]:
+def ring(kind: CollectiveKind, size: float, placement: Placement, links: ScaleUp) -> Iterator[MessageCost]:
     """Yield the cost of a ring in each protocol.
 
     Time = base + hops + laps (n-1)/n S / rate (Thakur, Rabenseifner, Gropp 2005, section 4), with NCCL's
@@ -43,6 +44,8 @@ def ring(kind: str, size: float, placement: Placement, links: ScaleUp) -> Iterat
         placement: Where the ranks lie.
         links: Their links inside a domain.
     """
+    if kind not in LAPS:
+        return
     n, laps = placement.ranks, LAPS[kind]
     bus = bus_bytes_per_s(placement, links)
     moved = size if kind == "broadcast" else laps * (n - 1) / n * size
@@ -61,17 +64,21 @@ def ring(kind: str, size: float, placement: Placement, links: ScaleUp) -> Iterat
         yield _message(f"ring {protocol.name}", protocol.base_s + hops, moved, rate, placement)
 
 
-def parallel_aggregated_trees(size: float, placement: Placement, links: ScaleUp) -> MessageCost:
-    """Return the cost of PAT: all-gather and reduce-scatter in log2(n) network hops, one rank per domain.
+def parallel_aggregated_trees(
+    kind: CollectiveKind, size: float, placement: Placement, links: ScaleUp
+) -> Iterator[MessageCost]:
+    """Yield the cost of PAT: all-gather and reduce-scatter in log2(n) network hops, one rank per domain.
 
     NCCL 2.23 and later (Jeaugey, "PAT: a new algorithm for all-gather and reduce-scatter operations at
     scale", arXiv:2506.20252).
     """
+    if kind not in {"all_gather", "reduce_scatter"} or placement.ranks_per_domain > 1:
+        return
     n = placement.ranks
     latency = nccl.PAT_BASE_S + math.log2(n) * nccl.PAT_NETWORK_S + n * nccl.PAT_RANK_S
     latency += placement.tree_latency_s + links.corrections.start_s
     rate = bus_bytes_per_s(placement, links) * nccl.PAT_SHARE
-    return _message("PAT", latency, (n - 1) / n * size, rate, placement)
+    yield _message("PAT", latency, (n - 1) / n * size, rate, placement)
 
 
 def _message(name: str, fixed_s: float, moved: float, bus: float, placement: Placement) -> MessageCost:
@@ -83,3 +90,6 @@ def _message(name: str, fixed_s: float, moved: float, bus: float, placement: Pla
         uses_network=not placement.one_domain,
         algorithm=name,
     )
+
+
+ALGORITHMS = (ring, parallel_aggregated_trees)
