@@ -28,11 +28,13 @@ class Bucketed(DataParallel):
         buckets: Buckets of each stage.
         gathered: Ops that gather a bucket's weights, by rank, stage and bucket.
         pending: Reductions that the next pass of a rank must wait for: those that are not overlapped.
+        cuts: Segments of a pass, by its kind and stage and whether it is one of the rank's edges.
     """
 
     buckets: list[list[Bucket]] = field(init=False)
     gathered: dict[tuple[int, int, int], tuple[int, ...]] = field(default_factory=dict)
     pending: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    cuts: dict[tuple[OpKind, int, bool], list[Segment]] = field(default_factory=dict)
 
     def prepare(self) -> None:
         """Gather the weights that the optimizer of the step before updated, first stages first."""
@@ -47,6 +49,12 @@ class Bucketed(DataParallel):
 
     def segments(self, rank: int, action: Action) -> Sequence[Segment]:
         """Cut a stage's first forward pass, and passes whose gradients are sent off, into buckets."""
+        key = (action.kind, action.stage, action in self.edges[rank])
+        if key not in self.cuts:
+            self.cuts[key] = self._cut(rank, action)
+        return self.cuts[key]
+
+    def _cut(self, rank: int, action: Action) -> list[Segment]:
         overlap = self.scenario.training.overlap
         numbered = list(enumerate(self.buckets[action.stage]))
         whole = Segment(works=self.stages[action.stage].works)

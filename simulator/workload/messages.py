@@ -43,6 +43,7 @@ class Messages:
         ends: First and last op of each pass, as far as they were appended.
         sent: Op of each message, by the pass that sends it.
         received: Op of the receiver's part, by the pass that waits for it.
+        transfers: Work of a message by source, target and whether it is the receiver's part.
     """
 
     scenario: Scenario
@@ -53,6 +54,7 @@ class Messages:
     ends: dict[Action, tuple[int, int]] = field(default_factory=dict)
     sent: dict[Action, int] = field(default_factory=dict)
     received: dict[Action, int] = field(default_factory=dict)
+    transfers: dict[tuple[int, int, bool], Transfer] = field(default_factory=dict)
 
     @classmethod
     def of(cls, scenario: Scenario, builder: ProgramBuilder, order: Order, stages: int) -> Messages:
@@ -107,13 +109,15 @@ class Messages:
     def _append(self, action: Action, rank: int, stream: Stream, *, receives: bool = False) -> int:
         """Append the message that a pass's result makes, on one end of its way."""
         source, target = self.owners[action], self.owners[self.consumers[action]]
-        message = Transfer(
-            bytes=message_bytes(self.scenario),
-            stride=abs(source - target) * stride(self.scenario.parallelism, "pp"),
-            source=source,
-            target=target,
-            receives=receives,
-        )
+        if (source, target, receives) not in self.transfers:
+            self.transfers[source, target, receives] = Transfer(
+                bytes=message_bytes(self.scenario),
+                stride=abs(source - target) * stride(self.scenario.parallelism, "pp"),
+                source=source,
+                target=target,
+                receives=receives,
+            )
+        message = self.transfers[source, target, receives]
         return self.builder.add(
             OpKind.TRANSFER, rank, stream, message, microbatch=action.microbatch, stage=action.stage
         )

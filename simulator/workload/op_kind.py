@@ -17,3 +17,5 @@ class OpKind(IntEnum):
     TRANSFER = 6
     OPTIMIZER = 7
     OVERHEAD = 8
+
+    __hash__ = int.__hash__  # Enum's own hashes the name, which takes longer than a dictionary's look-up

@@ -36,6 +36,7 @@ class PassWriter:
         last_compute: Last op of each rank's compute stream.
         sequences: Work of a pass over a stage or over one of its buckets.
         overlapped: A layer's forward pass and another's backward pass as one block.
+        memory: Activation bytes that a pass over a stage or over one of its buckets takes and gives back.
     """
 
     scenario: Scenario
@@ -46,6 +47,7 @@ class PassWriter:
     last_compute: dict[int, int] = field(default_factory=dict)
     sequences: dict[tuple[object, ...], Blocks] = field(default_factory=dict)
     overlapped: dict[tuple[Block, Block], Block] = field(default_factory=dict)
+    memory: dict[tuple[OpKind, int, int], tuple[float, float]] = field(default_factory=dict)
 
     def run(self, order: Order) -> None:
         """Append the passes of all ranks in their order, and the messages between them."""
@@ -125,7 +127,10 @@ class PassWriter:
     def _compute(
         self, rank: int, action: Action, segment: Segment, work: Blocks, after: tuple[int, ...]
     ) -> int:
-        allocated, freed = _memory(action, segment.works)
+        key = (action.kind, action.stage, segment.number)
+        if key not in self.memory:
+            self.memory[key] = _memory(action, segment.works)
+        allocated, freed = self.memory[key]
         return self.builder.add(
             action.kind,
             rank,
