@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from simulator.scenario.model import Model
+    from simulator.scenario.model import Block, Experts, Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,10 +14,11 @@ class LayerParameters:
     """Parameters of one transformer layer, by how parallelism divides them.
 
     Attributes:
-        attention: Projection matrices and their biases: divided by tp.
+        attention: Projection matrices of attention or Mamba and their biases: divided by tp.
         dense: The dense feed-forward block, or the shared experts: divided by tp.
         experts: All routed experts of the layer: divided by ep and expert tp.
-        replicated: Norms and the router: every tensor-parallel rank holds all of them.
+        replicated: Norms, the router and projections to and from the experts' latent width: every
+            tensor-parallel rank holds all of them.
     """
 
     attention: int
@@ -45,36 +46,75 @@ def _attention(model: Model) -> int:
     return weights + bias + (h if model.linear_bias else 0)
 
 
-def _feed_forward(model: Model, width: int) -> int:
+def _mamba(model: Model) -> int:
+    """Count projections, the convolution with its bias, per-head constants (A, D, dt) and the gated norm."""
+    if model.mamba is None:
+        return 0
+    mamba, h = model.mamba, model.hidden_size
+    projections = h * (mamba.inner + mamba.convolved + mamba.num_heads) + mamba.inner * h
+    return projections + mamba.convolved * (mamba.conv_kernel + 1) + 3 * mamba.num_heads + mamba.inner
+
+
+def _feed_forward(model: Model, width: int, outer: int | None = None) -> int:
     matrices = 3 if model.gated else 2
-    bias = (matrices - 1) * width + model.hidden_size if model.linear_bias else 0
-    return matrices * model.hidden_size * width + bias
+    outer = outer or model.hidden_size
+    bias = (matrices - 1) * width + outer if model.linear_bias else 0
+    return matrices * outer * width + bias
 
 
-def _replicated(model: Model, *, has_experts: bool) -> int:
+def _replicated(model: Model, *, has_experts: bool, block: Block) -> int:
     per_norm = model.hidden_size * (2 if model.norm == "layernorm" else 1)
-    norms = per_norm * (1 if model.parallel_blocks else 2)
-    if model.qk_norm:
-        norms += 2 * model.head_dim
-    if model.latent_attention is not None:
-        norms += (model.latent_attention.q_lora_rank or 0) + model.latent_attention.kv_lora_rank
-    router = model.hidden_size * model.experts.num_experts if has_experts and model.experts else 0
-    return norms + router
-
-
-def layer_parameters(model: Model, *, has_experts: bool) -> LayerParameters:
-    """Count the parameters of one layer, with a dense feed-forward block or with experts."""
-    replicated = _replicated(model, has_experts=has_experts)
+    norms = per_norm * (1 if model.parallel_blocks or block != "layer" else 2)
+    if block in {"layer", "*"}:
+        if model.qk_norm:
+            norms += 2 * model.head_dim
+        if model.latent_attention is not None:
+            norms += (model.latent_attention.q_lora_rank or 0) + model.latent_attention.kv_lora_rank
     if not has_experts or model.experts is None:
-        dense = _feed_forward(model, model.intermediate_size)
-        return LayerParameters(attention=_attention(model), dense=dense, experts=0, replicated=replicated)
-    one = _feed_forward(model, model.experts.moe_intermediate_size)
-    return LayerParameters(
-        attention=_attention(model),
-        dense=one * model.experts.num_shared_experts,
-        experts=one * model.experts.num_experts,
-        replicated=replicated,
-    )
+        return norms
+    latent = 2 * (model.experts.moe_latent_size or 0)
+    return norms + model.hidden_size * (model.experts.num_experts + latent)
+
+
+def layer_parameters(model: Model, *, has_experts: bool, block: Block = "layer") -> LayerParameters:
+    """Count the parameters of one layer.
+
+    Args:
+        model: The model.
+        has_experts: Whether the feed-forward block has experts.
+        block: What the layer is in a hybrid model; see ``Model.layer_pattern``.
+    """
+    projections = {"layer": _attention(model), "*": _attention(model), "M": _mamba(model)}.get(block, 0)
+    replicated = _replicated(model, has_experts=has_experts, block=block)
+    if has_experts and model.experts is not None:
+        one_shared = _feed_forward(model, model.experts.moe_intermediate_size)
+        return LayerParameters(
+            attention=projections,
+            dense=one_shared * model.experts.num_shared_experts,
+            experts=one_expert(model, model.experts) * model.experts.num_experts,
+            replicated=replicated,
+        )
+    dense = _feed_forward(model, model.intermediate_size) if block in {"layer", "-"} else 0
+    return LayerParameters(attention=projections, dense=dense, experts=0, replicated=replicated)
+
+
+def one_expert(model: Model, experts: Experts) -> int:
+    """Count the parameters of one routed expert."""
+    return _feed_forward(model, experts.moe_intermediate_size, experts.moe_latent_size)
+
+
+def prediction_layers(model: Model) -> list[tuple[Block, bool]]:
+    """Return the layers of one multi-token-prediction module: what each is and whether it has experts."""
+    last = model.is_moe_layer(model.num_hidden_layers - 1)
+    return [(block, last if block == "layer" else block == "E") for block in model.prediction_blocks]
+
+
+def prediction_projection(model: Model) -> int:
+    """Count what a prediction module has besides its layers: the projection of 2h to h and three norms.
+
+    DeepSeek-V3, arXiv:2412.19437, section 2.2, equation 21; embedding and head are shared with the model.
+    """
+    return 2 * model.hidden_size**2 + 3 * model.hidden_size * (2 if model.norm == "layernorm" else 1)
 
 
 def embedding_parameters(model: Model) -> int:
@@ -92,7 +132,7 @@ def head_parameters(model: Model) -> int:
 def total_parameters(model: Model) -> int:
     """Count all parameters, multi-token-prediction layers left out as the publishers do."""
     layers = (
-        layer_parameters(model, has_experts=model.is_moe_layer(layer)).total
+        layer_parameters(model, has_experts=model.is_moe_layer(layer), block=model.block(layer)).total
         for layer in range(model.num_hidden_layers)
     )
     return sum(layers) + embedding_parameters(model) + head_parameters(model)
@@ -103,7 +143,7 @@ def active_parameters(model: Model) -> int:
     total = total_parameters(model)
     if model.experts is None:
         return total
-    one = _feed_forward(model, model.experts.moe_intermediate_size)
+    one = one_expert(model, model.experts)
     idle = model.experts.num_experts - model.experts.num_experts_per_tok
     moe_layers = sum(map(model.is_moe_layer, range(model.num_hidden_layers)))
     return total - one * idle * moe_layers

@@ -10,9 +10,13 @@ from simulator.errors import CatalogueError, RowError
 from simulator.scenario.model import Positional
 
 if TYPE_CHECKING:
-    from simulator.scenario import Model
+    from simulator.scenario import Experts, LatentAttention, Model
     from simulator.validation.blanks import Blanks
     from simulator.validation.rows import Arch, Row
+
+
+_NO_PREDICTION = "No MTP"
+"""What the notes of a row say whose run left prediction layers out."""
 
 
 def model_document(row: Row, blanks: Blanks) -> dict[str, object]:
@@ -30,12 +34,22 @@ def model_document(row: Row, blanks: Blanks) -> dict[str, object]:
         RowError: The shape is not stated and the catalogue has no such model, or it is no transformer.
     """
     known = _known(row)
-    document = _without_shape(row, known) if row.arch.layers is None else _shape(row, known, blanks)
+    if row.arch.layers is None or _is_hybrid(row, known):
+        document = _without_shape(row, known)
+    else:
+        document = _shape(row, known, blanks)
+    if _NO_PREDICTION in row.notes:
+        document["num_nextn_predict_layers"] = 0
     document["name"] = row.model or "unnamed model"
     document["vocab_size"] = _padded_vocabulary(row, document, blanks)
     if document["positional"] == "learned":
         document["max_position_embeddings"] = row.seq_len or blanks.defaults.seq_length
     return document
+
+
+def _is_hybrid(row: Row, known: Model | None) -> bool:
+    """Tell whether the row has the very layers of a hybrid model, whose order no row states."""
+    return known is not None and known.layer_pattern is not None and row.arch.layers == known.num_hidden_layers
 
 
 def _known(row: Row) -> Model | None:
@@ -62,8 +76,25 @@ def _without_shape(row: Row, known: Model | None) -> dict[str, object]:
         "gated": known.gated,
         "tie_word_embeddings": known.tie_word_embeddings,
         "positional": known.positional,
-        **({"experts": asdict(known.experts)} if known.experts else {}),
+        **({"experts": _stated(known.experts)} if known.experts else {}),
+        **_hybrid(known),
     }
+
+
+def _hybrid(known: Model) -> dict[str, object]:
+    if known.layer_pattern is None:
+        return {}
+    return {
+        "layer_pattern": known.layer_pattern,
+        "mtp_layer_pattern": known.mtp_layer_pattern,
+        "mtp_repeats_layer": known.mtp_repeats_layer,
+        **({"mamba": asdict(known.mamba)} if known.mamba else {}),
+    }
+
+
+def _stated(part: Experts | LatentAttention) -> dict[str, object]:
+    """Return a part of a model without what it leaves open."""
+    return {name: value for name, value in asdict(part).items() if value is not None}
 
 
 def _shape(row: Row, known: Model | None, blanks: Blanks) -> dict[str, object]:
@@ -88,7 +119,7 @@ def _shape(row: Row, known: Model | None, blanks: Blanks) -> dict[str, object]:
         "positional": positional,
     }
     if arch.experts:
-        document["experts"] = _experts(arch, arch.layers, arch.experts)
+        document["experts"] = _groups(known, arch) | _experts(arch, arch.layers, arch.experts)
     return document
 
 
@@ -108,9 +139,7 @@ def _habits(known: Model) -> dict[str, object]:
         habits["sliding_window"] = known.sliding_window
         habits["sliding_window_every"] = known.sliding_window_every
     if known.latent_attention is not None:
-        habits["latent_attention"] = {
-            name: rank for name, rank in asdict(known.latent_attention).items() if rank is not None
-        }
+        habits["latent_attention"] = _stated(known.latent_attention)
     return habits
 
 
@@ -148,6 +177,13 @@ def _experts(arch: Arch, layers: int, num_experts: int) -> dict[str, object]:
         "first_k_dense_replace": 0 if regular else layers - moe_layers,
         "moe_layer_step": layers // moe_layers if regular else 1,
     }
+
+
+def _groups(known: Model | None, arch: Arch) -> dict[str, object]:
+    """Return the groups that the model's experts form, which rows have no word for."""
+    if known is None or known.experts is None or known.experts.num_experts != arch.experts:
+        return {}
+    return {"n_group": known.experts.n_group, "topk_group": known.experts.topk_group}
 
 
 def _padded_vocabulary(row: Row, document: dict[str, object], blanks: Blanks) -> int:

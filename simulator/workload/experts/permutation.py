@@ -1,0 +1,63 @@
+"""Putting tokens in the order of their experts, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simulator.workload.layer_steps import Pointwise
+from simulator.workload.work import Elementwise
+
+if TYPE_CHECKING:
+    from simulator.workload.experts.flow import TokenFlow
+
+INDEX_BYTES = 4.0
+"""One 32-bit index for each copy, kept for the backward pass."""
+
+
+def spread(flow: TokenFlow, name: str, source: float, target: float, copies: float) -> Pointwise:
+    """Return the kernel that writes each token once for each of its experts.
+
+    Fused (Transformer Engine): the index in one kernel and the copy in another; backward, the copies'
+    gradients are summed. Eager: sorting the routing map takes three kernels more.
+
+    Args:
+        flow: The tokens.
+        name: What traces call it.
+        source: Bytes read.
+        target: Bytes written.
+        copies: Copies written.
+    """
+    kernels = 2 if "permute" in flow.fused else 5
+    forward = Elementwise(name=name, bytes_moved=source + target, kernels=kernels)
+    backward = Elementwise(name=f"{name}_grad", bytes_moved=source + target, kernels=2)
+    return Pointwise(forward=(forward,), backward=(backward,), saved_bytes=INDEX_BYTES * copies)
+
+
+def gather(flow: TokenFlow, name: str, source: float, target: float) -> Pointwise:
+    """Return the kernel that sums the copies of each token.
+
+    Fused: copies are read and tokens written once; probabilities were applied in the experts' activation.
+    Eager: a product with the probabilities, which keeps its input, then an addition to zeros in place.
+
+    Args:
+        flow: The tokens.
+        name: What traces call it.
+        source: Bytes of the copies.
+        target: Bytes of the tokens.
+    """
+    fused = "permute" in flow.fused
+    forward = Elementwise(
+        name=name, bytes_moved=source + target if fused else 5 * source + target, kernels=1 if fused else 3
+    )
+    backward = Elementwise(
+        name=f"{name}_grad",
+        bytes_moved=source + target if fused else 4 * source + target,
+        kernels=1 if fused else 3,
+    )
+    return Pointwise(forward=(forward,), backward=(backward,), saved_bytes=0.0 if fused else source)
+
+
+def sort(name: str, size: float) -> Pointwise:
+    """Return the kernel that moves whole chunks, from the order of senders to that of local experts."""
+    kernel = Elementwise(name=name, bytes_moved=2 * size)
+    return Pointwise(forward=(kernel,), backward=(kernel,))
