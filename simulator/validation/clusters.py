@@ -53,6 +53,8 @@ def cluster_document(row: Row, blanks: Blanks) -> dict[str, object]:
         document["gpus_per_node"] = row.gpus_per_node
     if row.nvlink_domain is not None:
         document["scale_up_domain"] = row.nvlink_domain
+    if row.num_slices is not None and row.num_slices > 1:
+        document["num_slices"] = row.num_slices
     network = _network(row, gpu, blanks)
     if network is not None:
         document["network"] = network
