@@ -8,6 +8,7 @@ Ops are columns. An op starts when
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -104,6 +105,8 @@ class Program:
             OpKind.BACKWARD: "B",
             OpKind.BACKWARD_INPUT: "I",
             OpKind.BACKWARD_WEIGHT: "W",
+            OpKind.OUTPUT_FORWARD: "S",
+            OpKind.OUTPUT_BACKWARD: "T",
         }
         if kind in letter:
             return f"{letter[kind]}{self.microbatch[op]}.{self.stage[op]}"
@@ -126,9 +129,12 @@ class ProgramBuilder:
 
     rank_names: tuple[str, ...]
     replicas: int = 1
-    _columns: list[tuple[int, int, int, int, int, int, int, float, float]] = field(default_factory=list)
-    _dependencies: list[tuple[int, ...]] = field(default_factory=list)
+    # Flat arrays rather than objects per op, which the garbage collector would visit again and again.
+    _columns: array[float] = field(default_factory=lambda: array("d"))
+    _waits: array[int] = field(default_factory=lambda: array("q"))
+    _needs: array[int] = field(default_factory=lambda: array("q"))
     _works: dict[Work, int] = field(default_factory=dict)
+    _count: int = 0
 
     def add(
         self,
@@ -146,24 +152,27 @@ class ProgramBuilder:
     ) -> int:
         """Append an op and return its number; see ``Program`` for the columns."""
         index = self._works.setdefault(work, len(self._works))
-        self._columns.append(
+        self._columns.extend(
             (kind, rank, stream, index, microbatch, stage, join, allocated_bytes, freed_bytes)
         )
-        self._dependencies.append(tuple(after))
-        return len(self._columns) - 1
+        op = self._count
+        self._count += 1
+        self.wait(op, after)
+        return op
 
     def wait(self, op: int, after: Iterable[int]) -> None:
         """Let an op that was already added wait for further ops."""
-        self._dependencies[op] += tuple(after)
+        for before in after:
+            self._waits.append(op)
+            self._needs.append(before)
 
     def build(self) -> Program:
         """Return the program."""
-        columns = tuple(zip(*self._columns, strict=True)) if self._columns else ((),) * 9
-        ints = [np.asarray(column, dtype=np.int64) for column in columns[:7]]
-        start = np.zeros(len(self._columns) + 1, dtype=np.int64)
-        np.cumsum([len(item) for item in self._dependencies], out=start[1:])
-        flat = [op for item in self._dependencies for op in item]
-        kind, rank, stream, work, microbatch, stage, join = ints
+        columns = np.array(self._columns).reshape(-1, 9).T
+        kind, rank, stream, work, microbatch, stage, join = columns[:7].astype(np.int64)
+        waits = np.array(self._waits)
+        start = np.zeros(self._count + 1, dtype=np.int64)
+        np.cumsum(np.bincount(waits, minlength=self._count), out=start[1:])
         return Program(
             kind=kind,
             rank=rank,
@@ -173,9 +182,9 @@ class ProgramBuilder:
             stage=stage,
             join=join,
             dependency_start=start,
-            dependency=np.asarray(flat, dtype=np.int64),
-            allocated_bytes=np.asarray(columns[7], dtype=np.float64),
-            freed_bytes=np.asarray(columns[8], dtype=np.float64),
+            dependency=np.array(self._needs)[np.argsort(waits, kind="stable")],
+            allocated_bytes=columns[7].copy(),
+            freed_bytes=columns[8].copy(),
             works=tuple(self._works),
             rank_names=self.rank_names,
             replicas=self.replicas,
