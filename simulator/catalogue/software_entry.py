@@ -94,6 +94,8 @@ class SoftwareEntry(Entry):
     """Whether gathered weights, and gradients to be reduced, are copied by kernels of their own."""
     dispatcher: Sourced[Dispatcher] = assumed("alltoall", "as Megatron-Core's moe_token_dispatcher_type")
     """Who carries tokens to experts unless the scenario says otherwise."""
+    loss_in_place: Sourced[bool] = assumed(True, "as Megatron's vocabulary-parallel cross entropy")
+    """Whether the gradient of the logits overwrites their fp32 soft-max."""
     matches: list[Name] = Field(default_factory=list)
     """Regular expressions of the names under which publications mention exactly this stack."""
     nearest_for: list[Name] = Field(default_factory=list)
@@ -127,6 +129,7 @@ class SoftwareEntry(Entry):
             recompute_modules=tuple(self.recompute_modules.value),
             recompute_stops_early=self.recompute_stops_early.value,
             casts_every_pass=self.casts_every_pass.value,
+            loss_in_place=self.loss_in_place.value,
             cp_comm=self.cp_comm.value,
             tp_reduce_pieces=self.tp_reduce_pieces.value,
             keeps_gathered_input=self.keeps_gathered_input.value,
@@ -153,6 +156,7 @@ class SoftwareEntry(Entry):
             "recompute_modules": self.recompute_modules,
             "recompute_stops_early": self.recompute_stops_early,
             "casts_every_pass": self.casts_every_pass,
+            "loss_in_place": self.loss_in_place,
             "cp_comm": self.cp_comm,
             "tp_reduce_pieces": self.tp_reduce_pieces,
             "keeps_gathered_input": self.keeps_gathered_input,

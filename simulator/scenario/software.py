@@ -49,6 +49,8 @@ class Software:
             gradient instead of being gathered again.
         collective_multiprocessors: Multiprocessors that a collective takes from the kernels beside it.
         dispatcher: Who carries tokens to experts unless the scenario says otherwise.
+        loss_in_place: Whether the gradient of the logits overwrites their fp32 soft-max (Megatron's
+            vocabulary-parallel cross entropy) or takes memory of its own (eager PyTorch).
         sources: Provenance of every field.
     """
 
@@ -69,6 +71,7 @@ class Software:
     recompute_modules: tuple[str, ...] = ("core_attn",)
     recompute_stops_early: bool = False
     casts_every_pass: bool = False
+    loss_in_place: bool = True
     cp_comm: ContextExchange = "all_gather"
     tp_reduce_pieces: int = 0
     keeps_gathered_input: bool = False

@@ -12,6 +12,7 @@ from simulator.validation.clusters import cluster_document
 from simulator.validation.defaults import stack_defaults
 from simulator.validation.degrees import Degrees, row_degrees
 from simulator.validation.expert_settings import expert_degrees, expert_overlap, expert_training
+from simulator.validation.kernels import software_choice
 from simulator.validation.memory_settings import precision_settings, recompute_settings
 from simulator.validation.models import model_document
 from simulator.validation.not_yet import refuse
@@ -60,7 +61,6 @@ def row_document(row: Row) -> tuple[dict[str, object], tuple[str, ...]]:
     degrees = row_degrees(row, str(cluster["gpu"]), layers, blanks)
     refuse(row, degrees)
     has_experts = "experts" in model
-    _note_extra_keys(row, blanks)
     document: dict[str, object] = {
         "name": row.id,
         "cluster": cluster,
@@ -72,7 +72,7 @@ def row_document(row: Row) -> tuple[dict[str, object], tuple[str, ...]]:
             **_layers(layers, degrees.pp * degrees.vpp, blanks),
         },
         "training": _training(row, degrees, blanks, has_experts=has_experts),
-        "software": software,
+        "software": software_choice(row, software, blanks),
     }
     return document, tuple(blanks.warnings)
 
@@ -125,6 +125,8 @@ def _training(row: Row, degrees: Degrees, blanks: Blanks, *, has_experts: bool) 
         },
         **expert_training(row, degrees, blanks, has_experts=has_experts),
     }
+    if "without optimizer post-validation" in row.notes.lower():
+        document["post_validation"] = False
     if row.attention in _ATTENTION_KERNELS:
         document["attention"] = row.attention
     elif row.attention is None:
@@ -150,8 +152,3 @@ def _overlap(row: Row, degrees: Degrees, blanks: Blanks) -> dict[str, object]:
         else:
             document |= dict.fromkeys(keys, stated)
     return document
-
-
-def _note_extra_keys(row: Row, blanks: Blanks) -> None:
-    if row.kernel is not None:
-        blanks.note(f"kernel {row.kernel!r} is not simulated; attention {row.attention!r} is")

@@ -25,12 +25,14 @@ class Pointwise:
         forward: Kernels of the forward pass.
         backward: Kernels of the backward pass.
         saved_bytes: Activation bytes kept for the backward pass.
+        working_bytes: Further bytes that exist while the backward kernels run.
         modules: Names by which recomputation and offloading address the step, the outermost first.
     """
 
     forward: tuple[Elementwise, ...]
     backward: tuple[Elementwise, ...]
     saved_bytes: float = 0.0
+    working_bytes: float = 0.0
     modules: tuple[str, ...] = ()
 
 

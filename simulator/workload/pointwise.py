@@ -20,7 +20,8 @@ def norm(scenario: Scenario, shapes: Shapes, name: str, width: int) -> Pointwise
     """Return a norm over ``divided_tokens x width``.
 
     Fused: forward reads and writes each element once; backward reads the input and the output gradient and
-    writes the input gradient. Unfused (eager, in fp32): square, mean, rsqrt, two products and two casts.
+    writes the input gradient. Unfused (eager, in fp32): square, mean, rsqrt, two products and two casts; the
+    input in fp32 and the normalised values wait for the backward pass instead of the input.
     """
     elements = shapes.divided_tokens * width
     e = shapes.element_bytes
@@ -29,7 +30,7 @@ def norm(scenario: Scenario, shapes: Shapes, name: str, width: int) -> Pointwise
     return Pointwise(
         forward=(Elementwise(name=name, bytes_moved=elements * forward, kernels=kernels),),
         backward=(Elementwise(name=f"{name}_grad", bytes_moved=elements * backward, kernels=2 * kernels),),
-        saved_bytes=elements * e,
+        saved_bytes=elements * (e if fused else 4 + e),
     )
 
 
@@ -62,10 +63,12 @@ def activation(scenario: Scenario, shapes: Shapes, rows: float, width: int) -> P
     if remakes_product(scenario):
         backward += e
     kernels = 1 if fused else 2
+    # Unfused, the product's two operands and the activation's input are kept.
+    kept = 2 if fused else 3
     return Pointwise(
         forward=(Elementwise(name="activation", bytes_moved=elements * forward, kernels=kernels),),
         backward=(Elementwise(name="activation_grad", bytes_moved=elements * backward, kernels=kernels),),
-        saved_bytes=elements * (2 if gated else 1) * e,
+        saved_bytes=elements * (kept if gated else 1) * e,
     )
 
 

@@ -96,6 +96,7 @@ class Stage:
         has_embedding: Whether it holds the token embedding.
         has_head: Whether it holds the final norm, the vocabulary head and the loss.
         predictions: Multi-token-prediction modules that it holds.
+        table_share: Part of the embedding's and of the head's rows that it holds, where all ranks share them.
     """
 
     layers: tuple[int, ...]
@@ -103,6 +104,7 @@ class Stage:
     has_embedding: bool
     has_head: bool
     predictions: int = 0
+    table_share: float = 0.0
 
     @property
     def saved_bytes(self) -> float:
@@ -138,7 +140,7 @@ def stages_of(scenario: Scenario) -> tuple[Stage, ...]:
             works.insert(0, _edge("embedding", scenario, shapes, embedding_steps(scenario, shapes), habits))
         predictions = scenario.model.num_nextn_predict_layers if is_last else 0
         if is_last:
-            head = _edge("head and loss", scenario, shapes, head_steps(scenario, shapes), habits)
+            head = _edge("head and loss", scenario, shapes, _last_steps(scenario, shapes), habits)
             works += [*_prediction(scenario, shapes, habits), head] * predictions + [head]
         stages.append(
             Stage(
@@ -147,10 +149,24 @@ def stages_of(scenario: Scenario) -> tuple[Stage, ...]:
                 has_embedding=is_first,
                 has_head=is_last,
                 predictions=predictions,
+                table_share=_table_share(scenario, number),
             )
         )
         first += count
     return tuple(stages)
+
+
+def _last_steps(scenario: Scenario, shapes: Shapes) -> list[Step]:
+    """Return what follows the last layer: only the final norm, where all ranks share the output layer."""
+    steps = head_steps(scenario, shapes)
+    return steps if scenario.parallelism.vocabulary == "none" else steps[:1]
+
+
+def _table_share(scenario: Scenario, stage: int) -> float:
+    """Give each rank its part with its first chunk."""
+    parallelism = scenario.parallelism
+    shares = parallelism.vocabulary != "none" and stage < parallelism.pp
+    return 1 / parallelism.pp if shares else 0.0
 
 
 def layer_steps(scenario: Scenario, shapes: Shapes, kind: LayerKind) -> list[Step]:

@@ -1,0 +1,39 @@
+"""Kernels that a row names beside its stack (``kernel``): what they fuse that the stack alone does not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simulator import catalogue
+
+if TYPE_CHECKING:
+    from simulator.validation.blanks import Blanks
+    from simulator.validation.rows import Row
+
+_KNOWN = ("torch", "fused", "flash_attention", "flash_attentionv1.0.8", "flash_attention2")
+_FUSED_NORM = " + RMS kernel"
+
+
+def software_choice(row: Row, software: str, blanks: Blanks) -> object:
+    """Return the software of a row: a catalogue name, or that entry with other fusions.
+
+    ``fused`` is Megatron's fused soft-max, ``torch`` attention without it, ``+ RMS kernel`` flash-attention's
+    fused norm (arXiv:2311.05610, section 3).
+    """
+    kernel = row.kernel
+    if kernel is None:
+        return software
+    attention = kernel.removesuffix(_FUSED_NORM)
+    if attention not in _KNOWN:
+        blanks.note(f"kernel {kernel!r} is not simulated; attention {row.attention!r} is")
+        return software
+    usual = catalogue.software(software).fused
+    fused = usual | ({"norm"} if kernel.endswith(_FUSED_NORM) else set())
+    fused -= {"softmax"} if attention == "torch" else set()
+    if fused == usual:
+        return software
+    return {
+        "like": software,
+        "name": software,
+        "fused": {"value": sorted(fused), "source": f"kernel {kernel!r} of the row"},
+    }
