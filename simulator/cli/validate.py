@@ -10,8 +10,9 @@ from cyclopts import Parameter
 
 from simulator import validation
 from simulator.cli.screen import note, show_json
-from simulator.cli.settings import FIGURE_SUFFIXES, Json
+from simulator.cli.settings import Json
 from simulator.reports.output import check_writable, write_whole
+from simulator.reports.save import FIGURE_SUFFIXES
 
 
 def validate_command(
