@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from simulator.api import estimate_memory, simulate
     from simulator.errors import ScenarioError, SimulatorError
-    from simulator.explore import sweep
-    from simulator.files import load
+    from simulator.explore.sweep import sweep
+    from simulator.files.load import load
     from simulator.reports.save import save_curve, save_timeline, save_trace
     from simulator.results.result import Result
     from simulator.scenario import Scenario
