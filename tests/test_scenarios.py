@@ -25,6 +25,7 @@ def test_scenario_opens_with_its_question_and_runs(path: Path) -> None:
         assert all(point.result is not None for point in sweep(scenario).points)
     result = simulate(scenario)
     assert 0 < result.metrics["mfu"] < 1
+    assert result.memory.fits
 
 
 @pytest.mark.parametrize("name", ["llama3-405b-8k", "llama3-405b-16k", "llama3-405b-16k-long"])
