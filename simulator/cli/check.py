@@ -13,7 +13,6 @@ from simulator.cli.screen import show, show_json, show_text, warn
 from simulator.cli.settings import NO_SETTINGS, Flag, Json, ScenarioPath, Settings
 from simulator.reports.check_table import check_table
 from simulator.reports.derived import derived_sizes
-from simulator.results.memory import MemoryReport
 
 
 def check_command(
@@ -39,24 +38,10 @@ def check_command(
         show_json(scenario.document) if as_json else show_text(_yaml(scenario.document))
     elif as_json:
         sizes = derived_sizes(scenario)
-        show_json({"name": scenario.name, **sizes, "memory": _plain(memory), "warnings": scenario.warnings})
+        show_json({"name": scenario.name, **sizes, "memory": memory.to_dict(), "warnings": scenario.warnings})
     else:
         show(check_table(scenario, memory))
     return 0 if memory.fits else 1
-
-
-def _plain(memory: MemoryReport) -> dict[str, object]:
-    return {
-        "fits": memory.fits,
-        "capacity_bytes": memory.capacity_bytes,
-        "peak_bytes": memory.peak_bytes,
-        "worst_rank": memory.worst.name,
-        "breaking_term": memory.breaking_term,
-        "ranks": [
-            {"name": rank.name, "total_bytes": rank.total_bytes, "terms_bytes": rank.terms()}
-            for rank in memory.ranks
-        ],
-    }
 
 
 def _yaml(document: Mapping[str, Any]) -> str:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from simulator import api, files
 from simulator.cli.screen import note, show, show_json, warn
-from simulator.cli.settings import FIGURE_SUFFIXES, NO_SETTINGS, TRACE_SUFFIXES, Json, ScenarioPath, Settings
-from simulator.reports.output import check_writable, write_whole
-from simulator.results.result import Result
-from simulator.units import format_time
+from simulator.cli.settings import NO_SETTINGS, Json, ScenarioPath, Settings
+from simulator.reports.output import check_writable
+from simulator.reports.save import FIGURE_SUFFIXES, TRACE_SUFFIXES, save_timeline, save_trace
 
 
 def run_command(
@@ -36,9 +35,9 @@ def run_command(
         check_writable(timeline, FIGURE_SUFFIXES)
     result = api.simulate(files.load(file, overrides=settings.overrides()))
     if trace is not None:
-        _write_trace(result, trace)
+        save_trace(result, trace)
     if timeline is not None:
-        _write_timeline(result, timeline)
+        save_timeline(result, timeline)
     warn(result.warnings)
     if as_json:
         show_json(result.to_dict())
@@ -47,29 +46,8 @@ def run_command(
 
         show(result_table(result))
     if trace is not None:
+        from simulator.reports.trace import left_out
+
+        warn(filter(None, [left_out(result.timeline)]))
         note(f"open {trace} at https://ui.perfetto.dev")
     return 0
-
-
-def _write_trace(result: Result, path: Path) -> None:
-    from simulator.reports.trace import left_out, trace_bytes
-
-    missing = left_out(result.timeline)
-    if missing:
-        warn([f"{path}: {missing}"])
-    name = result.scenario.name
-    write_whole(path, trace_bytes(result.timeline, name=name, compressed=path.suffix == ".gz"))
-
-
-def _write_timeline(result: Result, path: Path) -> None:
-    from simulator.reports.derived import layout_text
-    from simulator.reports.figure import figure_bytes
-    from simulator.reports.timeline_figure import timeline_figure
-
-    metrics = result.metrics
-    facts = (
-        f"{layout_text(result.scenario)}; step {format_time(metrics['step_time_s'])}, "
-        f"{metrics['tflops_per_gpu']:.0f} TFLOP/s per GPU, bubble {metrics['bubble_fraction']:.1%}"
-    )
-    figure = timeline_figure(result.timeline, title=result.scenario.name, subtitle=facts)
-    write_whole(path, figure_bytes(figure, path.suffix))

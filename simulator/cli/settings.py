@@ -8,8 +8,6 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-TRACE_SUFFIXES = (".json", ".json.gz")
-FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 _PATHS = {
     "tp": "parallelism.tp",
     "pp": "parallelism.pp",

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from simulator import files
 from simulator.cli.screen import note, show, show_json, show_text, warn
-from simulator.cli.settings import FIGURE_SUFFIXES, NO_SETTINGS, Json, OutputPath, ScenarioPath, Settings
+from simulator.cli.settings import NO_SETTINGS, Json, OutputPath, ScenarioPath, Settings
 from simulator.explore import SweepTable, sweep
 from simulator.reports.output import check_writable, write_whole
+from simulator.reports.save import FIGURE_SUFFIXES, save_curve
 
 
 def sweep_command(
@@ -44,7 +45,7 @@ def sweep_command(
     if csv is not None and not to_stdout:
         write_whole(csv, table.to_csv().encode())
     if plot is not None:
-        _write_plot(table, plot)
+        save_curve(table, plot)
     warn(_warnings(table))
     _print(table, as_json=as_json, as_csv=to_stdout)
     return 0 if any(point.result is not None for point in table.points) else 1
@@ -67,10 +68,3 @@ def _print(table: SweepTable, *, as_json: bool, as_csv: bool) -> None:
         from simulator.reports.sweep_table import sweep_table
 
         show(sweep_table(table))
-
-
-def _write_plot(table: SweepTable, path: Path) -> None:
-    from simulator.reports.curve_figure import curve_figure
-    from simulator.reports.figure import figure_bytes
-
-    write_whole(path, figure_bytes(curve_figure(table), path.suffix))

@@ -10,12 +10,13 @@ from cyclopts import Parameter
 
 from simulator import validation
 from simulator.cli.screen import note, show_json
-from simulator.cli.settings import FIGURE_SUFFIXES, Json
+from simulator.cli.settings import Json
 from simulator.reports.output import check_writable, write_whole
+from simulator.reports.save import FIGURE_SUFFIXES
 
 
 def validate_command(
-    paths: list[Path],
+    paths: list[Path] | None = None,
     /,
     *,
     as_json: Json = False,
@@ -26,7 +27,7 @@ def validate_command(
     """Compare predictions with published results, row by row, source by source.
 
     Args:
-        paths: Files of published rows, or folders of them.
+        paths: Files of published rows, or folders of them; the published runs of the package when left out.
         as_json: Print summary and rows as JSON instead of tables.
         all_rows: Print every row instead of the worst ones.
         limit: Only so many rows, the first ones.
@@ -34,7 +35,8 @@ def validate_command(
     """
     if plot is not None:
         check_writable(plot, FIGURE_SUFFIXES)
-    report = validation.validate(paths, limit=limit, progress=_progress if sys.stderr.isatty() else None)
+    rows = paths or [validation.PUBLISHED]
+    report = validation.validate(rows, limit=limit, progress=_progress if sys.stderr.isatty() else None)
     if plot is not None:
         _write_plot(report, plot)
     if as_json:

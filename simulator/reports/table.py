@@ -55,6 +55,10 @@ def result_text(result: Result, width: int = WIDTH) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
+_ROUNDING = 1e-12
+"""Shares below this are the rounding of sums, not time."""
+
+
 def breakdown_table(breakdown: Breakdown) -> Table:
     """Draw seconds, shares and bars of what a step's time goes into; categories without time are left out."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
@@ -62,8 +66,8 @@ def breakdown_table(breakdown: Breakdown) -> Table:
         table.add_column(justify=justify)
     total = breakdown.total_s
     for name, seconds in breakdown.as_dict().items():
-        if seconds > 0:
-            share = seconds / total
+        share = seconds / total
+        if share > _ROUNDING:
             bar = Bar(1.0, 0.0, share, width=_BAR_WIDTH)
             table.add_row(f"  {_category(name)}", format_time(seconds), f"{share:.1%}", bar)
     return table

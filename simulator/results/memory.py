@@ -97,6 +97,21 @@ class MemoryReport:
         """Whether the worst rank fits."""
         return self.peak_bytes <= self.capacity_bytes
 
+    def to_dict(self) -> dict[str, object]:
+        """Return plain data for JSON: stable keys in a stable order."""
+        return {
+            "fits": self.fits,
+            "capacity_bytes": self.capacity_bytes,
+            "peak_bytes": self.peak_bytes,
+            "worst_rank": self.worst.name,
+            "largest_term": self.worst.largest_term,
+            "breaking_term": self.breaking_term,
+            "ranks": [
+                {"name": rank.name, "total_bytes": rank.total_bytes, "terms_bytes": rank.terms()}
+                for rank in self.ranks
+            ],
+        }
+
     @property
     def breaking_term(self) -> str | None:
         """The first term of the worst rank, in the order of ``TERMS``, that no longer fits, if any."""

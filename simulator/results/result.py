@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from simulator.engines.timeline import Timeline
-    from simulator.results.memory import MemoryReport, RankMemory
+    from simulator.results.memory import MemoryReport
     from simulator.scenario.scenario import Scenario
 
 
@@ -61,7 +61,7 @@ class Result:
             **{name: metrics[name] for name in plain},
             "breakdown_s": self.breakdown.as_dict(),
             "breakdown_per_rank_s": [rank.as_dict() for rank in self.breakdown_per_rank],
-            "memory": _memory_dict(self.memory),
+            "memory": self.memory.to_dict(),
             "days": metrics.get("days"),
             "gpu_hours": metrics.get("gpu_hours"),
             "cost_dollars": metrics.get("cost_dollars"),
@@ -99,22 +99,6 @@ def make_result(
         memory=memory,
         warnings=scenario.warnings + warnings,
     )
-
-
-def _rank_dict(rank: RankMemory) -> dict[str, object]:
-    return {"name": rank.name, "total_bytes": rank.total_bytes, "terms_bytes": rank.terms()}
-
-
-def _memory_dict(memory: MemoryReport) -> dict[str, object]:
-    return {
-        "fits": memory.fits,
-        "capacity_bytes": memory.capacity_bytes,
-        "peak_bytes": memory.peak_bytes,
-        "worst_rank": memory.worst.name,
-        "largest_term": memory.worst.largest_term,
-        "breaking_term": memory.breaking_term,
-        "ranks": [_rank_dict(rank) for rank in memory.ranks],
-    }
 
 
 def _measured_dict(scenario: Scenario, metrics: Mapping[str, float]) -> dict[str, object] | None:
