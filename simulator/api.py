@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator.costs.contention import slowed
-from simulator.costs.price import launches, price
+from simulator.costs.price import price
 from simulator.costs.stage_times import stage_times
 from simulator.costs.system import System
-from simulator.engines import event
+from simulator.engines import ENGINES, run_fastest
 from simulator.engines.continuous import continuous
+from simulator.engines.sharing import meets
 from simulator.engines.timeline import Timeline
 from simulator.results.breakdown import block_shares
 from simulator.results.memory import MemoryReport, memory_report
 from simulator.results.result import Result, make_result
 from simulator.units import format_bytes
+from simulator.workload.launches import launches
 from simulator.workload.pipeline import uses_times
-from simulator.workload.step import Step, build_step
 from simulator.workload.static_memory import static_memory
+from simulator.workload.step import Step, build_step
 from simulator.workload.work import Block, Sequence
 
 if TYPE_CHECKING:
@@ -48,11 +50,14 @@ def simulate(scenario: Scenario) -> Result:
     system = System.of(scenario)
     step = timed_step(scenario, system)
     shares = sequence_shares(step.program, system)
-    timeline = event.run(step.program, priced(step.program, system, shares))
+    durations = priced(step.program, system, shares)
+    timeline = ENGINES[scenario.engine](step.program, durations)
+    warnings = _engine_warnings(scenario, timeline, durations)
     if scenario.training.post_validation:
         timeline = continuous(timeline)
     memory = _memory(scenario, step, timeline)
-    return make_result(scenario, timeline, shares=shares, memory=memory, warnings=_warnings(memory))
+    warnings += _warnings(memory)
+    return make_result(scenario, timeline, shares=shares, memory=memory, warnings=warnings)
 
 
 def estimate_memory(scenario: Scenario) -> MemoryReport:
@@ -110,7 +115,7 @@ def sequence_shares(program: Program, system: System) -> dict[int, dict[str, flo
 def _block_shares(block: Block, system: System) -> dict[str, float]:
     timeline = _block_timeline(block.program, system)
     shares = dict(block_shares(timeline))
-    host_s = launches(block.program) * system.software.kernel_launch_s
+    host_s = (launches(block.program) - block.captured) * system.software.kernel_launch_s
     if host_s > timeline.makespan_s:
         shares["overhead"] = shares.get("overhead", 0.0) + host_s - timeline.makespan_s
     return shares
@@ -122,12 +127,12 @@ def _block_timeline(program: Program, system: System) -> Timeline:
     Slower kernels overlap for longer: each round adds about that share of multiprocessors of the one before.
     """
     alone = price(program, system)
-    timeline = event.run(program, alone)
+    timeline = run_fastest(program, alone)
     for _ in range(_CONTENTION_ROUNDS):
         durations = slowed(program, alone, timeline.start_s, timeline.end_s, system)
         if durations is alone:
             break
-        timeline = event.run(program, durations)
+        timeline = run_fastest(program, durations)
     return timeline
 
 
@@ -145,6 +150,12 @@ def _capacity_bytes(scenario: Scenario) -> float | list[float]:
     if not cluster.pools:
         return cluster.gpu.memory_bytes
     return [part.gpu.memory_bytes for part in cluster.of_pipeline_ranks(scenario.parallelism.pp)]
+
+
+def _engine_warnings(scenario: Scenario, timeline: Timeline, durations: Durations) -> tuple[str, ...]:
+    if scenario.engine == "event" or not meets(timeline, durations):
+        return ()
+    return ("transfers share links and so take longer than the compiled engine says",)
 
 
 def _warnings(memory: MemoryReport) -> tuple[str, ...]:
