@@ -86,6 +86,8 @@ class SoftwareEntry(Entry):
     """Pieces of a GEMM whose result is reduce-scattered meanwhile; 0: as many as ranks, by messages."""
     keeps_gathered_input: Sourced[bool] = assumed(False, "as Megatron since arXiv:2205.05198")  # noqa: FBT003
     """Whether the input gathered for a column-parallel layer is kept for its weight gradient."""
+    separate_projections: Sourced[bool] = assumed(False, "as Megatron: one matrix")  # noqa: FBT003
+    """Whether query, key and value projections, and the gate's, are matrices of their own."""
     collective_multiprocessors: Sourced[Count] = assumed(0, "nothing known")
     """Multiprocessors that a collective takes from the kernels beside it."""
     reduce_every_microbatch: Sourced[bool] = assumed(True, "as FSDP and ZeRO-2 do unless told otherwise")  # noqa: FBT003
@@ -96,6 +98,8 @@ class SoftwareEntry(Entry):
     """Who carries tokens to experts unless the scenario says otherwise."""
     loss_in_place: Sourced[bool] = assumed(True, "as Megatron's vocabulary-parallel cross entropy")
     """Whether the gradient of the logits overwrites their fp32 soft-max."""
+    gathers_logits: Sourced[bool] = assumed(False, "as Megatron's vocabulary-parallel cross entropy")
+    """Whether tensor-parallel ranks gather the logits and each runs the loss over the whole vocabulary."""
     matches: list[Name] = Field(default_factory=list)
     """Regular expressions of the names under which publications mention exactly this stack."""
     nearest_for: list[Name] = Field(default_factory=list)
@@ -130,9 +134,11 @@ class SoftwareEntry(Entry):
             recompute_stops_early=self.recompute_stops_early.value,
             casts_every_pass=self.casts_every_pass.value,
             loss_in_place=self.loss_in_place.value,
+            gathers_logits=self.gathers_logits.value,
             cp_comm=self.cp_comm.value,
             tp_reduce_pieces=self.tp_reduce_pieces.value,
             keeps_gathered_input=self.keeps_gathered_input.value,
+            separate_projections=self.separate_projections.value,
             collective_multiprocessors=self.collective_multiprocessors.value,
             dispatcher=self.dispatcher.value,
             sources=self._sources(),
@@ -157,9 +163,11 @@ class SoftwareEntry(Entry):
             "recompute_stops_early": self.recompute_stops_early,
             "casts_every_pass": self.casts_every_pass,
             "loss_in_place": self.loss_in_place,
+            "gathers_logits": self.gathers_logits,
             "cp_comm": self.cp_comm,
             "tp_reduce_pieces": self.tp_reduce_pieces,
             "keeps_gathered_input": self.keeps_gathered_input,
+            "separate_projections": self.separate_projections,
             "collective_multiprocessors": self.collective_multiprocessors,
             "dispatcher": self.dispatcher,
         }

@@ -47,10 +47,14 @@ class Software:
             collectives; 0: as many as ranks, by messages between neighbours.
         keeps_gathered_input: Whether the input gathered for a column-parallel layer is kept for its weight
             gradient instead of being gathered again.
+        separate_projections: Whether query, key and value projections, and the gate's, are matrices of their
+            own, with kernels of their own and a sum of their input gradients.
         collective_multiprocessors: Multiprocessors that a collective takes from the kernels beside it.
         dispatcher: Who carries tokens to experts unless the scenario says otherwise.
         loss_in_place: Whether the gradient of the logits overwrites their fp32 soft-max (Megatron's
             vocabulary-parallel cross entropy) or takes memory of its own (eager PyTorch).
+        gathers_logits: Whether tensor-parallel ranks gather the logits and each runs the loss over the whole
+            vocabulary, or run it over their part of the vocabulary.
         sources: Provenance of every field.
     """
 
@@ -72,9 +76,11 @@ class Software:
     recompute_stops_early: bool = False
     casts_every_pass: bool = False
     loss_in_place: bool = True
+    gathers_logits: bool = False
     cp_comm: ContextExchange = "all_gather"
     tp_reduce_pieces: int = 0
     keeps_gathered_input: bool = False
+    separate_projections: bool = False
     collective_multiprocessors: int = 0
     dispatcher: Dispatcher = "alltoall"
     sources: Sources = field(default_factory=dict, compare=False, repr=False)

@@ -30,6 +30,7 @@ HABITS = st.fixed_dictionaries(
         "wgrad_overlaps_tp": st.booleans(),
         "tp_reduce_pieces": st.sampled_from([0, 2, 4]),
         "keeps_gathered_input": st.booleans(),
+        "separate_projections": st.booleans(),
     }
 )
 
