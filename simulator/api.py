@@ -8,23 +8,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.costs.contention import slowed
 from simulator.costs.price import price
 from simulator.costs.stage_times import stage_times
 from simulator.costs.system import System
-from simulator.engines import ENGINES, run_fastest
+from simulator.engines import ENGINES
 from simulator.engines.continuous import continuous
 from simulator.engines.sharing import meets
 from simulator.engines.timeline import Timeline
-from simulator.results.breakdown import block_shares
+from simulator.results.layer_times import sequence_shares
 from simulator.results.memory import MemoryReport, memory_report
 from simulator.results.result import Result, make_result
 from simulator.units import format_bytes
-from simulator.workload.launches import launches
 from simulator.workload.pipeline import uses_times
 from simulator.workload.static_memory import static_memory
 from simulator.workload.step import Step, build_step
-from simulator.workload.work import Block, Sequence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,9 +29,6 @@ if TYPE_CHECKING:
     from simulator.costs.durations import Durations
     from simulator.scenario import Scenario
     from simulator.workload.program import Program
-
-
-_CONTENTION_ROUNDS = 3
 
 
 def simulate(scenario: Scenario) -> Result:
@@ -85,55 +79,6 @@ def priced(program: Program, system: System, shares: Mapping[int, Mapping[str, f
     """Return how long every op of a step takes, given its sequences' seconds by category."""
     seconds = {work: math.fsum(parts.values()) for work, parts in shares.items()}
     return price(program, system, seconds)
-
-
-def sequence_shares(program: Program, system: System) -> dict[int, dict[str, float]]:
-    """Time the layers of each stage: seconds by category of every work that is a sequence of blocks.
-
-    A block's seconds are its own program's makespan. The host launches its kernels meanwhile: where that
-    takes longer, the excess is overhead.
-    """
-    blocks: dict[tuple[Block, int], dict[str, float]] = {}
-    shares: dict[int, dict[str, float]] = {}
-    kinds = system.kinds(program.num_ranks)
-    runners = dict(zip(program.work.tolist(), program.rank.tolist(), strict=True))
-    for index, work in enumerate(program.works):
-        if not isinstance(work, Sequence):
-            continue
-        kind = kinds[runners[index]]
-        total: dict[str, float] = {}
-        for block, count in work.blocks:
-            key = (block, kind)
-            if key not in blocks:
-                blocks[key] = _block_shares(block, system.at(kind))
-            for category, seconds in blocks[key].items():
-                total[category] = total.get(category, 0.0) + count * seconds * work.share
-        shares[index] = total
-    return shares
-
-
-def _block_shares(block: Block, system: System) -> dict[str, float]:
-    timeline = _block_timeline(block.program, system)
-    shares = dict(block_shares(timeline))
-    host_s = (launches(block.program) - block.captured) * system.software.kernel_launch_s
-    if host_s > timeline.makespan_s:
-        shares["overhead"] = shares.get("overhead", 0.0) + host_s - timeline.makespan_s
-    return shares
-
-
-def _block_timeline(program: Program, system: System) -> Timeline:
-    """Run a layer; kernels are slower for as long as collectives beside them hold multiprocessors.
-
-    Slower kernels overlap for longer: each round adds about that share of multiprocessors of the one before.
-    """
-    alone = price(program, system)
-    timeline = run_fastest(program, alone)
-    for _ in range(_CONTENTION_ROUNDS):
-        durations = slowed(program, alone, timeline.start_s, timeline.end_s, system)
-        if durations is alone:
-            break
-        timeline = run_fastest(program, durations)
-    return timeline
 
 
 def _memory(scenario: Scenario, step: Step, timeline: Timeline) -> MemoryReport:
