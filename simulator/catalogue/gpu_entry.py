@@ -11,6 +11,7 @@ from simulator.catalogue.entry import Entry, assumed
 from simulator.catalogue.kernels import kernels
 from simulator.catalogue.lookup import find
 from simulator.documents import (
+    BytesPerSecond,
     Count,
     Fraction,
     GpuCount,
@@ -49,6 +50,8 @@ class ScaleUpEntry(Strict):
     """GPUs that reach each other at that bandwidth."""
     latency: Sourced[Seconds] = assumed(1e-6, "about one NVLink hop")
     """Latency of one hop."""
+    partner_bandwidth: Sourced[BytesPerSecond] = assumed(0.0, "no die of the same card with links of its own")
+    """One-way bandwidth to the other die of the same card; 0: as to any peer."""
     topology: Sourced[Literal["switch", "mesh", "torus"]] = assumed("switch", "any pair at full rate")
     """How the GPUs of the domain are joined."""
     in_network_reduction: Sourced[bool] = assumed(False, "unless stated")
@@ -136,6 +139,7 @@ class GpuEntry(Entry):
             scale_up_bytes_per_s=self.scale_up.bandwidth.value,
             scale_up_domain=self.scale_up.domain.value,
             scale_up_latency_s=self.scale_up.latency.value,
+            partner_bytes_per_s=self.scale_up.partner_bandwidth.value,
             scale_up_topology=self.scale_up.topology.value,
             has_in_network_reduction=self.scale_up.in_network_reduction.value,
             gpus_per_node=self.gpus_per_node.value,
@@ -163,6 +167,7 @@ class GpuEntry(Entry):
             "scale_up_bytes_per_s": self.scale_up.bandwidth,
             "scale_up_domain": self.scale_up.domain,
             "scale_up_latency_s": self.scale_up.latency,
+            "partner_bytes_per_s": self.scale_up.partner_bandwidth,
             "scale_up_topology": self.scale_up.topology,
             "has_in_network_reduction": self.scale_up.in_network_reduction,
             "gpus_per_node": self.gpus_per_node,
