@@ -66,6 +66,8 @@ class SoftwareEntry(Entry):
     """Size of one gradient-reduction bucket."""
     grad_dtype: Sourced[Literal["fp32", "bf16", "fp16"]]
     """Number format of gradient accumulation and reduction."""
+    fp16_grad_dtype: Sourced[Literal["fp32", "fp16"]] | None = None
+    """The same where weights are fp16; default: grad_dtype."""
     step_overhead: Sourced[Seconds]
     """Fixed time of a step that nothing hides."""
     optimizer_bytes_per_parameter: Sourced[Amount]
@@ -135,6 +137,7 @@ class SoftwareEntry(Entry):
             casts_every_pass=self.casts_every_pass.value,
             loss_in_place=self.loss_in_place.value,
             gathers_logits=self.gathers_logits.value,
+            fp16_grad_dtype=self.fp16_grad_dtype.value if self.fp16_grad_dtype else None,
             cp_comm=self.cp_comm.value,
             tp_reduce_pieces=self.tp_reduce_pieces.value,
             keeps_gathered_input=self.keeps_gathered_input.value,
@@ -164,6 +167,7 @@ class SoftwareEntry(Entry):
             "casts_every_pass": self.casts_every_pass,
             "loss_in_place": self.loss_in_place,
             "gathers_logits": self.gathers_logits,
+            **({"fp16_grad_dtype": self.fp16_grad_dtype} if self.fp16_grad_dtype else {}),
             "cp_comm": self.cp_comm,
             "tp_reduce_pieces": self.tp_reduce_pieces,
             "keeps_gathered_input": self.keeps_gathered_input,

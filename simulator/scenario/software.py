@@ -55,6 +55,7 @@ class Software:
             vocabulary-parallel cross entropy) or takes memory of its own (eager PyTorch).
         gathers_logits: Whether tensor-parallel ranks gather the logits and each runs the loss over the whole
             vocabulary, or run it over their part of the vocabulary.
+        fp16_grad_dtype: The same where weights are fp16, or None where it does not depend on that.
         sources: Provenance of every field.
     """
 
@@ -77,6 +78,7 @@ class Software:
     casts_every_pass: bool = False
     loss_in_place: bool = True
     gathers_logits: bool = False
+    fp16_grad_dtype: str | None = None
     cp_comm: ContextExchange = "all_gather"
     tp_reduce_pieces: int = 0
     keeps_gathered_input: bool = False
