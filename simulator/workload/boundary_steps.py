@@ -35,9 +35,10 @@ def head_steps(scenario: Scenario, shapes: Shapes) -> list[Step]:
     """Return final norm, vocabulary-parallel head and cross entropy.
 
     The loss exchanges the maximum, the predicted logit and the sum of exponentials of each token (Megatron's
-    vocabulary-parallel cross entropy; ``fused_cross_entropy.py`` sends the last two together). Logits are kept
-    in the activation format, their soft-max in fp32. A stack that gathers the logits instead runs the loss over
-    the whole vocabulary on every rank. In chunks of tokens, the logits of one chunk exist at a time.
+    vocabulary-parallel cross entropy; ``fused_cross_entropy.py`` sends the last two together). Logits are
+    kept in the activation format, their soft-max in fp32. A stack that gathers the logits instead runs the
+    loss over the whole vocabulary on every rank. In chunks of tokens, the logits of one chunk exist at a
+    time.
     """
     hidden, chunks = scenario.model.hidden_size, scenario.training.loss_chunks
     part = replace(

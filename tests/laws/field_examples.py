@@ -259,6 +259,7 @@ EXAMPLES: Mapping[str, tuple[Settings, object]] = {
     "training.reduce_dtype": ({}, "bf16"),
     "training.param_dtype": ({"parallelism.sharding": "zero3"}, "fp32"),
     "training.mean_document_length": ({}, 256.0),
+    "training.loss_chunks": ({}, 4),
     "training.tokens": ({}, "1T"),
     "training.experts.dispatcher": (ROUTED, "deepep"),
     "training.experts.dispatch_dtype": ({**ROUTED, "training.experts.dispatcher": "deepep"}, "fp8"),
