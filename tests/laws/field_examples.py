@@ -284,6 +284,7 @@ EXAMPLES: Mapping[str, tuple[Settings, object]] = {
     "software.wgrad_overlaps_tp": (SPLIT, False),
     "software.bucket": ({"parallelism.sharding": "zero1"}, "1 GB"),
     "software.grad_dtype": ({}, "bf16"),
+    "software.fp16_grad_dtype": ({"training.precision": "fp16"}, "fp32"),
     "software.step_overhead": ({}, "1 s"),
     "software.optimizer_bytes_per_parameter": ({}, 100.0),
     "software.framework_memory": ({}, "5 GiB"),
