@@ -299,7 +299,6 @@ EXAMPLES: Mapping[str, tuple[Settings, object]] = {
     "software.reduce_every_microbatch": ({"parallelism.sharding": "zero2"}, False),
     "software.unshard_copies": (ZERO3, True),
     "software.loss_in_place": ({}, False),
-    "software.fp16_grad_dtype": ({"training.precision": "fp16"}, "fp16"),
     "software.gathers_logits": (SPLIT, True),
     "software.separate_projections": ({}, True),
     "software.dispatcher": (ROUTED, "allgather"),
