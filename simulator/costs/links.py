@@ -38,8 +38,8 @@ def scale_up_links(gpu: Gpu, domain: int, ranks: int, *, are_neighbours: bool = 
     """Return the links among ``ranks`` GPUs of one domain.
 
     In a mesh (xGMI, the NVLink cube of DGX-1) every pair has its own link, so that few ranks reach only few
-    links: two MI300X have one of seven, 64 of 448 GB/s. The two dies of an MI250X have links of their own, 200
-    GB/s. Behind a switch, any pair has all the bandwidth.
+    links: two MI300X have one of seven, 64 of 448 GB/s. The two dies of an MI250X have links of their own,
+    200 GB/s. Behind a switch, any pair has all the bandwidth.
 
     Args:
         gpu: The accelerator.

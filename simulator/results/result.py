@@ -102,7 +102,12 @@ def make_result(
 
 
 def _rank_dict(rank: RankMemory) -> dict[str, object]:
-    return {"name": rank.name, "total_bytes": rank.total_bytes, "terms_bytes": rank.terms()}
+    plain: dict[str, object] = {
+        "name": rank.name,
+        "total_bytes": rank.total_bytes,
+        "terms_bytes": rank.terms(),
+    }
+    return plain if rank.capacity_bytes is None else plain | {"capacity_bytes": rank.capacity_bytes}
 
 
 def _memory_dict(memory: MemoryReport) -> dict[str, object]:
