@@ -63,12 +63,13 @@ def transfer_cost(transfer: Transfer, cluster: Cluster) -> MessageCost:
 
     Whether it leaves a domain follows from where sender and receiver lie: program ranks of a pipeline are
     ``stride / |target - source|`` global ranks apart, from rank 0 on. Sender and receiver of the same program
-    rank stand for a shift of all ranks by ``stride``, as in ring attention.
+    rank stand for a shift of all ranks by ``stride``, as in ring attention: one of a ring's hops leaves the
+    domain unless all its ranks are inside, and the others wait for it.
     """
     domain = cluster.scale_up_domain
     stays = _domain_of(transfer.source, transfer, domain) == _domain_of(transfer.target, transfer, domain)
     if transfer.source == transfer.target:
-        stays = transfer.stride < domain
+        stays = max(transfer.stride, transfer.span) < domain
     if stays and cluster.network.torus:
         return _torus_message(transfer, cluster)
     pair = Group(axis="pp", size=2, stride=1 if stays else max(transfer.stride, domain))
