@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simulator.costs.pass_contention import slowed_passes
 from simulator.costs.price import price
 from simulator.costs.stage_times import stage_times
 from simulator.costs.system import System
@@ -46,6 +47,10 @@ def simulate(scenario: Scenario) -> Result:
     shares = sequence_shares(step.program, system)
     durations = priced(step.program, system, shares)
     timeline = ENGINES[scenario.engine](step.program, durations)
+    beside = slowed_passes(step.program, durations, timeline.start_s, timeline.end_s, system)
+    if beside is not durations:
+        durations = beside
+        timeline = ENGINES[scenario.engine](step.program, durations)
     warnings = _engine_warnings(scenario, timeline, durations)
     if scenario.training.post_validation:
         timeline = continuous(timeline)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from simulator.scenario import Cluster
     from simulator.workload.program import Program
 
-__all__ = ["System", "launches", "message_cost", "price"]
+__all__ = ["System", "message_cost", "price"]
 
 
 def price(program: Program, system: System, sequence_s: Mapping[int, float] | None = None) -> Durations:
@@ -79,12 +79,6 @@ def message_cost(work: Collective | Transfer, cluster: Cluster) -> MessageCost:
     if isinstance(work, Collective):
         return collective_cost(work, cluster)
     return transfer_cost(work, cluster)
-
-
-def launches(program: Program) -> int:
-    """Count the kernels that the host launches for a program: collectives too, but not its own copies."""
-    counts = [_kernels(work) for work in program.works]
-    return int(np.asarray(counts, dtype=np.int64)[program.work].sum()) if counts else 0
 
 
 def _kernels(work: Work) -> int:

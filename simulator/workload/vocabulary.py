@@ -3,8 +3,10 @@
 Each rank holds a part of the rows of the embedding and of the head. The last stage's result goes to all ranks; each
 makes its logits and its sums for the soft-max (S), the ranks add these up, and each makes its part of the gradients
 (T). In ``vocab-1`` T makes the input gradient, summed up in a second exchange; in ``vocab-2`` S does, before the sums
-are known, and one exchange rescales and adds it. The look-ups of the input layer and their exchange hide behind
-other passes and are left out.
+are known, and one exchange rescales and adds it. Byte counts follow the published code (sail-sg/VocabularyParallelism,
+``vocab_output.py`` and ``vocab_parallel_schedule.py``): exchanges are in fp32, and every rank looks up its rows of the
+embedding beside S and accumulates their gradients beside T. The input layer's exchanges hide behind other passes
+and are left out.
 """
 
 from __future__ import annotations
@@ -20,15 +22,17 @@ from simulator.workload.layer_program import (
     forward_program,
     weight_gradient_program,
 )
+from simulator.workload.layer_steps import Pointwise
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
-from simulator.workload.shapes import shapes_of
-from simulator.workload.work import Block, Collective, Group, Sequence
+from simulator.workload.shapes import BYTES_PER_ELEMENT, shapes_of
+from simulator.workload.work import Block, Collective, Elementwise, Group, Sequence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from simulator.scenario import Scenario
     from simulator.workload.schedules import Action
+    from simulator.workload.shapes import Shapes
 
 _FIRST_JOIN = 1_000_000
 """Joins of the output layer are numbered from here."""
@@ -50,26 +54,62 @@ class OutputLayer:
 
 
 def output_layer(scenario: Scenario) -> OutputLayer:
-    """Return the passes of one rank; the final norm stays with the last stage."""
+    """Return the passes of one rank; the final norm stays with the last stage.
+
+    The soft-max is never fused: its sums go to other ranks before it is finished (``VocabParallelOutput``).
+    """
     pp = scenario.parallelism.pp
+    software = replace(scenario.software, fused=scenario.software.fused - {"cross_entropy"})
+    scenario = replace(scenario, software=software)
     shapes = shapes_of(scenario)
     shapes = replace(shapes, vocabulary=-(-shapes.vocabulary // pp))
-    steps = head_steps(scenario, shapes)[1:]
+    steps = [_casts(scenario, shapes), *head_steps(scenario, shapes)[1:]]
     habits = replace(Habits.of(scenario), overlaps_tp=False)
     logits = Block("output layer, S", forward_program(steps, habits))
     saved = sum(step.saved_bytes for step in steps)
     if scenario.parallelism.vocabulary == "vocab-2":
         inputs = Block("output layer, input gradient", backward_program(steps, habits, part="input"))
         weights = Block("output layer, T", weight_gradient_program(steps, habits))
-        first, second = ((logits, 1), (inputs, 1)), ((weights, 1),)
+        first, second = (logits, inputs), (weights,)
     else:
         gradients = Block("output layer, T", backward_program(steps, habits))
-        first, second = ((logits, 1),), ((gradients, 1),)
+        first, second = (logits,), (gradients,)
+    look_up, accumulate = _input_layer(scenario, shapes, habits)
     return OutputLayer(
-        forward=Sequence("output layer, S", first),
-        backward=Sequence("output layer, T", second),
+        forward=Sequence("output layer, S", tuple((block, 1) for block in (look_up, *first))),
+        backward=Sequence("output layer, T", tuple((block, 1) for block in (*second, accumulate))),
         saved_bytes=saved,
     )
+
+
+def _casts(scenario: Scenario, shapes: Shapes) -> Pointwise:
+    """Return what surrounds the exchanges: the input is copied out of its fp32 buffer and cast.
+
+    Backward, the target rows of the head are gathered and masked, and the input gradient in fp32 is scaled and
+    lessened by them.
+    """
+    elements, e = shapes.tokens * scenario.model.hidden_size, shapes.element_bytes
+    copied = Elementwise(name="output layer, input", bytes_moved=elements * (4 + 4 + 4 + e), kernels=2)
+    gathered = 2 * e + 2 * e + (4 + 4) + (4 + e + 4)
+    lessened = Elementwise(name="output layer, input gradient", bytes_moved=elements * gathered, kernels=4)
+    return Pointwise(forward=(copied,), backward=(lessened,))
+
+
+def _input_layer(scenario: Scenario, shapes: Shapes, habits: Habits) -> tuple[Block, Block]:
+    """Return one rank's part of the input layer.
+
+    Forward: look-up and mask. Backward: a dense gradient of the rank's rows is cleared, filled, and added to the
+    accumulated one.
+    """
+    elements, e = shapes.tokens * scenario.model.hidden_size, shapes.element_bytes
+    rows = shapes.vocabulary * scenario.model.hidden_size
+    accumulated = rows * (e + e + 2 * BYTES_PER_ELEMENT[scenario.training.grad_dtype])
+    found = Elementwise(name="input layer", bytes_moved=elements * 4 * e, kernels=2)
+    added = Elementwise(name="input layer, gradient", bytes_moved=accumulated + elements * 3 * e, kernels=3)
+    forward, backward = (
+        forward_program([Pointwise(forward=(kernel,), backward=())], habits) for kernel in (found, added)
+    )
+    return Block("input layer, forward", forward), Block("input layer, backward", backward)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -138,8 +178,8 @@ class OutputWriter:
         return op
 
     def _activations(self) -> float:
-        shapes = shapes_of(self.scenario)
-        return shapes.divided_tokens * self.scenario.model.hidden_size * shapes.element_bytes
+        """Return the bytes of an activation or its gradient in fp32."""
+        return 4.0 * shapes_of(self.scenario).divided_tokens * self.scenario.model.hidden_size
 
     def _exchange(
         self,
