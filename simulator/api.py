@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.costs.contention import slowed
-from simulator.costs.price import launches, price
+from simulator.costs.pass_contention import slowed_passes
+from simulator.costs.price import price
 from simulator.costs.stage_times import stage_times
 from simulator.costs.system import System
-from simulator.engines import event
+from simulator.engines import ENGINES
 from simulator.engines.continuous import continuous
+from simulator.engines.sharing import meets
 from simulator.engines.timeline import Timeline
-from simulator.results.breakdown import block_shares
+from simulator.results.layer_times import sequence_shares
 from simulator.results.memory import MemoryReport, memory_report
 from simulator.results.result import Result, make_result
 from simulator.units import format_bytes
 from simulator.workload.pipeline import uses_times
-from simulator.workload.step import Step, build_step
 from simulator.workload.static_memory import static_memory
-from simulator.workload.work import Block, Sequence
+from simulator.workload.step import Step, build_step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from simulator.costs.durations import Durations
     from simulator.scenario import Scenario
     from simulator.workload.program import Program
-
-
-_CONTENTION_ROUNDS = 3
 
 
 def simulate(scenario: Scenario) -> Result:
@@ -48,11 +45,18 @@ def simulate(scenario: Scenario) -> Result:
     system = System.of(scenario)
     step = timed_step(scenario, system)
     shares = sequence_shares(step.program, system)
-    timeline = event.run(step.program, priced(step.program, system, shares))
+    durations = priced(step.program, system, shares)
+    timeline = ENGINES[scenario.engine](step.program, durations)
+    beside = slowed_passes(step.program, durations, timeline.start_s, timeline.end_s, system)
+    if beside is not durations:
+        durations = beside
+        timeline = ENGINES[scenario.engine](step.program, durations)
+    warnings = _engine_warnings(scenario, timeline, durations)
     if scenario.training.post_validation:
         timeline = continuous(timeline)
     memory = _memory(scenario, step, timeline)
-    return make_result(scenario, timeline, shares=shares, memory=memory, warnings=_warnings(memory))
+    warnings += _warnings(memory)
+    return make_result(scenario, timeline, shares=shares, memory=memory, warnings=warnings)
 
 
 def estimate_memory(scenario: Scenario) -> MemoryReport:
@@ -82,55 +86,6 @@ def priced(program: Program, system: System, shares: Mapping[int, Mapping[str, f
     return price(program, system, seconds)
 
 
-def sequence_shares(program: Program, system: System) -> dict[int, dict[str, float]]:
-    """Time the layers of each stage: seconds by category of every work that is a sequence of blocks.
-
-    A block's seconds are its own program's makespan. The host launches its kernels meanwhile: where that
-    takes longer, the excess is overhead.
-    """
-    blocks: dict[tuple[Block, int], dict[str, float]] = {}
-    shares: dict[int, dict[str, float]] = {}
-    kinds = system.kinds(program.num_ranks)
-    runners = dict(zip(program.work.tolist(), program.rank.tolist(), strict=True))
-    for index, work in enumerate(program.works):
-        if not isinstance(work, Sequence):
-            continue
-        kind = kinds[runners[index]]
-        total: dict[str, float] = {}
-        for block, count in work.blocks:
-            key = (block, kind)
-            if key not in blocks:
-                blocks[key] = _block_shares(block, system.at(kind))
-            for category, seconds in blocks[key].items():
-                total[category] = total.get(category, 0.0) + count * seconds * work.share
-        shares[index] = total
-    return shares
-
-
-def _block_shares(block: Block, system: System) -> dict[str, float]:
-    timeline = _block_timeline(block.program, system)
-    shares = dict(block_shares(timeline))
-    host_s = launches(block.program) * system.software.kernel_launch_s
-    if host_s > timeline.makespan_s:
-        shares["overhead"] = shares.get("overhead", 0.0) + host_s - timeline.makespan_s
-    return shares
-
-
-def _block_timeline(program: Program, system: System) -> Timeline:
-    """Run a layer; kernels are slower for as long as collectives beside them hold multiprocessors.
-
-    Slower kernels overlap for longer: each round adds about that share of multiprocessors of the one before.
-    """
-    alone = price(program, system)
-    timeline = event.run(program, alone)
-    for _ in range(_CONTENTION_ROUNDS):
-        durations = slowed(program, alone, timeline.start_s, timeline.end_s, system)
-        if durations is alone:
-            break
-        timeline = event.run(program, durations)
-    return timeline
-
-
 def _memory(scenario: Scenario, step: Step, timeline: Timeline) -> MemoryReport:
     return memory_report(
         timeline,
@@ -145,6 +100,12 @@ def _capacity_bytes(scenario: Scenario) -> float | list[float]:
     if not cluster.pools:
         return cluster.gpu.memory_bytes
     return [part.gpu.memory_bytes for part in cluster.of_pipeline_ranks(scenario.parallelism.pp)]
+
+
+def _engine_warnings(scenario: Scenario, timeline: Timeline, durations: Durations) -> tuple[str, ...]:
+    if scenario.engine == "event" or not meets(timeline, durations):
+        return ()
+    return ("transfers share links and so take longer than the compiled engine says",)
 
 
 def _warnings(memory: MemoryReport) -> tuple[str, ...]:

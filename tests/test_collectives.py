@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from simulator import catalogue
 from simulator.calibration.collective_curves import KEPT, SMALLEST_BYTES, fitted, log_errors
 from simulator.costs.collectives import candidates, collective_cost, transfer_cost
 from simulator.costs.links import scale_up_links
@@ -274,3 +275,18 @@ def test_constants_in_use_are_the_fitted_ones() -> None:
     kept = YAML(typ="safe").load(KEPT.read_text("utf-8"))
     assert asdict(CORRECTIONS) == pytest.approx(kept["corrections"], rel=0.01)
     assert asdict(CollectiveEfficiency()) == pytest.approx(kept["gpus"]["h100-80gb-sxm"], rel=0.01)
+
+
+def test_the_two_dies_of_a_card_have_links_of_their_own() -> None:
+    """OLCF's Frontier guide: 200 GB/s within an MI250X, 50 to 100 GB/s from card to card."""
+    gpu = catalogue.gpu("mi250x-gcd")
+    cluster = Cluster(
+        gpu=gpu, gpus=8, gpus_per_node=8, scale_up_domain=8, network=catalogue.network("frontier")
+    )
+
+    def seconds(stride: int) -> float:
+        group = Group(axis="tp", size=2, stride=stride)
+        return collective_cost(Collective(kind="all_gather", group=group, bytes=4e8), cluster).alone_s
+
+    assert seconds(2) > 5 * seconds(1)
+    assert seconds(1) == pytest.approx(2e8 / (200e9 * gpu.collectives.ring_fraction), rel=0.1)

@@ -35,13 +35,13 @@ def collective(kind: CollectiveKind, size: float, ranks: int, stride: int = 1) -
 
 
 def test_an_all_reduce_over_two_pods_is_the_closed_form() -> None:
-    """Scaling book, chapter 5: each chip sends its share, 2 (k - 1) / k of S / n, through 3.125 GB/s."""
+    """Scaling book, chapter 5: each chip sends its share, 2 (k - 1) / k of S / n, through 3.125 GB/s, half each way."""
     tpu, size = cluster(), 16e9
     cost = collective_cost(collective("all_reduce", size, 512), tpu)
     inside = sum(
         within_slice(collective(kind, size, 256), tpu).alone_s for kind in ("reduce_scatter", "all_gather")
     )
-    between_s = size / 256 / (3.125e9 * 0.9)
+    between_s = size / 256 / (3.125e9 / 2 * 0.9)
     assert cost.uses_network
     assert cost.alone_s == pytest.approx(inside + between_s, rel=1e-3)
 
@@ -99,7 +99,7 @@ def test_slices_are_read_from_a_file() -> None:
     assert files.from_document(scenario()).cluster.scale_up_domain == 256
 
 
-@pytest.mark.parametrize(("gpu", "reached"), [("tpu-v5e", 0.936), ("tpu-v6e", 0.793), ("tpu-v7", 0.829)])
+@pytest.mark.parametrize(("gpu", "reached"), [("tpu-v5e", 0.811), ("tpu-v6e", 0.687), ("tpu-v7", 0.829)])
 def test_large_products_reach_the_measured_share_of_the_peak(gpu: str, reached: float) -> None:
     tpu = catalogue.gpu(gpu)
     work = Gemm(name="", m=32768, n=32768, k=32768, dtype="bf16")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 DATA = Path(__file__).parent / "data" / "published_rows.yaml"
 SKIPPED = {
     "mb-26-06-llama3-1-405b-gb300-256-nvfp4": not_yet.PRECISIONS.get("nvfp4"),
-    "moe-folding-t3-mixtral-8x22b-g8t8-folding-128g": not_yet.FOLDED_EXPERTS,
+    "moe-folding-t3-mixtral-8x22b-g8t8-folding-128g": None,
     "zerobubble-t4-1.5b-m24-zb-2p": not_yet.SCHEDULES.get("zb-2p"),
     "vocabpp-t5-g8-s2048-v64k-vocab-1": not_yet.METHODS.get("vocab-1"),
     "levanter-v3-256-750m": "model's shape is not stated",

@@ -10,7 +10,9 @@ from simulator.catalogue.collectives import collective_fractions
 from simulator.catalogue.entry import Entry, assumed
 from simulator.catalogue.kernels import kernels
 from simulator.catalogue.lookup import find
+from simulator.catalogue.training import training_clocks
 from simulator.documents import (
+    BytesPerSecond,
     Count,
     Fraction,
     GpuCount,
@@ -49,6 +51,8 @@ class ScaleUpEntry(Strict):
     """GPUs that reach each other at that bandwidth."""
     latency: Sourced[Seconds] = assumed(1e-6, "about one NVLink hop")
     """Latency of one hop."""
+    partner_bandwidth: Sourced[BytesPerSecond] = assumed(0.0, "no die of the same card with links of its own")
+    """One-way bandwidth to the other die of the same card; 0: as to any peer."""
     topology: Sourced[Literal["switch", "mesh", "torus"]] = assumed("switch", "any pair at full rate")
     """How the GPUs of the domain are joined."""
     in_network_reduction: Sourced[bool] = assumed(False, "unless stated")
@@ -126,6 +130,7 @@ class GpuEntry(Entry):
         like = self.kernels_like or self.like
         measured = kernels(name, like)
         collectives = dict(self.collectives) if self.collectives else collective_fractions(name, like)
+        clocks = training_clocks(name, like)
         return Gpu(
             name=name,
             peak_flop_per_s={str(fmt): number.value for fmt, number in self.peak.items()},
@@ -136,12 +141,14 @@ class GpuEntry(Entry):
             scale_up_bytes_per_s=self.scale_up.bandwidth.value,
             scale_up_domain=self.scale_up.domain.value,
             scale_up_latency_s=self.scale_up.latency.value,
+            partner_bytes_per_s=self.scale_up.partner_bandwidth.value,
             scale_up_topology=self.scale_up.topology.value,
             has_in_network_reduction=self.scale_up.in_network_reduction.value,
             gpus_per_node=self.gpus_per_node.value,
             network_bytes_per_s=self.network_bandwidth.value,
             tdp_watts=self.tdp.value,
             speed_spread=float(self.speed_spread.value),
+            training_clock={fmt: number.value for fmt, number in clocks.items()},
             host_bytes_per_s=self.host.bandwidth.value,
             host_memory_bytes_per_s=self.host.memory_bandwidth.value,
             collectives=CollectiveEfficiency(**{key: number.value for key, number in collectives.items()}),
@@ -149,7 +156,9 @@ class GpuEntry(Entry):
             attention=measured.attention,
             elementwise_fraction=measured.elementwise_fraction,
             elementwise_ramp_s=measured.elementwise_ramp_s,
-            sources=self._sources(collectives) | dict(measured.sources),
+            sources=self._sources(collectives)
+            | {f"training_clock.{fmt}": self.provenance(number) for fmt, number in clocks.items()}
+            | dict(measured.sources),
         )
 
     def _sources(self, collectives: dict[str, Sourced[float]]) -> dict[str, Provenance]:
@@ -163,6 +172,7 @@ class GpuEntry(Entry):
             "scale_up_bytes_per_s": self.scale_up.bandwidth,
             "scale_up_domain": self.scale_up.domain,
             "scale_up_latency_s": self.scale_up.latency,
+            "partner_bytes_per_s": self.scale_up.partner_bandwidth,
             "scale_up_topology": self.scale_up.topology,
             "has_in_network_reduction": self.scale_up.in_network_reduction,
             "gpus_per_node": self.gpus_per_node,

@@ -139,9 +139,7 @@ class ModelEntry(Entry):
     """One letter per layer of a hybrid model: M Mamba-2, * attention, - dense feed-forward, E experts."""
     mamba: MambaEntry | None = None
     """Its Mamba-2 layers."""
-    mtp_layer_pattern: Annotated[
-        str, Field(pattern=r"^[M*E-]+$"), Also("mtp_hybrid_override_pattern")
-    ] = "*E"
+    mtp_layer_pattern: Annotated[str, Field(pattern=r"^[M*E-]+$"), Also("mtp_hybrid_override_pattern")] = "*E"
     """Blocks of one multi-token-prediction layer of a hybrid model."""
     mtp_repeats_layer: bool = False
     """Whether all multi-token-prediction layers share their weights."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from simulator.catalogue.entry import Entry, assumed
+from simulator.catalogue.training import stack_habits
 from simulator.documents import Bytes, Count, Name, PositiveBytes, Seconds, Sourced, Strict
 from simulator.scenario import Overlap, Provenance, Software
 from simulator.scenario.experts import Dispatcher  # noqa: TC001  pydantic reads it
@@ -28,6 +29,9 @@ Fusion = Literal[
 ]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+Slowdown = Annotated[float, Field(ge=0.5, le=10, allow_inf_nan=False)]
 
 
 class OverlapEntry(Strict):
@@ -66,6 +70,10 @@ class SoftwareEntry(Entry):
     """Size of one gradient-reduction bucket."""
     grad_dtype: Sourced[Literal["fp32", "bf16", "fp16"]]
     """Number format of gradient accumulation and reduction."""
+    fp16_grad_dtype: Sourced[Literal["fp32", "fp16"]] | None = None
+    """The same where weights are fp16; default: grad_dtype."""
+    elementwise_slowdown: Sourced[Slowdown] = assumed(1.0, "memory-bound kernels move the bytes listed for them")
+    """Time of its memory-bound kernels over that of the bytes listed for them."""
     step_overhead: Sourced[Seconds]
     """Fixed time of a step that nothing hides."""
     optimizer_bytes_per_parameter: Sourced[Amount]
@@ -86,6 +94,8 @@ class SoftwareEntry(Entry):
     """Pieces of a GEMM whose result is reduce-scattered meanwhile; 0: as many as ranks, by messages."""
     keeps_gathered_input: Sourced[bool] = assumed(False, "as Megatron since arXiv:2205.05198")  # noqa: FBT003
     """Whether the input gathered for a column-parallel layer is kept for its weight gradient."""
+    separate_projections: Sourced[bool] = assumed(False, "as Megatron: one matrix")  # noqa: FBT003
+    """Whether query, key and value projections, and the gate's, are matrices of their own."""
     collective_multiprocessors: Sourced[Count] = assumed(0, "nothing known")
     """Multiprocessors that a collective takes from the kernels beside it."""
     reduce_every_microbatch: Sourced[bool] = assumed(True, "as FSDP and ZeRO-2 do unless told otherwise")  # noqa: FBT003
@@ -96,6 +106,8 @@ class SoftwareEntry(Entry):
     """Who carries tokens to experts unless the scenario says otherwise."""
     loss_in_place: Sourced[bool] = assumed(True, "as Megatron's vocabulary-parallel cross entropy")
     """Whether the gradient of the logits overwrites their fp32 soft-max."""
+    gathers_logits: Sourced[bool] = assumed(False, "as Megatron's vocabulary-parallel cross entropy")
+    """Whether tensor-parallel ranks gather the logits and each runs the loss over the whole vocabulary."""
     matches: list[Name] = Field(default_factory=list)
     """Regular expressions of the names under which publications mention exactly this stack."""
     nearest_for: list[Name] = Field(default_factory=list)
@@ -111,11 +123,15 @@ class SoftwareEntry(Entry):
 
     def to_scenario(self, name: str) -> Software:
         """Return the stack as scenario data, with the provenance of every number."""
+        habits = stack_habits(self.name or name)
+        launch = habits.get("kernel_launch", self.kernel_launch)
+        slowdown = habits.get("elementwise_slowdown", self.elementwise_slowdown)
         return Software(
             name=self.name or name,
             attention=self.attention.value,
             fused=frozenset(self.fused.value),
-            kernel_launch_s=self.kernel_launch.value,
+            kernel_launch_s=launch.value,
+            elementwise_slowdown=float(slowdown.value),
             overlap=Overlap(**self.overlap.value.model_dump()),
             wgrad_overlaps_tp=self.wgrad_overlaps_tp.value,
             bucket_bytes=self.bucket.value,
@@ -130,12 +146,16 @@ class SoftwareEntry(Entry):
             recompute_stops_early=self.recompute_stops_early.value,
             casts_every_pass=self.casts_every_pass.value,
             loss_in_place=self.loss_in_place.value,
+            gathers_logits=self.gathers_logits.value,
+            fp16_grad_dtype=self.fp16_grad_dtype.value if self.fp16_grad_dtype else None,
             cp_comm=self.cp_comm.value,
             tp_reduce_pieces=self.tp_reduce_pieces.value,
             keeps_gathered_input=self.keeps_gathered_input.value,
+            separate_projections=self.separate_projections.value,
             collective_multiprocessors=self.collective_multiprocessors.value,
             dispatcher=self.dispatcher.value,
-            sources=self._sources(),
+            sources=self._sources()
+            | {"kernel_launch_s": self.provenance(launch), "elementwise_slowdown": self.provenance(slowdown)},
         )
 
     def _sources(self) -> dict[str, Provenance]:
@@ -157,9 +177,12 @@ class SoftwareEntry(Entry):
             "recompute_stops_early": self.recompute_stops_early,
             "casts_every_pass": self.casts_every_pass,
             "loss_in_place": self.loss_in_place,
+            "gathers_logits": self.gathers_logits,
+            **({"fp16_grad_dtype": self.fp16_grad_dtype} if self.fp16_grad_dtype else {}),
             "cp_comm": self.cp_comm,
             "tp_reduce_pieces": self.tp_reduce_pieces,
             "keeps_gathered_input": self.keeps_gathered_input,
+            "separate_projections": self.separate_projections,
             "collective_multiprocessors": self.collective_multiprocessors,
             "dispatcher": self.dispatcher,
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -20,6 +20,7 @@ _PATHS = {
     "seq": "training.seq_length",
     "gpus": "cluster.gpus",
     "gpu": "cluster.gpu",
+    "engine": "simulation.engine",
 }
 
 
@@ -55,6 +56,7 @@ class Settings:
         seq: Sequence length in tokens.
         gpus: Number of GPUs of the job.
         gpu: GPU by its catalogue name.
+        engine: event, or compiled: faster, but without transfers that share links.
     """
 
     set: Annotated[list[str], Parameter(negative=(), show_default=False)] = field(default_factory=list)
@@ -69,6 +71,7 @@ class Settings:
     seq: int | None = None
     gpus: int | None = None
     gpu: str | None = None
+    engine: Literal["event", "compiled"] | None = None
 
     def overrides(self) -> list[str]:
         """Return ``path=value`` texts: what ``--set`` says first, then the shortcuts.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from simulator import validation
+from simulator import api, validation
 from simulator.cli.screen import note, show_json
 from simulator.cli.settings import Json
 from simulator.reports.output import check_writable, write_whole
@@ -22,6 +23,7 @@ def validate_command(
     as_json: Json = False,
     all_rows: Annotated[bool, Parameter(name="--all", negative=(), show_default=False)] = False,
     limit: int | None = None,
+    engine: Literal["event", "compiled"] = "event",
     plot: Path | None = None,
 ) -> int:
     """Compare predictions with published results, row by row, source by source.
@@ -31,12 +33,22 @@ def validate_command(
         as_json: Print summary and rows as JSON instead of tables.
         all_rows: Print every row instead of the worst ones.
         limit: Only so many rows, the first ones.
+        engine: event, or compiled: faster, but without transfers that share links.
         plot: Draw predicted over published throughput into this .png, .pdf or .svg file.
     """
     if plot is not None:
         check_writable(plot, FIGURE_SUFFIXES)
+<<<<<<< HEAD
     rows = paths or [validation.PUBLISHED]
     report = validation.validate(rows, limit=limit, progress=_progress if sys.stderr.isatty() else None)
+=======
+    report = validation.validate(
+        paths,
+        limit=limit,
+        progress=_progress if sys.stderr.isatty() else None,
+        simulate=lambda scenario: api.simulate(replace(scenario, engine=engine)),
+    )
+>>>>>>> issue3
     if plot is not None:
         _write_plot(report, plot)
     if as_json:

@@ -40,7 +40,10 @@ def collective_cost(collective: Collective, cluster: Cluster) -> MessageCost:
         fits = group.size * group.stride <= cluster.scale_up_domain
         return within_slice(collective, cluster) if fits else across_slices(collective, cluster)
     placement = place(group, cluster.network, domain=cluster.scale_up_domain, gpus=cluster.gpus)
-    links = scale_up_links(cluster.gpu, cluster.scale_up_domain, placement.ranks_per_domain)
+    near = group.stride == 1
+    links = scale_up_links(
+        cluster.gpu, cluster.scale_up_domain, placement.ranks_per_domain, are_neighbours=near
+    )
     if collective.kernel != "nccl":
         return send_once(collective, placement, links)
     costs = candidates(collective.kind, collective.bytes, placement, links)
@@ -60,17 +63,19 @@ def transfer_cost(transfer: Transfer, cluster: Cluster) -> MessageCost:
 
     Whether it leaves a domain follows from where sender and receiver lie: program ranks of a pipeline are
     ``stride / |target - source|`` global ranks apart, from rank 0 on. Sender and receiver of the same program
-    rank stand for a shift of all ranks by ``stride``, as in ring attention.
+    rank stand for a shift of all ranks by ``stride``, as in ring attention: one of a ring's hops leaves the
+    domain unless all its ranks are inside, and the others wait for it.
     """
     domain = cluster.scale_up_domain
     stays = _domain_of(transfer.source, transfer, domain) == _domain_of(transfer.target, transfer, domain)
     if transfer.source == transfer.target:
-        stays = transfer.stride < domain
+        stays = max(transfer.stride, transfer.span) < domain
     if stays and cluster.network.torus:
         return _torus_message(transfer, cluster)
     pair = Group(axis="pp", size=2, stride=1 if stays else max(transfer.stride, domain))
     placement = place(pair, cluster.network, domain=max(2, domain) if stays else domain, gpus=cluster.gpus)
-    return message(transfer.bytes, placement, scale_up_links(cluster.gpu, domain, 2))
+    near = transfer.stride == 1
+    return message(transfer.bytes, placement, scale_up_links(cluster.gpu, domain, 2, are_neighbours=near))
 
 
 def _domain_of(rank: int, transfer: Transfer, domain: int) -> int:

@@ -37,7 +37,7 @@ def held_multiprocessors(work: Work, system: System) -> int:
     return system.software.collective_multiprocessors if isinstance(work, Collective | Transfer) else 0
 
 
-def _suffers(work: Work) -> bool:
+def is_slowed(work: Work) -> bool:
     """Tell whether a kernel wants all multiprocessors and does not leave some to the collective anyway."""
     return isinstance(work, Attention) or (isinstance(work, Gemm) and not work.spared)
 
@@ -53,7 +53,7 @@ def slowed(program: Program, alone: Durations, start_s: Floats, end_s: Floats, s
         system: The hardware and the software.
     """
     held = np.asarray([held_multiprocessors(work, system) for work in program.works])[program.work]
-    suffers = np.asarray([_suffers(work) for work in program.works])[program.work]
+    suffers = np.asarray([is_slowed(work) for work in program.works])[program.work]
     beside = np.flatnonzero((held > 0) & (end_s > start_s))
     slow = np.flatnonzero(suffers & (program.stream == Stream.COMPUTE))
     if not beside.size or not slow.size:

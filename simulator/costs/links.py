@@ -34,22 +34,26 @@ class ScaleUp:
     corrections: Corrections = CORRECTIONS
 
 
-def scale_up_links(gpu: Gpu, domain: int, ranks: int) -> ScaleUp:
+def scale_up_links(gpu: Gpu, domain: int, ranks: int, *, are_neighbours: bool = False) -> ScaleUp:
     """Return the links among ``ranks`` GPUs of one domain.
 
     In a mesh (xGMI, the NVLink cube of DGX-1) every pair has its own link, so that few ranks reach only few
-    links: two MI300X have one of seven, 64 of 448 GB/s. Behind a switch, any pair has all the bandwidth.
+    links: two MI300X have one of seven, 64 of 448 GB/s. The two dies of an MI250X have links of their own,
+    200 GB/s. Behind a switch, any pair has all the bandwidth.
 
     Args:
         gpu: The accelerator.
         domain: Accelerators of the domain.
         ranks: Ranks of the group inside it.
+        are_neighbours: Whether they follow each other, so that two may share a card.
     """
     pair = 1.0
     share = 1.0
     if gpu.scale_up_topology == "mesh" and domain > 1:
         pair = 1 / (domain - 1)
         share = max(1, ranks - 1) * pair
+    if are_neighbours and gpu.partner_bytes_per_s and ranks == 2:
+        pair = share = gpu.partner_bytes_per_s / gpu.scale_up_bytes_per_s
     reach = gpu.collectives
     link = gpu.scale_up_bytes_per_s * share
     return ScaleUp(

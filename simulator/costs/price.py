@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from simulator.scenario import Cluster
     from simulator.workload.program import Program
 
-__all__ = ["System", "launches", "message_cost", "price"]
+__all__ = ["System", "message_cost", "price"]
 
 
 def price(program: Program, system: System, sequence_s: Mapping[int, float] | None = None) -> Durations:
@@ -81,12 +81,6 @@ def message_cost(work: Collective | Transfer, cluster: Cluster) -> MessageCost:
     return transfer_cost(work, cluster)
 
 
-def launches(program: Program) -> int:
-    """Count the kernels that the host launches for a program: collectives too, but not its own copies."""
-    counts = [_kernels(work) for work in program.works]
-    return int(np.asarray(counts, dtype=np.int64)[program.work].sum()) if counts else 0
-
-
 def _kernels(work: Work) -> int:
     if isinstance(work, HostCopy | HostUpdate):
         return 0
@@ -104,8 +98,10 @@ def _leaf_s(
     if isinstance(work, HostUpdate):
         return work.bytes / cluster.gpu.host_memory_bytes_per_s
     seconds = kernel_s(work, cluster.gpu)
-    is_bound_by_clock = isinstance(work, Gemm | Attention)
-    return seconds * slowest_factor(cluster.gpu.speed_spread, cluster.gpus) if is_bound_by_clock else seconds
+    if isinstance(work, Elementwise):
+        return seconds * system.software.elementwise_slowdown
+    clock = cluster.gpu.training_clock.get(work.dtype, 1.0)
+    return seconds * slowest_factor(cluster.gpu.speed_spread, cluster.gpus) / clock
 
 
 def _spread(program: Program, system: System, fixed_s: np.ndarray, flow: np.ndarray) -> Durations:

@@ -24,6 +24,10 @@ def stage_times(program: Program, durations: Durations, stages: int, num_microba
         np.add.at(sums, program.stage[ops], seconds[ops])
         return tuple((sums / num_microbatches).tolist())
 
+    def mean(kind: OpKind) -> float:
+        ops = program.kind == kind
+        return float(seconds[ops].mean()) if ops.any() else 0.0
+
     is_message = np.asarray(
         [isinstance(work, Transfer) and not work.receives for work in program.works], dtype=np.bool_
     )
@@ -33,6 +37,7 @@ def stage_times(program: Program, durations: Durations, stages: int, num_microba
         backward_input=of(OpKind.BACKWARD_INPUT),
         backward_weight=of(OpKind.BACKWARD_WEIGHT),
         message=float(messages.mean()) if len(messages) else 0.0,
+        output=(mean(OpKind.OUTPUT_FORWARD), mean(OpKind.OUTPUT_BACKWARD)),
         weight_share=_weight_share(program),
     )
 

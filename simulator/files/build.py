@@ -11,7 +11,7 @@ from simulator.errors import CatalogueError, ScenarioError
 from simulator.files.base import beside
 from simulator.files.cluster_rules import check_cluster
 from simulator.files.clusters import cluster_of
-from simulator.files.context_rules import check_context, with_context
+from simulator.files.context_rules import check_context, check_loss_chunks, with_context
 from simulator.files.effect_rules import warn
 from simulator.files.expert_rules import warn_experts
 from simulator.files.hugging_face import read_config
@@ -22,7 +22,7 @@ from simulator.files.model_rules import check_model
 from simulator.files.named import HuggingFaceModel
 from simulator.files.report import Findings
 from simulator.files.scenario_file import ScenarioFile
-from simulator.files.schedule_rules import check_chunks, post_validates, schedule_name, schedule_rows
+from simulator.files.schedule_rules import check_chunks, check_vocabulary, post_validates, schedule_name, schedule_rows
 from simulator.files.sharding_rules import check_sharding, sharding_of, with_sharding
 from simulator.files.sweeps import measured, sweep
 from simulator.scenario import (
@@ -69,6 +69,7 @@ def build(document: Document, default_name: str) -> Scenario:
         training=training,
         software=software,
         seed=file.simulation.seed,
+        engine=file.simulation.engine,
         measured=measured(file.measured),
         sweep=drawn,
         warnings=tuple(findings.warnings),
@@ -106,7 +107,9 @@ def _parallelism(file: ScenarioFile, model: Model | None, findings: Findings) ->
     if model is None:
         return None
     check_model(file, model, findings)
+    check_vocabulary(file, model, findings)
     check_context(file, model, findings)
+    check_loss_chunks(file, findings)
     layers = stage_layers(file, model.num_hidden_layers, findings) if dp is not None else ()
     if dp is None:
         return None
@@ -124,6 +127,7 @@ def _parallelism(file: ScenarioFile, model: Model | None, findings: Findings) ->
         schedule=schedule_name(section),
         schedule_rows=rows,
         microbatch_group_size=section.microbatch_group_size,
+        vocabulary=section.vocabulary,
         sharding=sharding_of(section),
         stage_layers=layers,
         placement=tuple(section.placement),
@@ -140,7 +144,7 @@ def _training(section: TrainingSection, software: Software, schedule: str) -> Tr
         precision=section.precision,
         recompute=section.recompute,
         attention=section.attention or software.attention,
-        grad_dtype=section.grad_dtype or _grad_dtype(software),
+        grad_dtype=section.grad_dtype or _grad_dtype(software, section.precision),
         overlap=Overlap(
             grad_reduce=habits.grad_reduce if given.grad_reduce is None else given.grad_reduce,
             param_gather=habits.param_gather if given.param_gather is None else given.param_gather,
@@ -151,7 +155,9 @@ def _training(section: TrainingSection, software: Software, schedule: str) -> Tr
         ),
         tokens=section.tokens,
         mean_document_length=section.mean_document_length,
+        loss_chunks=section.loss_chunks,
         experts=section.experts.to_scenario(software.dispatcher),
+        cuda_graphs=tuple(section.cuda_graphs),
         param_dtype=section.param_dtype,
         reduce_dtype=section.reduce_dtype,
         recompute_detail=section.recompute_detail(software),
@@ -165,13 +171,14 @@ def _training(section: TrainingSection, software: Software, schedule: str) -> Tr
     )
 
 
-def _grad_dtype(software: Software) -> Literal["fp32", "bf16", "fp16"]:
+def _grad_dtype(software: Software, precision: str) -> Literal["fp32", "bf16", "fp16"]:
+    habit = software.grad_dtype
+    if precision == "fp16" and software.fp16_grad_dtype is not None:
+        habit = software.fp16_grad_dtype
     for dtype in ("fp32", "bf16", "fp16"):
-        if software.grad_dtype == dtype:
+        if habit == dtype:
             return dtype
-    raise CatalogueError(
-        f"{software.name} accumulates gradients in an unknown format {software.grad_dtype!r}"
-    )
+    raise CatalogueError(f"{software.name} accumulates gradients in an unknown format {habit!r}")
 
 
 def _self_contained(document: Document) -> dict[str, object]:

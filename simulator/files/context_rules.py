@@ -34,6 +34,19 @@ def check_context(file: ScenarioFile, model: Model, findings: Findings) -> None:
             findings.problem("parallelism.cp_comm", f"a ring {why}; use cp_comm: all_gather or all_to_all")
 
 
+def check_loss_chunks(file: ScenarioFile, findings: Findings) -> None:
+    """Check that the tokens of a rank divide into chunks of the loss."""
+    section, chunks = file.training, file.training.loss_chunks
+    shares = file.parallelism.tp if file.parallelism.sequence_parallel is not False else 1
+    tokens = section.micro_batch_size * section.seq_length // (file.parallelism.cp * shares)
+    if tokens % chunks:
+        findings.problem(
+            "training.loss_chunks",
+            f"{chunks} chunks do not divide the {tokens} tokens of a rank; "
+            f"nearest: {nearest_divisors(tokens, chunks)}",
+        )
+
+
 def _heads(model: Model, tp: int, ranks: int, path: str, findings: Findings) -> None:
     """Check that query and key-value heads of a tensor-parallel rank divide evenly (Transformer Engine)."""
     whole = model.num_attention_heads if model.latent_attention else model.num_key_value_heads

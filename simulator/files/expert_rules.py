@@ -74,9 +74,9 @@ def check_experts(file: ScenarioFile, model: Model, findings: Findings) -> None:
 
 def _divides(number: int, degree: int, key: str, what: str, findings: Findings) -> None:
     if number % degree:
+        near = nearest_divisors(number, degree)
         findings.problem(
-            f"parallelism.{key}",
-            f"{key} = {degree} does not divide the {number} {what}; nearest: {nearest_divisors(number, degree)}",
+            f"parallelism.{key}", f"{key} = {degree} does not divide the {number} {what}; nearest: {near}"
         )
 
 
@@ -109,7 +109,8 @@ def _settings(file: ScenarioFile, degrees: Parallelism, model: Model) -> tuple[t
         for name in ("load_imbalance", "capacity_factor", "grouped_gemm")
     ]
     idle += [
-        (alone and name in given, f"training.experts.{name}", why) for name in ("dispatcher", "dispatch_dtype")
+        (alone and name in given, f"training.experts.{name}", why)
+        for name in ("dispatcher", "dispatch_dtype")
     ]
     idle.append((none and file.parallelism.etp is not None, "parallelism.etp", why))
     idle.append((bool(overlap.ep) and alone, "training.overlap.ep", why))

@@ -1,4 +1,4 @@
-"""Inline models in Hugging Face's flat words: expert and latent-attention keys move into their mappings."""
+"""Inline models in Hugging Face's flat words: expert, Mamba and latent-attention keys move into mappings."""
 
 from __future__ import annotations
 
@@ -20,13 +20,25 @@ _EXPERTS = {
     "n_shared_experts": "num_shared_experts",
     "first_k_dense_replace": "first_k_dense_replace",
     "moe_layer_step": "moe_layer_step",
+    "n_group": "n_group",
+    "topk_group": "topk_group",
+    "moe_latent_size": "moe_latent_size",
     "decoder_sparse_step": "moe_layer_step",
     "interleave_moe_layer_step": "moe_layer_step",
+}
+_MAMBA = {
+    "mamba_num_heads": "num_heads",
+    "mamba_head_dim": "head_dim",
+    "ssm_state_size": "state_size",
+    "n_groups": "n_groups",
+    "conv_kernel": "conv_kernel",
+    "chunk_size": "chunk_size",
 }
 _LATENT = ("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
 _NEW_PLACE: dict[str, tuple[str, ...]] = {
     **{theirs: (ours,) for theirs, ours in _TOP.items()},
     **{theirs: ("experts", ours) for theirs, ours in _EXPERTS.items()},
+    **{theirs: ("mamba", ours) for theirs, ours in _MAMBA.items()},
     **{key: ("latent_attention", key) for key in _LATENT},
 }
 

@@ -139,7 +139,7 @@ def _layer_pattern(config: ConfigReader) -> str | None:
     pattern = config.text("hybrid_override_pattern")
     if not pattern:
         kinds = config.words("layers_block_type")
-        pattern = "".join(_BLOCKS.get(kind, "?") for kind in kinds)
+        pattern = "".join(_BLOCKS.get(str(kind), "?") for kind in kinds)
     wrong = sorted(set(pattern) - set(BLOCKS))
     if wrong:
         config.note("hybrid_override_pattern", f"has blocks that are not simulated: {', '.join(wrong)}")

@@ -41,6 +41,7 @@ _FAMILIES = {
     "llama4_text": Family(shared_experts=1),
     "mpt": Family(gated=False, positional="alibi", tied=True),
     "nemotron": Family(gated=False),
+    "nemotron_h": Family(gated=False, positional="none"),
     "olmo2": Family(qk_norm=True),
     "opt": Family(gated=False, positional="learned", tied=True, linear_bias=True),
     "phi": Family(gated=False, linear_bias=True, parallel_blocks=True),

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from simulator.files.report import Findings
     from simulator.files.scenario_file import ScenarioFile
     from simulator.files.sections import ParallelismSection
+    from simulator.scenario import Model
 
 _PATH = "parallelism.schedule"
 _SHOWN = 5
+_DIVIDES_VOCABULARY = frozenset({"1f1b", "gpipe", "zb-h1", "zb-1p", "zb-2p", "zb-v", "v-half", "v-min"})
+"""Schedules of any number of micro-batches without pairs of passes, into which further passes can be put."""
 
 
 def schedule_name(section: ParallelismSection) -> str:
@@ -105,3 +108,24 @@ def _unreadable(rows: tuple[str, ...]) -> list[str]:
 def post_validates(name: str) -> bool:
     """Tell whether a schedule's own implementation updates weights before it has the gradient norm."""
     return name != CUSTOM and SCHEDULES[name].post_validates
+
+
+def check_vocabulary(file: ScenarioFile, model: Model, findings: Findings) -> None:
+    """Check that the embedding and the head can be divided among pipeline ranks."""
+    degrees = file.parallelism
+    if degrees.vocabulary == "none":
+        return
+    path = "parallelism.vocabulary"
+    name = schedule_name(degrees)
+    if degrees.pp == 1:
+        findings.problem(path, f"{degrees.vocabulary} needs a pipeline: pp is 1")
+    possible = {"1f1b"} if degrees.vocabulary == "interlaced" else _DIVIDES_VOCABULARY
+    if name not in possible:
+        findings.problem(
+            path,
+            f"{degrees.vocabulary} does not go with the schedule {name}; use {' or '.join(sorted(possible))}",
+        )
+    if model.tie_word_embeddings:
+        findings.problem(
+            path, f"{degrees.vocabulary} needs separate tables of embedding and head: tie_word_embeddings is true"
+        )

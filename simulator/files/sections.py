@@ -17,7 +17,8 @@ from simulator.documents import (
 from simulator.files.expert_section import ExpertsSection
 from simulator.files.memory_section import MemorySettings
 from simulator.files.schedule_choice import PYTORCH_NAMES, ScheduleChoice
-from simulator.scenario.parallelism import Axis, ContextExchange  # noqa: TC001  pydantic reads them
+from simulator.scenario.parallelism import Axis, ContextExchange, VocabularyMethod  # noqa: TC001  pydantic reads them
+from simulator.scenario.training import CudaGraphScope  # noqa: TC001  pydantic reads it
 
 _MEGATRON_SHARDING = {
     "no_shard": "none",
@@ -98,6 +99,9 @@ class ParallelismSection(Strict):
     ] = None
     """Micro-batches that go through a model chunk before the next chunk's turn, in interleaved schedules;
     default: as many as pipeline ranks."""
+    vocabulary: VocabularyMethod = "none"
+    """Embedding and head divided among all pipeline ranks (arXiv:2411.05288): vocab-1 and vocab-2 beside
+    other passes, interlaced with all ranks stopping for them."""
     sharding: Annotated[
         ShardingChoice,
         Also("use_distributed_optimizer", {True: "zero1", False: "none"}),
@@ -202,8 +206,13 @@ class TrainingSection(MemorySettings):
     mean_document_length: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
     """Mean length of the documents packed into a sequence, where attention does not cross them; default: it
     does. Their lengths are taken to be geometrically distributed."""
+    loss_chunks: Annotated[PositiveCount, Also("num_vocab_tiling")] = 1
+    """Chunks of tokens that the vocabulary head and the loss run over one after the other, so that the logits
+    of one chunk exist at a time (Liger's fused linear cross entropy, MaxText's vocabulary tiling)."""
     tokens: PositiveTokens | None = None
     """Tokens of the whole training run; days and GPU hours follow from it."""
+    cuda_graphs: Annotated[list[CudaGraphScope], Also("cuda_graph_scope", {None: []})] = Field(default=[])
+    """Modules whose kernels CUDA graphs launch, or [full_iteration]; the host launches the rest one by one."""
     experts: ExpertsSection = ExpertsSection()
     """How tokens reach their experts and how these compute."""
     post_validation: bool | None = None
@@ -218,6 +227,8 @@ class SimulationSection(Strict):
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of every random number."""
+    engine: Literal["event", "compiled"] = "event"
+    """event, or compiled: faster, but without transfers that share links."""
 
 
 class PublishedSection(Strict):

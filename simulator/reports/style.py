@@ -32,6 +32,8 @@ KIND_COLOURS = {
     OpKind.TRANSFER: ORANGE,
     OpKind.OPTIMIZER: VERMILLION,
     OpKind.OVERHEAD: GREY,
+    OpKind.OUTPUT_FORWARD: BLUE,
+    OpKind.OUTPUT_BACKWARD: BLUE,
 }
 
 KIND_NAMES = {
@@ -44,6 +46,8 @@ KIND_NAMES = {
     OpKind.TRANSFER: "pipeline transfer",
     OpKind.OPTIMIZER: "optimizer",
     OpKind.OVERHEAD: "step overhead",
+    OpKind.OUTPUT_FORWARD: "output layer",
+    OpKind.OUTPUT_BACKWARD: "output layer",
 }
 
 MPLSTYLE = Path(__file__).with_name("simulator.mplstyle")

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from simulator.scenario.parameters import active_parameters
+from simulator.scenario.parameters import active_parameters, prediction_layers
 
 if TYPE_CHECKING:
-    from simulator.scenario.model import Model
+    from simulator.scenario.model import Block, Model
     from simulator.scenario.training import Training
 
 Convention = Literal["causal", "full", "recompute", "palm", "6n"]
@@ -56,8 +56,12 @@ def causal_pairs(seq_length: int, window: int | None) -> float:
     return width * (seq_length - width / 2)
 
 
-def _projection_weights(model: Model) -> int:
-    """Return the weights of one layer's attention projections."""
+def _projection_weights(model: Model, block: Block) -> float:
+    """Return the weights of one layer's attention projections, or of its Mamba-2 layer."""
+    if block == "M":
+        return _mamba_weights(model)
+    if block not in {"layer", "*"}:
+        return 0
     h, a, kv, d = model.hidden_size, model.num_attention_heads, model.num_key_value_heads, model.head_dim
     mla = model.latent_attention
     if mla is None:
@@ -69,15 +73,30 @@ def _projection_weights(model: Model) -> int:
     return query + down + up + a * mla.v_head_dim * h
 
 
-def _feed_forward_weights(model: Model, layer: int) -> int:
+def _mamba_weights(model: Model) -> float:
+    """Return a Mamba-2 layer's weights, its scan counted as so many multiply-adds per token.
+
+    Megatron-Core counts 7 x inner width x state size FLOPs for the scan (``mamba_layer_flops``,
+    megatron/training/training.py): half as many multiply-adds.
+    """
+    if model.mamba is None:
+        return 0.0
+    mamba, h = model.mamba, model.hidden_size
+    projections = h * (mamba.inner + mamba.convolved + mamba.num_heads) + mamba.inner * h
+    return projections + 3.5 * mamba.inner * mamba.state_size
+
+
+def _feed_forward_weights(model: Model, block: Block, *, has_experts: bool) -> int:
     """Return the weights that one token meets in the feed-forward block of a layer, router included."""
     matrices = 3 if model.gated else 2
     experts = model.experts
-    if experts is None or not model.is_moe_layer(layer):
-        return matrices * model.hidden_size * model.intermediate_size
-    visited = experts.num_experts_per_tok + experts.num_shared_experts
-    router = model.hidden_size * experts.num_experts
-    return visited * matrices * model.hidden_size * experts.moe_intermediate_size + router
+    if experts is not None and has_experts:
+        outer = experts.moe_latent_size or model.hidden_size
+        routed = experts.num_experts_per_tok * matrices * outer * experts.moe_intermediate_size
+        shared = experts.num_shared_experts * matrices * model.hidden_size * experts.moe_intermediate_size
+        latent = 2 * model.hidden_size * (experts.moe_latent_size or 0)
+        return routed + shared + latent + model.hidden_size * experts.num_experts
+    return matrices * model.hidden_size * model.intermediate_size if block in {"layer", "-"} else 0
 
 
 def _pair_flops(model: Model) -> float:
@@ -96,10 +115,18 @@ def forward_flops(model: Model, seq_length: int) -> ForwardFlops:
     shared head again (arXiv:2412.19437, section 2.2).
     """
     last = model.num_hidden_layers - 1
-    layers = [*range(model.num_hidden_layers), *[last] * model.num_nextn_predict_layers]
-    weights = sum(_projection_weights(model) + _feed_forward_weights(model, layer) for layer in layers)
+    predictions = prediction_layers(model) * model.num_nextn_predict_layers
+    layers = [(model.block(layer), model.is_moe_layer(layer)) for layer in range(last + 1)] + predictions
+    weights = sum(
+        _projection_weights(model, block) + _feed_forward_weights(model, block, has_experts=has_experts)
+        for block, has_experts in layers
+    )
     weights += model.num_nextn_predict_layers * 2 * model.hidden_size**2
-    windows = [model.window(layer) for layer in layers]
+    numbers = [*range(last + 1), *[last] * len(predictions)]
+    attending = [
+        number for number, (block, _) in zip(numbers, layers, strict=True) if block in {"layer", "*"}
+    ]
+    windows = [model.window(layer) for layer in attending]
     per_pair = _pair_flops(model)
     keys = sum(seq_length if window is None else min(window, seq_length) for window in windows)
     pairs = sum(causal_pairs(seq_length, window) for window in windows)
@@ -107,7 +134,7 @@ def forward_flops(model: Model, seq_length: int) -> ForwardFlops:
         layers=2.0 * weights,
         attention_full=per_pair * keys,
         attention_causal=per_pair * pairs / seq_length,
-        attention_dense=per_pair * seq_length * len(layers),
+        attention_dense=per_pair * seq_length * len(attending),
         head=2.0 * model.hidden_size * model.vocab_size * (1 + model.num_nextn_predict_layers),
     )
 

@@ -63,6 +63,15 @@ class RankMemory:
         """All terms together."""
         return sum(self.terms().values())
 
+    def to_dict(self) -> dict[str, object]:
+        """Return plain data for JSON."""
+        plain: dict[str, object] = {
+            "name": self.name,
+            "total_bytes": self.total_bytes,
+            "terms_bytes": self.terms(),
+        }
+        return plain if self.capacity_bytes is None else plain | {"capacity_bytes": self.capacity_bytes}
+
     @property
     def largest_term(self) -> str:
         """The term that takes most."""
@@ -106,10 +115,7 @@ class MemoryReport:
             "worst_rank": self.worst.name,
             "largest_term": self.worst.largest_term,
             "breaking_term": self.breaking_term,
-            "ranks": [
-                {"name": rank.name, "total_bytes": rank.total_bytes, "terms_bytes": rank.terms()}
-                for rank in self.ranks
-            ],
+            "ranks": [rank.to_dict() for rank in self.ranks],
         }
 
     @property

@@ -97,6 +97,8 @@ class Gpu:
         scale_up_bytes_per_s: One-way bandwidth of one GPU into its scale-up domain (NVLink, xGMI, ICI).
         scale_up_domain: GPUs that reach each other at that bandwidth.
         scale_up_latency_s: Latency of one hop inside the domain.
+        partner_bytes_per_s: One-way bandwidth to the other die of the same card, where it has links of its own
+            (MI250X); 0: as to any peer.
         scale_up_topology: ``switch`` (any pair at full rate), ``mesh`` (a link per pair) or ``torus``.
         collectives: What collectives reach inside the domain.
         has_in_network_reduction: Whether switches of the domain add up (NVLink SHARP).
@@ -107,6 +109,8 @@ class Gpu:
         attention: Attention efficiency by kernel (``unfused`` is priced from GEMMs and memory instead).
         elementwise_fraction: Share of the HBM bandwidth that large memory-bound kernels reach.
         elementwise_ramp_s: Fixed device time of one memory-bound kernel.
+        training_clock: Share of isolated kernel speed that training sustains, by number format; 1 where absent.
+            GEMMs and attention share power, memory and multiprocessors with all else that a step runs.
         speed_spread: Standard deviation of sustained compute speed among GPUs of this type, relative.
         matrix_unit: Side of the systolic arrays (MXU) of a TPU; 0 where products are cut into tiles.
         host_bytes_per_s: One-way bandwidth between its memory and the host's: PCIe, or a chip-to-chip link.
@@ -131,8 +135,10 @@ class Gpu:
     elementwise_fraction: float
     elementwise_ramp_s: float
     scale_up_topology: Literal["switch", "mesh", "torus"] = "switch"
+    partner_bytes_per_s: float = 0.0
     collectives: CollectiveEfficiency = CollectiveEfficiency()
     speed_spread: float = 0.0
+    training_clock: Mapping[str, float] = field(default_factory=dict)
     matrix_unit: int = 0
     host_bytes_per_s: float = 55e9
     host_memory_bytes_per_s: float = 77e9

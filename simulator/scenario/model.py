@@ -123,9 +123,9 @@ class Model:
         num_nextn_predict_layers: Multi-token-prediction layers at the end (DeepSeek-V3).
         experts: The mixture-of-experts part, or None for a dense model.
         latent_attention: Multi-head latent attention, or None.
-        layer_pattern: One letter per layer of a hybrid model, each layer being one block: ``M`` Mamba-2, ``*``
-            attention, ``-`` dense feed-forward, ``E`` experts (Nemotron-H, arXiv:2504.03624); None: every
-            layer has attention and a feed-forward block.
+        layer_pattern: One letter per layer of a hybrid model, each layer being one block: ``M`` Mamba-2,
+            ``*`` attention, ``-`` dense feed-forward, ``E`` experts (Nemotron-H, arXiv:2504.03624); None:
+            every layer has attention and a feed-forward block.
         mamba: Its Mamba-2 layers, or None.
         mtp_layer_pattern: Blocks of one multi-token-prediction layer of a hybrid model.
         mtp_repeats_layer: Whether all prediction layers share their weights.

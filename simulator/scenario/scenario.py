@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from simulator.scenario.cluster import Cluster
@@ -43,6 +43,8 @@ class Scenario:
         training: What a step does.
         software: The stack that runs it.
         seed: Seed of every random number.
+        engine: What finds out when everything happens: ``event``, or ``compiled``, which is faster and leaves
+            out that transfers share links.
         measured: A published result to compare with, or None.
         sweep: What ``simulator sweep`` varies and draws, or None.
         warnings: What the user should know about this request.
@@ -56,6 +58,7 @@ class Scenario:
     training: Training
     software: Software
     seed: int = 0
+    engine: Literal["event", "compiled"] = "event"
     measured: Measured | None = None
     sweep: Sweep | None = field(default=None, compare=False)
     warnings: tuple[str, ...] = field(default=(), compare=False)

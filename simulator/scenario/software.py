@@ -25,6 +25,8 @@ class Software:
             weight-gradient GEMM adds to the accumulated gradient by itself; ``router`` and ``permute``: scores
             and top-k of a router, and the permutation of tokens, are kernels of their own.
         kernel_launch_s: Host time to launch one kernel; a layer cannot run faster than its launches.
+        elementwise_slowdown: Time of its memory-bound kernels over that of the bytes listed for them: copies,
+            layout changes and casts that a layer's steps do not name.
         overlap: What it overlaps unless the scenario says otherwise.
         wgrad_overlaps_tp: Whether backward tensor-parallel collectives run beside weight-gradient GEMMs.
         bucket_bytes: Size of one gradient-reduction bucket.
@@ -47,10 +49,15 @@ class Software:
             collectives; 0: as many as ranks, by messages between neighbours.
         keeps_gathered_input: Whether the input gathered for a column-parallel layer is kept for its weight
             gradient instead of being gathered again.
+        separate_projections: Whether query, key and value projections, and the gate's, are matrices of their
+            own, with kernels of their own and a sum of their input gradients.
         collective_multiprocessors: Multiprocessors that a collective takes from the kernels beside it.
         dispatcher: Who carries tokens to experts unless the scenario says otherwise.
         loss_in_place: Whether the gradient of the logits overwrites their fp32 soft-max (Megatron's
             vocabulary-parallel cross entropy) or takes memory of its own (eager PyTorch).
+        gathers_logits: Whether tensor-parallel ranks gather the logits and each runs the loss over the whole
+            vocabulary, or run it over their part of the vocabulary.
+        fp16_grad_dtype: The same where weights are fp16, or None where it does not depend on that.
         sources: Provenance of every field.
     """
 
@@ -72,9 +79,13 @@ class Software:
     recompute_stops_early: bool = False
     casts_every_pass: bool = False
     loss_in_place: bool = True
+    gathers_logits: bool = False
+    fp16_grad_dtype: str | None = None
     cp_comm: ContextExchange = "all_gather"
     tp_reduce_pieces: int = 0
     keeps_gathered_input: bool = False
+    separate_projections: bool = False
     collective_multiprocessors: int = 0
     dispatcher: Dispatcher = "alltoall"
+    elementwise_slowdown: float = 1.0
     sources: Sources = field(default_factory=dict, compare=False, repr=False)

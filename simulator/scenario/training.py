@@ -25,6 +25,9 @@ Precision = Literal[
     "fp4",
     "nvfp4",
 ]
+CudaGraphScope = Literal[
+    "full_iteration", "attn", "mamba", "mlp", "moe", "moe_router", "moe_preprocess", "shared_experts"
+]
 StateFormat = Literal["fp32", "bf16", "fp16", "fp8"]
 
 
@@ -75,7 +78,9 @@ class Training:
         tokens: Tokens of the whole training run, or None; days and GPU hours follow from it.
         mean_document_length: Mean length of the documents packed into a sequence, where attention never
             crosses them (Llama 3, arXiv:2407.21783, section 3.2); None where it does.
+        loss_chunks: Chunks of tokens that the vocabulary head and the loss run over one after the other.
         experts: How tokens reach their experts.
+        cuda_graphs: Modules whose kernels CUDA graphs launch, or ``full_iteration``; the host launches others.
         recompute_detail: Which modules or layers are recomputed.
         offload: What waits in host memory.
         bf16_layers_at_start: First layers of the model that stay in 16 bits in a low-precision recipe.
@@ -103,7 +108,9 @@ class Training:
     param_dtype: Literal["fp32", "bf16", "fp16"] | None = None
     reduce_dtype: Literal["fp32", "bf16", "fp16"] | None = None
     mean_document_length: float | None = None
+    loss_chunks: int = 1
     experts: ExpertTraining = ExpertTraining()
+    cuda_graphs: tuple[CudaGraphScope, ...] = ()
     recompute_detail: RecomputeDetail = field(default_factory=RecomputeDetail)
     offload: Offload = field(default_factory=Offload)
     bf16_layers_at_start: int = 0

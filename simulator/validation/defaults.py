@@ -36,6 +36,8 @@ class StackDefaults:
         seq_length: Tokens of one sequence.
         flops_convention: How the stack counts FLOPs in the TFLOP/s and MFU it prints.
         low_precision_params: Whether its fp8 recipes store and gather weights in fp8.
+        attention: Attention kernel of rows older than the kernel that the stack uses today, and the beginning
+            of the names of the accelerators that those rows are about.
     """
 
     name: str
@@ -54,6 +56,13 @@ class StackDefaults:
     seq_length: int = 4096
     flops_convention: Convention = "causal"
     low_precision_params: bool = False
+    attention: tuple[str, str] | None = None
+
+    def attention_on(self, gpu: str) -> str | None:
+        """Return the attention kernel of an older row, or None where the stack's own kernel holds."""
+        if self.attention is None or not gpu.startswith(self.attention[1]):
+            return None
+        return self.attention[0]
 
 
 _MEGATRON_CORE = StackDefaults(
@@ -133,7 +142,9 @@ STACKS: tuple[StackDefaults, ...] = (
         name="llm-foundry",
         pattern=r"foundry|composer|mosaic",
         source="llm-foundry's MPT configurations (FSDP full shard, shared embeddings, ALiBi, vocabulary "
-        "50368; scripts/train/benchmarking/README.md: full attention FLOPs)",
+        "50368; scripts/train/benchmarking/README.md: full attention FLOPs; its A100 tables are older than "
+        "FlashAttention-2, arXiv:2307.08691)",
+        attention=("flash1", "a100"),
         sharding="zero3",
         accumulates=False,
         tied=True,

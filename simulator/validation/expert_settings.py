@@ -1,9 +1,11 @@
-"""How a row's experts are divided and reached: what its notes say, else what its software does."""
+"""How a row's experts are divided, reached and launched: what its notes say, else what its software does."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
+
+from simulator.scenario.training import CudaGraphScope
 
 if TYPE_CHECKING:
     from simulator.validation.blanks import Blanks
@@ -14,6 +16,7 @@ _ETP = re.compile(r"\bETP\s*=?\s*(TP)?\s*=?\s*(\d+)?")
 _DISPATCHER = re.compile(r"\b(hybridep|deepep|alltoall|allgather)\b", re.IGNORECASE)
 _OVERLAP = re.compile(r"\bEP (?:all-to-all )?overlap(?:ped\b| (ON|OFF)\b)")
 _CAPACITY = re.compile(r"capacity factor (\d+(?:\.\d+)?)")
+_GRAPHS = re.compile(r"scope=\[([^\]]*)\]|CUDA graphs ([\w+, ]+)", re.IGNORECASE)
 _FOLDED_STACKS = frozenset({"torchtitan"})
 """Stacks whose experts are not divided by tp unless told so (torchtitan: expert_tensor_parallel_degree 1)."""
 
@@ -51,6 +54,16 @@ def expert_training(row: Row, degrees: Degrees, blanks: Blanks, *, has_experts: 
         document["capacity_factor"] = float(capacity[1])
         document["pad_to_capacity"] = "static shapes" in row.notes
     return {"experts": document} if document else {}
+
+
+def graph_scopes(row: Row) -> dict[str, object]:
+    """Return what CUDA graphs launch, where the notes say it."""
+    if re.search(r"impl='?full_iteration", row.notes):
+        return {"cuda_graphs": ["full_iteration"]}
+    found = _GRAPHS.search(row.notes)
+    words = re.findall(r"\w+", (found[1] or found[2] or "") if found else "")
+    scopes = [word for word in words if word in get_args(CudaGraphScope)]
+    return {"cuda_graphs": scopes} if scopes else {}
 
 
 def expert_overlap(row: Row, degrees: Degrees, blanks: Blanks, *, has_experts: bool) -> dict[str, bool]:

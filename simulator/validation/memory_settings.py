@@ -23,6 +23,7 @@ _MODULES = re.compile(
 _BLOCK = re.compile(r"full recompute \(block\) of (\d+) layers per pipeline chunk")
 _OFFLOADED = re.compile(r"activation CPU offload of (\d+) layers")
 _REMAT = re.compile(r"remat(?:_policy)?[= ](minimal|full|save_qkv_proj|qkv_proj_offloaded)\b")
+_GATHERED = re.compile(r"float8 all-gather")
 _LATENT_NORM = re.compile(r"recompute of RMSNorm, MLA up-projection, SwiGLU")
 _STACK_PARAMS = {"fp8-delayed", "fp8-current", "fp8-mx"}
 
@@ -37,7 +38,9 @@ def precision_settings(row: Row, blanks: Blanks) -> dict[str, object]:
     if stated not in get_args(Precision):
         raise RowError(f"precision {stated!r} is not known")
     document: dict[str, object] = {"precision": stated}
-    if blanks.defaults.low_precision_params and stated in _STACK_PARAMS:
+    if _GATHERED.search(row.notes or ""):
+        document["low_precision_params"] = True
+    elif blanks.defaults.low_precision_params and stated in _STACK_PARAMS:
         blanks.note(f"weights stored in {stated}: {blanks.defaults.name}'s recipes do so")
         document["low_precision_params"] = True
     return document

@@ -49,7 +49,9 @@ def model_document(row: Row, blanks: Blanks) -> dict[str, object]:
 
 def _is_hybrid(row: Row, known: Model | None) -> bool:
     """Tell whether the row has the very layers of a hybrid model, whose order no row states."""
-    return known is not None and known.layer_pattern is not None and row.arch.layers == known.num_hidden_layers
+    return (
+        known is not None and known.layer_pattern is not None and row.arch.layers == known.num_hidden_layers
+    )
 
 
 def _known(row: Row) -> Model | None:

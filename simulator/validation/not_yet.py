@@ -22,12 +22,7 @@ PRECISIONS: Mapping[str, str] = {
     "int8": "precision int8 is not simulated yet",
 }
 
-METHODS: Mapping[str, str] = {
-    "redis": "layers redistributed against the vocabulary's imbalance (method redis) are not simulated yet",
-    "vocab-1": "vocabulary-parallel pipeline (method vocab-1) is not simulated yet",
-    "vocab-2": "vocabulary-parallel pipeline (method vocab-2) is not simulated yet",
-    "interlaced": "vocabulary-parallel pipeline (method interlaced) is not simulated yet",
-}
+METHODS: Mapping[str, str] = {}
 
 
 def refuse(row: Row, degrees: Degrees) -> None:

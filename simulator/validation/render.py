@@ -34,6 +34,8 @@ def render(report: ValidationReport, stream: IO[str], *, all_rows: bool = False)
         console.print(_reasons_table(report))
     console.print(_summary_table("source", report.by_source))
     console.print(_summary_table("GPU", report.by_gpu))
+    if report.timed:
+        console.print(_timed_table(report))
     console.print(_closing(report))
 
 
@@ -66,6 +68,30 @@ def _summary_table(name: str, groups: Mapping[str, ErrorSummary | None]) -> Tabl
         table.add_column(column, justify="right")
     for group, summary in groups.items():
         table.add_row(group, *_cells(summary))
+    return table
+
+
+def _timed_table(report: ValidationReport) -> Table:
+    """Show rows with their own measured times, where only the schedule and the engine are under test."""
+    groups: dict[tuple[str, str], list[float]] = {}
+    for row in report.timed:
+        groups.setdefault((row.source, row.schedule), []).append(row.error)
+    table = Table(title="Schedule and engine alone: measured times of passes and messages", title_justify="left")
+    table.add_column("source")
+    table.add_column("schedule")
+    for column in ("rows", "mean |error|", "worst", "bias"):
+        table.add_column(column, justify="right")
+    everything = {("all", ""): [row.error for row in report.timed]}
+    for (source, schedule), errors in {**groups, **everything}.items():
+        mean = sum(map(abs, errors)) / len(errors)
+        table.add_row(
+            source,
+            schedule,
+            str(len(errors)),
+            f"{mean:.1%}",
+            f"{max(map(abs, errors)):.1%}",
+            _percent(sum(errors) / len(errors)),
+        )
     return table
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from simulator.validation.compare import Comparison
+    from simulator.validation.measured_times import TimedRow
 
 WORST_ROWS = 20
 
@@ -74,9 +75,11 @@ class ValidationReport:
 
     Attributes:
         rows: Their outcomes, in the order of the files.
+        timed: Rows simulated once more with their own measured times of passes and messages.
     """
 
     rows: tuple[RowOutcome, ...]
+    timed: tuple[TimedRow, ...] = ()
 
     @cached_property
     def simulated(self) -> tuple[tuple[RowOutcome, Comparison], ...]:
@@ -116,6 +119,12 @@ class ValidationReport:
         errors = [found.memory_error for _, found in self.simulated if found.memory_error is not None]
         return summarise(errors, [0.0] * len(errors))
 
+    @property
+    def timed_errors(self) -> ErrorSummary | None:
+        """Errors of the rows that are simulated with their own measured times."""
+        errors = [row.error for row in self.timed]
+        return summarise(errors, [0.0] * len(errors))
+
     def worst(self, count: int = WORST_ROWS) -> Sequence[tuple[RowOutcome, Comparison]]:
         """Return the rows of the largest absolute errors, the largest first."""
         return sorted(self.simulated, key=lambda pair: (-abs(pair[1].error), pair[0].id))[:count]
@@ -134,7 +143,14 @@ class ValidationReport:
             "memory_errors": _plain(memory),
             "worst": [row.id for row, _ in self.worst()],
         }
-        return {"summary": summary, "rows": [row.to_dict() for row in self.rows]}
+        return {
+            "summary": summary,
+            "rows": [row.to_dict() for row in self.rows],
+            "measured_times": {
+                "errors": _plain(self.timed_errors),
+                "rows": [row.to_dict() for row in self.timed],
+            },
+        }
 
     def _summary(self, belongs: Callable[[RowOutcome], bool]) -> ErrorSummary | None:
         members = [index for index, (row, _) in enumerate(self.simulated) if belongs(row)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from simulator.errors import InputError, RowError
+
+
+_COMPILED = re.compile(r"(?<!no )torch\.compile|local_batch_size=2, compile")
 
 
 class _Part(BaseModel):
@@ -91,11 +95,22 @@ class RowMeasured(_Part):
     peak_memory_gb: PositiveFloat | None = None
 
 
+class ProfiledTimes(_Part):
+    """Measured milliseconds of a stage's passes for one micro-batch, and of a message."""
+
+    TF: PositiveFloat
+    TB: PositiveFloat
+    TW: PositiveFloat
+    Tcomm: PositiveFloat
+
+
 class Row(_Part):
     """One published measurement with the configuration that produced it.
 
     ``method`` is how the embedding and the head are placed in the pipeline (arXiv:2411.05288), ``kernel`` an
-    implementation of attention and norms; both are extra keys of some sources.
+    implementation of attention and norms. The last three are measured times per micro-batch of each stage: of
+    all stages alike, and in microseconds of forward and backward passes by stage. All are extra keys of some
+    sources.
     """
 
     id: str
@@ -125,14 +140,21 @@ class Row(_Part):
     kernel: str | None = None
     zero1_shard_size: int | None = None
     num_slices: PositiveInt | None = None
+    profiled_ms_zb2p: ProfiledTimes | None = None
+    stage_fwd_us: tuple[PositiveFloat, ...] | None = None
+    stage_bwd_us: tuple[PositiveFloat, ...] | None = None
     notes: str = ""
 
     @property
     def software(self) -> str:
-        """What names the software: the stack, or the citation where that is ``see notes`` or not stated."""
+        """What names the software: the stack, or the citation where that is ``see notes`` or not stated.
+
+        A stack that the notes say is compiled carries that in its name.
+        """
         if self.stack is None or self.stack == "see notes":
             return self.source or ""
-        return self.stack
+        notes = self.notes or ""
+        return f"{self.stack}, torch.compile" if _COMPILED.search(notes) else self.stack
 
 
 @dataclass(frozen=True, slots=True)

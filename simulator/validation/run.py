@@ -9,6 +9,7 @@ from simulator import api
 from simulator.errors import RowError, ScenarioError, SimulatorError
 from simulator.scenario import Scenario
 from simulator.validation.compare import Answer, compare, stated_metric
+from simulator.validation.measured_times import timed_rows
 from simulator.validation.report import RowOutcome, ValidationReport
 from simulator.validation.rows import RawRow, read_rows
 from simulator.validation.to_scenario import to_scenario
@@ -47,7 +48,8 @@ def validate(
         outcomes.append(outcome(raw, simulate))
         if progress is not None:
             progress(len(outcomes), len(rows))
-    return ValidationReport(tuple(outcomes))
+    timed = timed_rows(rows) if simulate is api.simulate else ()
+    return ValidationReport(tuple(outcomes), timed)
 
 
 def outcome(raw: RawRow, simulate: Simulate = api.simulate) -> RowOutcome:

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from simulator import catalogue
 from simulator.files import from_document
+from simulator.scenario.parallelism import VocabularyMethod
 from simulator.validation.blanks import Blanks
 from simulator.validation.clusters import cluster_document
 from simulator.validation.defaults import stack_defaults
 from simulator.validation.degrees import Degrees, row_degrees
-from simulator.validation.expert_settings import expert_degrees, expert_overlap, expert_training
+from simulator.validation.expert_settings import (
+    expert_degrees,
+    expert_overlap,
+    expert_training,
+    graph_scopes,
+)
 from simulator.validation.kernels import software_choice
 from simulator.validation.memory_settings import precision_settings, recompute_settings
 from simulator.validation.models import model_document
 from simulator.validation.not_yet import refuse
 from simulator.validation.shard_groups import sharding_document
-from simulator.validation.stages import stage_layers
+from simulator.validation.stages import redistributed_layers, stage_layers
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from simulator.scenario import Scenario
     from simulator.validation.rows import Row
 
+VOCABULARY_METHODS = get_args(VocabularyMethod)[1:]
 _ATTENTION_KERNELS = ("unfused", "flash1", "flash2", "flash3", "cudnn")
 
 
@@ -69,7 +78,8 @@ def row_document(row: Row) -> tuple[dict[str, object], tuple[str, ...]]:
             **_parallelism(row, degrees, blanks),
             **sharding_document(row, degrees, blanks),
             **expert_degrees(row, degrees, blanks, has_experts=has_experts),
-            **_layers(layers, degrees.pp * degrees.vpp, blanks),
+            **_layers(row, model, degrees.pp * degrees.vpp, blanks),
+            **({"vocabulary": row.method} if row.method in VOCABULARY_METHODS else {}),
         },
         "training": _training(row, degrees, blanks, has_experts=has_experts),
         "software": software_choice(row, software, blanks),
@@ -101,8 +111,14 @@ def _schedule(row: Row, degrees: Degrees) -> str:
     return row.schedule
 
 
-def _layers(layers: int, stages: int, blanks: Blanks) -> dict[str, object]:
+def _layers(row: Row, model: Mapping[str, object], stages: int, blanks: Blanks) -> dict[str, object]:
     """State the partition where it is not even."""
+    layers = int(str(model["num_hidden_layers"]))
+    if row.method == "redis" and stages > 1:
+        hidden, vocabulary = int(str(model["hidden_size"])), int(str(model["vocab_size"]))
+        # 24 h^2 + 4 s h FLOPs per token and layer (Narayanan et al.) against 2 h V of the head.
+        head = vocabulary / (12 * hidden + 2 * (row.seq_len or 0))
+        return {"layers": list(redistributed_layers(layers, stages, head))}
     if layers % stages == 0:
         return {}
     split = stage_layers(layers, stages)
@@ -124,11 +140,14 @@ def _training(row: Row, degrees: Degrees, blanks: Blanks, *, has_experts: bool) 
             **expert_overlap(row, degrees, blanks, has_experts=has_experts),
         },
         **expert_training(row, degrees, blanks, has_experts=has_experts),
+        **graph_scopes(row),
     }
     if "without optimizer post-validation" in row.notes.lower():
         document["post_validation"] = False
     if row.attention in _ATTENTION_KERNELS:
         document["attention"] = row.attention
+    elif row.attention is None and (older := defaults.attention_on(row.gpu)) is not None:
+        document["attention"] = blanks.fill("attention kernel", None, older)
     elif row.attention is None:
         blanks.left("attention kernel")
     else:

@@ -24,8 +24,8 @@ def attention_steps(scenario: Scenario, shapes: Shapes, mask: Mask) -> list[Step
         steps += _latent_projections(scenario, shapes)
         value_dim = model.latent_attention.v_head_dim
     else:
-        width = (shapes.heads + 2 * shapes.kv_heads) * model.head_dim
-        steps += column_parallel(scenario, shapes, "qkv", width, model.hidden_size)
+        parts = tuple(heads * model.head_dim for heads in (shapes.heads, shapes.kv_heads, shapes.kv_heads))
+        steps += column_parallel(scenario, shapes, "qkv", sum(parts), model.hidden_size, parts=parts)
         if model.qk_norm:
             steps.append(_qk_norm(scenario, shapes))
         if model.positional == "rope":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from simulator.workload.layer_steps import Exchange, Pointwise, Step
@@ -34,22 +35,36 @@ def head_steps(scenario: Scenario, shapes: Shapes) -> list[Step]:
     """Return final norm, vocabulary-parallel head and cross entropy.
 
     The loss exchanges the maximum, the predicted logit and the sum of exponentials of each token (Megatron's
-    vocabulary-parallel cross entropy; ``fused_cross_entropy.py`` sends the last two together). Logits are kept
-    in the activation format, their soft-max in fp32.
+    vocabulary-parallel cross entropy; ``fused_cross_entropy.py`` sends the last two together). Logits are
+    kept in the activation format, their soft-max in fp32. A stack that gathers the logits instead runs the
+    loss over the whole vocabulary on every rank. In chunks of tokens, the logits of one chunk exist at a
+    time.
     """
-    hidden = scenario.model.hidden_size
-    return [
-        norm(scenario, shapes, "final_norm", hidden),
-        *column_parallel(scenario, shapes, "head", shapes.vocabulary, hidden, dtype=shapes.dtype),
-        *_loss_exchange(scenario, shapes),
-        _cross_entropy(scenario, shapes),
+    hidden, chunks = scenario.model.hidden_size, scenario.training.loss_chunks
+    part = replace(
+        shapes, tokens=shapes.tokens // chunks, divided_tokens=max(1, shapes.divided_tokens // chunks)
+    )
+    chunk = [
+        *column_parallel(scenario, part, "head", shapes.vocabulary, hidden, dtype=shapes.dtype),
+        *_loss_exchange(scenario, part),
+        _cross_entropy(scenario, part),
     ]
+    # The loss of a chunk leaves gradients of the head's input, and no logits, before the next one starts.
+    return [norm(scenario, shapes, "final_norm", hidden), *chunk, *map(_without_logits, chunk * (chunks - 1))]
+
+
+def _without_logits(step: Step) -> Step:
+    return replace(step, saved_bytes=0.0) if isinstance(step, Pointwise) else step
 
 
 def _loss_exchange(scenario: Scenario, shapes: Shapes) -> list[Step]:
     """Exchange each token's numbers: three fp32 messages, or the last two in one where the loss is fused."""
     if shapes.tp.size == 1:
         return []
+    if scenario.software.gathers_logits:
+        width = shapes.vocabulary * shapes.tp.size
+        gather = tensor_collective(shapes, "all_gather", shapes.tokens, width, "logits_gather")
+        return [Exchange(forward=gather, backward=None, stream="tp")]
     values = (1, 2) if "cross_entropy" in scenario.software.fused else (1, 1, 1)
     each = 4.0 * shapes.tokens
     return [
@@ -64,6 +79,8 @@ def _loss_exchange(scenario: Scenario, shapes: Shapes) -> list[Step]:
 
 def _cross_entropy(scenario: Scenario, shapes: Shapes) -> Pointwise:
     logits, e = shapes.tokens * shapes.vocabulary, shapes.element_bytes
+    if scenario.software.gathers_logits:
+        logits *= shapes.tp.size
     fused = "cross_entropy" in scenario.software.fused
     forward, backward = (2 * e, 2 * e) if fused else (e + 4 + 5 * 4, 2 * 4 + 4 + e)
     return Pointwise(

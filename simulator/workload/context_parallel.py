@@ -106,4 +106,5 @@ def ring_message(shapes: Shapes, split: ContextSplit, key_value: float) -> Trans
     """Return the message that passes one part's keys and values on, or None without a ring."""
     if split.ring == 1:
         return None
-    return Transfer(bytes=key_value, stride=shapes.cp.stride * split.heads, source=0, target=0)
+    stride = shapes.cp.stride * split.heads
+    return Transfer(bytes=key_value, stride=stride, source=0, target=0, span=stride * (split.ring - 1))

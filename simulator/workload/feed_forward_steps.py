@@ -28,9 +28,9 @@ def feed_forward_steps(scenario: Scenario, shapes: Shapes, *, has_experts: bool)
 
 def _dense_steps(scenario: Scenario, shapes: Shapes, width: int) -> list[Step]:
     hidden = scenario.model.hidden_size
-    up = 2 * width if scenario.model.gated else width
+    parts = (width, width) if scenario.model.gated else (width,)
     return [
-        *column_parallel(scenario, shapes, "mlp_up", up, hidden),
+        *column_parallel(scenario, shapes, "mlp_up", sum(parts), hidden, parts=parts),
         activation(scenario, shapes, shapes.tokens, width),
         *row_parallel(scenario, shapes, "mlp_down", hidden, width, keeps_input=not remakes_product(scenario)),
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from simulator.workload.parameter_bytes import gathered_bytes
@@ -74,8 +74,11 @@ def _parts(scenario: Scenario, stage: Stage) -> Iterable[tuple[LayerWork, StageP
         first = boundary_parameters(scenario, _only_embedding(stage))
     if stage.has_embedding:
         yield next(works), StageParameters(dense=first, experts=0.0)
+    inner = 0.0 if stage.has_embedding or stage.has_head else boundary
     for layer in stage.layers:
-        yield next(works), layer_parameters_per_rank(scenario, layer)
+        part = layer_parameters_per_rank(scenario, layer)
+        yield next(works), replace(part, dense=part.dense + inner)
+        inner = 0.0
     for number in range(stage.predictions):
         yield next(works), prediction_parameters(scenario, number)
         yield next(works), StageParameters(dense=0.0, experts=0.0)  # its head is the model's

@@ -197,9 +197,9 @@ class _Writer:
 
     def _linear_forward(self, step: Linear) -> None:
         if step.gather_input is not None:
-            self.ready = self._gathered(step.gather_input, step.forward, self.ready)
+            self.ready = self._gathered(step.gather_input, step.products, self.ready)
         else:
-            _, self.ready = self._reduced(step.forward, step.reduce_output, self.ready)
+            _, self.ready = self._reduced(step.products, None, step.reduce_output, self.ready)
 
     def _linear_backward(self, step: Linear) -> None:
         start = self.ready
@@ -208,26 +208,27 @@ class _Writer:
             regathered = (self._exchange(step.regather_input, Stream.TP, start),)
             if not self.habits.wgrad_overlaps_tp:
                 start = (*start, *regathered)
-        if self.habits.wgrad_overlaps_tp:
-            done = self._gathered(step.gather_gradient, step.input_gradient, start)
-            reduced = done
-            if step.reduce_gradient is not None:
-                reduced = (self._exchange(step.reduce_gradient, Stream.TP, done),)
-            wait = (*done, *regathered)
-        elif step.gather_gradient is not None:
-            reduced = done = self._gathered(step.gather_gradient, step.input_gradient, start)
-            wait = (*done, *regathered)
+        gemms, total = step.input_gradients, step.gradient_sum
+        if step.gather_gradient is not None:
+            reduced = done = self._gathered(step.gather_gradient, gemms, start)
+        elif self.habits.wgrad_overlaps_tp and step.reduce_gradient is not None:
+            done = self._summed(gemms, total, start)
+            reduced = (self._exchange(step.reduce_gradient, Stream.TP, done),)
         else:
-            done, reduced = self._reduced(step.input_gradient, step.reduce_gradient, start)
-            wait = (*done, *regathered, *reduced)
-        self._weight_gradient(step.weight_gradient, wait)
+            done, reduced = self._reduced(gemms, total, step.reduce_gradient, start)
+        wait = (*done, *regathered) if self.habits.wgrad_overlaps_tp else (*done, *regathered, *reduced)
+        self._weight_gradients(step, wait)
         self.ready = reduced
 
     def weight_half(self, step: Linear) -> None:
         after: tuple[int, ...] = ()
         if step.regather_input is not None and not self.habits.keeps_gathered_input:
             after = (self._exchange(step.regather_input, Stream.TP, ()),)
-        self._weight_gradient(step.weight_gradient, after)
+        self._weight_gradients(step, after)
+
+    def _weight_gradients(self, step: Linear, after: tuple[int, ...]) -> None:
+        for gemm in step.weight_gradients:
+            self._weight_gradient(gemm, after)
 
     def _weight_gradient(self, gemm: Gemm, after: tuple[int, ...]) -> None:
         """Compute a weight gradient; where the GEMM does not accumulate it, another kernel does."""
@@ -241,35 +242,52 @@ class _Writer:
         size = gemm.batch * gemm.m * gemm.n * each
         self._kernel(Elementwise(name=f"{gemm.name}_accumulate", bytes_moved=size), ())
 
-    def _gathered(self, gather: Collective | None, gemm: Gemm, start: tuple[int, ...]) -> tuple[int, ...]:
-        """Gather a GEMM's input and run it, in pieces where the software overlaps both."""
-        if gather is None:
-            return (self._kernel(gemm, start),)
-        if not self.habits.overlaps_tp:
-            return (self._kernel(gemm, (self._exchange(gather, Stream.TP, start),)),)
+    def _summed(
+        self, gemms: Sequence[Gemm], total: Elementwise | None, start: tuple[int, ...]
+    ) -> tuple[int, ...]:
+        """Run products one after the other, and add up their results where there are several to add."""
+        done = tuple(self._kernel(gemm, start) for gemm in gemms)
+        return done if total is None else (self._kernel(total, done),)
+
+    def _gathered(
+        self, gather: Collective | None, gemms: Sequence[Gemm], start: tuple[int, ...]
+    ) -> tuple[int, ...]:
+        """Gather the input of some products and run them, in pieces where the software overlaps both."""
+        if gather is None or not self.habits.overlaps_tp:
+            after = start if gather is None else (self._exchange(gather, Stream.TP, start),)
+            return self._summed(gemms, None, after)
         done: list[int] = []
         arrived = start
-        for piece in (pieces := gathered_pieces(gather, gemm)):
+        rounds = list(zip(*(gathered_pieces(gather, gemm) for gemm in gemms), strict=True))
+        for number, pieces in enumerate(rounds):
             following = arrived
-            if len(done) < len(pieces) - 1:
+            if number < len(rounds) - 1:
                 following = (self._exchange(ring_message(gather), Stream.TP, arrived),)
-            done.append(self._kernel(piece, arrived))
+            done += [self._kernel(piece, arrived) for piece in pieces]
             arrived = following
         return tuple(done)
 
     def _reduced(
-        self, gemm: Gemm, reduce: Collective | None, start: tuple[int, ...]
+        self,
+        gemms: Sequence[Gemm],
+        total: Elementwise | None,
+        reduce: Collective | None,
+        start: tuple[int, ...],
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Run a GEMM and reduce its result, in pieces where the software overlaps both.
+        """Run products and reduce their result, in pieces where the software overlaps both.
+
+        A sum of several products is reduced in one piece (PyTorch's ``fuse_matmul_reduce_scatter`` takes the
+        result of a single product only).
 
         Returns:
             The ops that make the result, and those that end its reduction.
         """
-        if reduce is None or not (self.habits.overlaps_tp and reduce.kind == "reduce_scatter"):
-            made = (self._kernel(gemm, start),)
+        in_pieces = self.habits.overlaps_tp and len(gemms) == 1
+        if reduce is None or not in_pieces or reduce.kind != "reduce_scatter":
+            made = self._summed(gemms, total, start)
             return made, made if reduce is None else (self._exchange(reduce, Stream.TP, made),)
         pieces, message, merge = reduced_pieces(
-            reduce, gemm, self.habits.tp_reduce_pieces, self.habits.collective_multiprocessors
+            reduce, gemms[0], self.habits.tp_reduce_pieces, self.habits.collective_multiprocessors
         )
         done: list[int] = []
         sent: list[int] = []

@@ -53,6 +53,9 @@ class Linear:
         regather_input: Collective on the saved input before the weight-gradient GEMM.
         reduce_gradient: Collective on the input gradient.
         saved_bytes: Bytes of the saved input.
+        parts: Columns of each matrix where several multiply the same input by kernels of their own; empty
+            for one matrix.
+        gradient_sum: What adds up their input gradients.
         modules: Names by which recomputation and offloading address the step, the outermost first.
     """
 
@@ -63,19 +66,27 @@ class Linear:
     regather_input: Collective | None = None
     reduce_gradient: Collective | None = None
     saved_bytes: float = 0.0
+    parts: tuple[int, ...] = ()
+    gradient_sum: Elementwise | None = None
     modules: tuple[str, ...] = ()
 
     @property
-    def input_gradient(self) -> Gemm:
-        """dX[m, k] = dY[m, n] W^T[n, k]."""
+    def products(self) -> tuple[Gemm, ...]:
+        """Y[m, n] = X[m, k] W[k, n], for each matrix."""
         f = self.forward
-        return replace(f, name=f"{f.name}_dgrad", n=f.k, k=f.n)
+        return tuple(replace(f, n=width) for width in self.parts or (f.n,))
 
     @property
-    def weight_gradient(self) -> Gemm:
-        """dW[k, n] += X^T[k, m] dY[m, n]."""
-        f = self.forward
-        return replace(f, name=f"{f.name}_wgrad", m=f.k, k=f.m, accumulates=True)
+    def input_gradients(self) -> tuple[Gemm, ...]:
+        """dX[m, k] = dY[m, n] W^T[n, k], for each matrix."""
+        return tuple(replace(f, name=f"{f.name}_dgrad", n=f.k, k=f.n) for f in self.products)
+
+    @property
+    def weight_gradients(self) -> tuple[Gemm, ...]:
+        """dW[k, n] += X^T[k, m] dY[m, n], for each matrix."""
+        return tuple(
+            replace(f, name=f"{f.name}_wgrad", m=f.k, k=f.m, accumulates=True) for f in self.products
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from simulator.workload.casts import casts
 from simulator.workload.layer_steps import Linear, Step
-from simulator.workload.work import Collective, CollectiveKind, Gemm
+from simulator.workload.work import Collective, CollectiveKind, Elementwise, Gemm
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
@@ -30,14 +30,26 @@ def tensor_collective(
 
 
 def column_parallel(
-    scenario: Scenario, shapes: Shapes, name: str, n: int, k: int, *, dtype: str | None = None
+    scenario: Scenario,
+    shapes: Shapes,
+    name: str,
+    n: int,
+    k: int,
+    *,
+    dtype: str | None = None,
+    parts: tuple[int, ...] = (),
 ) -> list[Step]:
-    """Return ``[tokens, k] x [k, n]`` with ``n`` already divided among tensor-parallel ranks."""
+    """Return ``[tokens, k] x [k, n]`` with ``n`` already divided among tensor-parallel ranks.
+
+    ``parts`` are the columns of the matrices that some stacks keep apart (query, key and value; gate and up).
+    """
     sequence_parallel = scenario.parallelism.sequence_parallel
     forward = Gemm(name=name, m=shapes.tokens, n=n, k=k, dtype=dtype or shapes.gemm_dtype)
     each = operand_bytes(shapes, forward)
     gather = tensor_collective(shapes, "all_gather", shapes.tokens, k, f"{name}_gather", element_bytes=each)
     reduce: CollectiveKind = "reduce_scatter" if sequence_parallel else "all_reduce"
+    apart, adds = scenario.software.separate_projections and len(parts) > 1, len(parts) - 1
+    added = 3.0 * shapes.tokens * k * shapes.element_bytes
     kept_tokens = shapes.tokens if scenario.software.keeps_gathered_input else shapes.divided_tokens
     linear = Linear(
         forward=forward,
@@ -45,6 +57,10 @@ def column_parallel(
         regather_input=gather if sequence_parallel else None,
         reduce_gradient=tensor_collective(shapes, reduce, shapes.tokens, k, f"{name}_dgrad_reduce"),
         saved_bytes=kept_tokens * k * kept_bytes(shapes, forward),
+        parts=parts if apart else (),
+        gradient_sum=Elementwise(name=f"{name}_dgrad_sum", bytes_moved=added * adds, kernels=adds)
+        if apart
+        else None,
     )
     share = shapes.divided_tokens / shapes.tokens
     return [*casts(shapes, forward, input_share=share), linear]

@@ -109,7 +109,7 @@ def mamba_steps(scenario: Scenario, shapes: Shapes, mamba: Mamba) -> list[Step]:
     return [
         *within("layernorm", [first]),
         *column_parallel(scenario, shapes, "mamba_in", projected, hidden),
-        *within("mamba", _mixer(shapes, mamba, inner=inner, projected=projected, convolved=convolved)),
+        *_mixer(shapes, mamba, inner=inner, projected=projected, convolved=convolved),
         *row_parallel(scenario, shapes, "mamba_out", hidden, inner),
     ]
 

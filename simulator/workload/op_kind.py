@@ -17,5 +17,7 @@ class OpKind(IntEnum):
     TRANSFER = 6
     OPTIMIZER = 7
     OVERHEAD = 8
+    OUTPUT_FORWARD = 9
+    OUTPUT_BACKWARD = 10
 
     __hash__ = int.__hash__  # Enum's own hashes the name, which takes longer than a dictionary's look-up

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def overlapped_block(forward: Block, backward: Block) -> Block:
     """Return a block that runs a layer's forward pass beside another layer's backward pass."""
     program = overlapped_program(forward.program, backward.program)
-    return Block(f"{forward.name} beside {backward.name}", program)
+    captured = forward.captured + backward.captured
+    return Block(f"{forward.name} beside {backward.name}", program, captured)
 
 
 def overlapped_program(forward: Program, backward: Program) -> Program:

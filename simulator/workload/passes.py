@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from simulator.workload.data_parallel import DataParallel, Segment
     from simulator.workload.schedules import Order
     from simulator.workload.stages import LayerWork, Stage
+    from simulator.workload.vocabulary import OutputWriter
+
+_OUTPUT = (OpKind.OUTPUT_FORWARD, OpKind.OUTPUT_BACKWARD)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,6 +36,7 @@ class PassWriter:
         builder: Where ops are appended.
         data_parallel: Cuts passes where its collectives hook in.
         messages: Sends results on and receives them.
+        output: Runs the output layer, where all ranks share it.
         last_compute: Last op of each rank's compute stream.
         sequences: Work of a pass over a stage or over one of its buckets.
         overlapped: A layer's forward pass and another's backward pass as one block.
@@ -44,6 +48,7 @@ class PassWriter:
     builder: ProgramBuilder
     data_parallel: DataParallel
     messages: Messages
+    output: OutputWriter | None = None
     last_compute: dict[int, int] = field(default_factory=dict)
     sequences: dict[tuple[object, ...], Blocks] = field(default_factory=dict)
     overlapped: dict[tuple[Block, Block], Block] = field(default_factory=dict)
@@ -53,6 +58,9 @@ class PassWriter:
         """Append the passes of all ranks in their order, and the messages between them."""
         for rank, entries in enumerate(order):
             for entry in entries:
+                if self.output is not None and isinstance(entry, Action) and entry.kind in _OUTPUT:
+                    self.last_compute[rank] = self.output.append(rank, entry)
+                    continue
                 both = tuple(entry) if isinstance(entry, Overlapped) else (entry,)
                 for action in both:
                     self.messages.receive(action)
@@ -63,6 +71,8 @@ class PassWriter:
                     self.messages.send(action)
             self.data_parallel.finish(rank, self.last_compute[rank])
         self.messages.connect()
+        if self.output is not None:
+            self.output.connect(self.messages.ends, len(self.stages) - 1, self.messages.owners)
 
     def _single(self, rank: int, action: Action) -> list[int]:
         ops = []

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from simulator.workload.schedules import SCHEDULES, Request, passes
 from simulator.workload.schedules.csv_form import read_rows
 from simulator.workload.schedules.in_pairs import PAIRED, in_pairs
+from simulator.workload.schedules.with_vocabulary import with_vocabulary
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
@@ -33,6 +34,8 @@ def pipeline_order(scenario: Scenario, times: StageTimes | None = None) -> Order
         group_size=parallelism.microbatch_group_size,
         times=times,
     )
+    if parallelism.vocabulary != "none":
+        return with_vocabulary(SCHEDULES[parallelism.schedule], request, parallelism.vocabulary)
     order = SCHEDULES[parallelism.schedule].order(request)
     return in_pairs(order) if runs_in_pairs(scenario) else order
 
@@ -54,7 +57,7 @@ def splits_backward(scenario: Scenario) -> bool:
 def uses_times(scenario: Scenario) -> bool:
     """Tell whether the order of passes depends on how long they take."""
     name = scenario.parallelism.schedule
-    return name != CUSTOM and SCHEDULES[name].uses_times
+    return name != CUSTOM and (SCHEDULES[name].uses_times or scenario.parallelism.vocabulary != "none")
 
 
 def held_stages(order: Order) -> tuple[tuple[int, ...], ...]:

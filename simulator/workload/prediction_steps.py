@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simulator.workload.boundary_steps import embedding_steps
-from simulator.workload.linear import column_parallel, tensor_collective
 from simulator.workload.layer_steps import Exchange, Pointwise, Step
+from simulator.workload.linear import column_parallel, tensor_collective
 from simulator.workload.pointwise import norm
 from simulator.workload.work import Elementwise
 

@@ -9,7 +9,7 @@ Ops are columns. An op starts when
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from simulator.workload.op_kind import OpKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Hashable, Iterable
 
     from simulator.workload.work import Work
 
@@ -92,6 +92,11 @@ class Program:
     def num_ranks(self) -> int:
         """Number of program ranks."""
         return len(self.rank_names)
+
+    def content(self) -> Hashable:
+        """Return what equal programs have in common."""
+        parts = (getattr(self, part.name) for part in fields(self) if part.compare)
+        return tuple(part.tobytes() if isinstance(part, np.ndarray) else part for part in parts)
 
     def dependencies(self, op: int) -> Ints:
         """Return the ops that op ``op`` waits for."""

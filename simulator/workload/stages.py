@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from simulator.scenario.parameters import prediction_layers
-from simulator.workload.attention_mask import Mask, layer_mask
-from simulator.workload.attention_steps import attention_steps
 from simulator.workload.boundary_steps import embedding_steps, head_steps
-from simulator.workload.feed_forward_steps import feed_forward_steps
+from simulator.workload.captured import captured_launches
+from simulator.workload.layer_kinds import LayerKind, layer_steps
 from simulator.workload.layer_plan import LayerPlan, layer_plan, memory_plan
 from simulator.workload.layer_program import (
     Habits,
@@ -19,10 +18,7 @@ from simulator.workload.layer_program import (
     weight_gradient_program,
 )
 from simulator.workload.layer_steps import Pointwise
-from simulator.workload.mamba_steps import mamba_steps
 from simulator.workload.pipeline import splits_backward
-from simulator.workload.parallel_blocks import side_by_side
-from simulator.workload.pointwise import residual
 from simulator.workload.prediction_steps import joining_steps
 from simulator.workload.shapes import Shapes, shapes_of
 from simulator.workload.work import Block
@@ -31,23 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from simulator.scenario import Scenario
-    from simulator.scenario.model import Block as ModelBlock
     from simulator.workload.layer_steps import Step
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerKind:
-    """What tells the layers of a model apart.
-
-    Attributes:
-        has_experts: Whether the feed-forward block has experts.
-        mask: What each query attends to.
-        block: What the layer is in a hybrid model; see ``Model.layer_pattern``.
-    """
-
-    has_experts: bool
-    mask: Mask
-    block: ModelBlock = "layer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -169,22 +149,6 @@ def _table_share(scenario: Scenario, stage: int) -> float:
     return 1 / parallelism.pp if shares else 0.0
 
 
-def layer_steps(scenario: Scenario, shapes: Shapes, kind: LayerKind) -> list[Step]:
-    """Return the steps of one layer: a transformer layer, or one block of a hybrid model."""
-    after = residual(scenario, shapes)
-    if kind.block == "M" and scenario.model.mamba is not None:
-        return [*mamba_steps(scenario, shapes, scenario.model.mamba), after]
-    if kind.block == "*":
-        return [*attention_steps(scenario, shapes, kind.mask), after]
-    if kind.block != "layer":
-        return [*feed_forward_steps(scenario, shapes, has_experts=kind.has_experts), after]
-    attention = attention_steps(scenario, shapes, kind.mask)
-    feed_forward = feed_forward_steps(scenario, shapes, has_experts=kind.has_experts)
-    if scenario.model.parallel_blocks:
-        return [*side_by_side(scenario, shapes, attention, feed_forward), after]
-    return [*attention, after, *feed_forward, after]
-
-
 def _layer(
     scenario: Scenario,
     shapes: Shapes,
@@ -193,10 +157,7 @@ def _layer(
     layer: int,
     plan: LayerPlan,
 ) -> LayerWork:
-    model = scenario.model
-    kind = LayerKind(
-        has_experts=model.is_moe_layer(layer), mask=layer_mask(scenario, layer), block=model.block(layer)
-    )
+    kind = LayerKind.of(scenario, layer)
     if (kind, plan) not in kinds:
         name = "layer with experts" if kind.has_experts else "layer"
         sizes = shapes if plan.is_low else shapes.in_high_precision()
@@ -215,7 +176,7 @@ def _prediction(scenario: Scenario, shapes: Shapes, habits: Habits) -> list[Laye
     sizes = shapes if plan.is_low else shapes.in_high_precision()
     steps = joining_steps(scenario, sizes)
     for block, has_experts in prediction_layers(model):
-        kind = LayerKind(has_experts=has_experts, mask=layer_mask(scenario, last), block=block)
+        kind = replace(LayerKind.of(scenario, last), has_experts=has_experts, block=block)
         steps += layer_steps(scenario, sizes, kind)
     return [_work("prediction module", scenario, sizes, steps, habits, plan)]
 
@@ -226,9 +187,12 @@ def _work(
     memory, offloaded = memory_plan(scenario, shapes, steps, plan)
     everything = sum(step.saved_bytes for step in steps)
     kept = memory.total_bytes
+    there = forward_program(steps, habits, offloaded)
+    back = backward_program(steps, habits, memory.reruns, offloaded)
+    saved = captured_launches(scenario, steps, habits)
     return LayerWork(
-        forward=Block(f"{name}, forward", forward_program(steps, habits, offloaded)),
-        backward=Block(f"{name}, backward", backward_program(steps, habits, memory.reruns, offloaded)),
+        forward=Block(f"{name}, forward", there, saved.forward),
+        backward=Block(f"{name}, backward", back, saved.backward),
         saved_bytes=kept - offloaded,
         working_bytes=plan.group * everything - kept,
         offloaded_bytes=offloaded,
@@ -258,9 +222,10 @@ def _halves(
 def _edge(name: str, scenario: Scenario, shapes: Shapes, steps: list[Step], habits: Habits) -> LayerWork:
     """Build the work of the embedding or of the head, of which nothing is ever recomputed."""
     habits = replace(habits, overlaps_tp=False)
+    saved = captured_launches(scenario, steps, habits)
     return LayerWork(
-        forward=Block(f"{name}, forward", forward_program(steps, habits)),
-        backward=Block(f"{name}, backward", backward_program(steps, habits)),
+        forward=Block(f"{name}, forward", forward_program(steps, habits), saved.forward),
+        backward=Block(f"{name}, backward", backward_program(steps, habits), saved.backward),
         saved_bytes=sum(step.saved_bytes for step in steps),
         working_bytes=max((step.working_bytes for step in steps if isinstance(step, Pointwise)), default=0.0),
         halves=_halves(name, scenario, shapes, steps, habits),

@@ -15,8 +15,10 @@ from simulator.workload.messages import Messages
 from simulator.workload.passes import PassWriter
 from simulator.workload.pipeline import held_stages, pipeline_order, plain
 from simulator.workload.program import Program, ProgramBuilder
+from simulator.workload.schedules.with_vocabulary import without_vocabulary
 from simulator.workload.stages import Stage, stages_of
 from simulator.workload.step_end import append_step_end
+from simulator.workload.vocabulary import OutputWriter, output_layer
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
@@ -47,21 +49,29 @@ def build_step(scenario: Scenario, times: StageTimes | None = None) -> Step:
     """
     parallelism = scenario.parallelism
     order = pipeline_order(scenario, times)
-    held = held_stages(order)
+    passes = without_vocabulary(order)
+    held = held_stages(passes)
     stages = stages_of(scenario)
     builder = ProgramBuilder(
         rank_names=tuple(f"pp {rank}" for rank in range(parallelism.pp)),
         replicas=parallelism.gpus // parallelism.pp,
     )
     strategy = FullySharded if parallelism.sharding == "zero3" else Bucketed
-    data_parallel = strategy(scenario=scenario, stages=stages, builder=builder, order=plain(order))
+    data_parallel = strategy(scenario=scenario, stages=stages, builder=builder, order=plain(passes))
     writer = PassWriter(
         scenario=scenario,
         stages=stages,
         builder=builder,
         data_parallel=data_parallel,
-        messages=Messages.of(scenario, builder, order, len(stages)),
+        messages=Messages.of(scenario, builder, passes, len(stages)),
+        output=_output(scenario, builder),
     )
     writer.run(order)
     append_step_end(scenario, stages, held, builder, writer.last_compute, data_parallel.reduced)
     return Step(program=builder.build(), stages=stages, held=held)
+
+
+def _output(scenario: Scenario, builder: ProgramBuilder) -> OutputWriter | None:
+    if scenario.parallelism.vocabulary == "none":
+        return None
+    return OutputWriter(scenario=scenario, builder=builder, layer=output_layer(scenario))

@@ -37,7 +37,8 @@ def ring_message(collective: Collective) -> Transfer:
     """Return the message that carries one rank's part of a collective to a neighbour."""
     group = collective.group
     size = collective.bytes / group.size
-    return Transfer(bytes=size, stride=group.stride, source=0, target=0, by_copy_engine=True)
+    span = group.stride * (group.size - 1)
+    return Transfer(bytes=size, stride=group.stride, source=0, target=0, span=span, by_copy_engine=True)
 
 
 def gathered_pieces(gather: Collective, gemm: Gemm) -> Sequence[Gemm]:

@@ -68,10 +68,12 @@ def boundary_parameters(scenario: Scenario, stage: Stage) -> float:
     """Count the parameters of the embedding and of the head on one rank.
 
     A tied head on another stage than the embedding holds a copy of the table (Megatron-LM), and so do
-    prediction modules, which embed the tokens that they are told.
+    prediction modules, which embed the tokens that they are told. Where all pipeline ranks share the tables,
+    each holds its part of both.
     """
     model = scenario.model
-    table = shapes_of(scenario).vocabulary * model.hidden_size
+    whole = shapes_of(scenario).vocabulary * model.hidden_size
+    table = whole if scenario.parallelism.vocabulary == "none" else 0.0
     positions = model.max_position_embeddings if model.positional == "learned" else 0
     total = 0.0
     if stage.has_embedding:
@@ -81,7 +83,7 @@ def boundary_parameters(scenario: Scenario, stage: Stage) -> float:
         total += model.hidden_size * (2 if model.norm == "layernorm" else 1) + (0 if shares else table)
     if stage.predictions and not stage.has_embedding and not model.tie_word_embeddings:
         total += table
-    return total
+    return total + stage.table_share * whole * (1 if model.tie_word_embeddings else 2)
 
 
 def stage_parameters(scenario: Scenario, stage: Stage) -> StageParameters:

@@ -176,6 +176,7 @@ class Transfer:
         stride: Distance between sender and receiver in global rank numbering.
         source: Program rank that sends.
         target: Program rank that receives.
+        span: Distance between the first and the last rank of the ring that it goes round; 0 without a ring.
         by_copy_engine: Whether a copy engine moves it, so that it takes no multiprocessors.
         receives: Whether this is the receiver's part in a message that the sender moves.
     """
@@ -184,6 +185,7 @@ class Transfer:
     stride: int
     source: int
     target: int
+    span: int = 0
     by_copy_engine: bool = False
     receives: bool = False
 
@@ -233,10 +235,12 @@ class Block:
     Attributes:
         name: What it is, for example ``dense layer, backward``.
         program: Its ops; its time is that program's makespan, or the host's launches if these take longer.
+        captured: Kernels of the program that CUDA graphs launch, less one launch for each graph.
     """
 
     name: str
     program: Program
+    captured: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

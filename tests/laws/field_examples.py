@@ -88,6 +88,7 @@ EXAMPLES: Mapping[str, tuple[Settings, object]] = {
     "cluster.gpu.scale_up.bandwidth": (SPLIT, "200 GB/s"),
     "cluster.gpu.scale_up.domain": (SPLIT, 4),
     "cluster.gpu.scale_up.latency": (SPLIT, "5 us"),
+    "cluster.gpu.scale_up.partner_bandwidth": (MESH, "400 GB/s"),
     "cluster.gpu.scale_up.topology": ({"parallelism.tp": 2}, "mesh"),
     "cluster.gpu.scale_up.in_network_reduction": (
         {"parallelism.tp": 8, "parallelism.sequence_parallel": False},
@@ -226,6 +227,7 @@ EXAMPLES: Mapping[str, tuple[Settings, object]] = {
         4,
     ),
     "parallelism.cp_balance": (CONTEXT, False),
+    "parallelism.vocabulary": (PIPELINE, "vocab-1"),
     "parallelism.placement": (
         {"parallelism.tp": 2, "parallelism.sharding": "zero1"},
         ["dp", "cp", "tp", "pp"],
@@ -257,6 +259,7 @@ EXAMPLES: Mapping[str, tuple[Settings, object]] = {
     "training.reduce_dtype": ({}, "bf16"),
     "training.param_dtype": ({"parallelism.sharding": "zero3"}, "fp32"),
     "training.mean_document_length": ({}, 256.0),
+    "training.loss_chunks": ({}, 4),
     "training.tokens": ({}, "1T"),
     "training.experts.dispatcher": (ROUTED, "deepep"),
     "training.experts.dispatch_dtype": ({**ROUTED, "training.experts.dispatcher": "deepep"}, "fp8"),
@@ -264,6 +267,7 @@ EXAMPLES: Mapping[str, tuple[Settings, object]] = {
     "training.experts.capacity_factor": ({**ROUTED, "training.experts.load_imbalance": 2.0}, 1.2),
     "training.experts.pad_to_capacity": ({**ROUTED, "training.experts.capacity_factor": 1.5}, True),
     "training.experts.grouped_gemm": ({"model": MOE}, False),
+    "training.cuda_graphs": ({"software.kernel_launch": "100 us"}, ["full_iteration"]),
     "training.post_validation": (PIPELINE, True),
     "training.overlap.grad_reduce": ({}, False),
     "training.overlap.param_gather": ({"parallelism.sharding": "zero1"}, False),
@@ -280,6 +284,7 @@ EXAMPLES: Mapping[str, tuple[Settings, object]] = {
     "software.wgrad_overlaps_tp": (SPLIT, False),
     "software.bucket": ({"parallelism.sharding": "zero1"}, "1 GB"),
     "software.grad_dtype": ({}, "bf16"),
+    "software.fp16_grad_dtype": ({"training.precision": "fp16"}, "fp32"),
     "software.step_overhead": ({}, "1 s"),
     "software.optimizer_bytes_per_parameter": ({}, 100.0),
     "software.framework_memory": ({}, "5 GiB"),
@@ -294,6 +299,8 @@ EXAMPLES: Mapping[str, tuple[Settings, object]] = {
     "software.reduce_every_microbatch": ({"parallelism.sharding": "zero2"}, False),
     "software.unshard_copies": (ZERO3, True),
     "software.loss_in_place": ({}, False),
+    "software.gathers_logits": (SPLIT, True),
+    "software.separate_projections": ({}, True),
     "software.dispatcher": (ROUTED, "allgather"),
 }
 """Path -> (settings laid over ``BASE``, value); None as value: see the test."""
@@ -301,6 +308,7 @@ EXAMPLES: Mapping[str, tuple[Settings, object]] = {
 DESCRIBES: Mapping[str, str] = {
     "schema": "the version of the format; there is one",
     "base": "another file, of which only the settings count; tests/test_files.py",
+    "simulation.engine": "both engines give the same answer; tests/laws/test_engine.py",
     "simulation.seed": "no random number is drawn yet",
     "parallelism.dp": "follows from the other degrees; another value is an error",
     "model.source": "provenance",

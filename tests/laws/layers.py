@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from simulator.scenario import Scenario
     from simulator.workload.program import Program
+    from simulator.workload.stages import LayerWork
     from simulator.workload.work import Block, Work
 
 
@@ -30,6 +31,11 @@ def layer(scenario: Scenario) -> tuple[Block, Block]:
 def ops(program: Program) -> Iterator[Work]:
     """Yield the work of every op."""
     return (program.works[work] for work in program.work.tolist())
+
+
+def head(scenario: Scenario) -> LayerWork:
+    """Return the final norm, the vocabulary head and the loss."""
+    return stages_of(scenario)[-1].works[-1]
 
 
 def layer_flops(scenario: Scenario) -> float:

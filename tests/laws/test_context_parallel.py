@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from laws.layers import layer, layer_flops, layer_s, sent_bytes
+from simulator.costs.collectives import transfer_cost
 from simulator.workload.attention_mask import Mask, heaviest_pairs, rank_pairs
+from simulator.workload.work import Transfer
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
@@ -127,3 +129,15 @@ def test_documents_save_attention_and_nothing_else(cp: int, mean: float) -> None
     assert layer_flops(packed) < layer_flops(scenario)
     assert layer_s(packed) < layer_s(scenario)
     assert sent_bytes(layer(packed)[0], "cp") == sent_bytes(layer(scenario)[0], "cp")
+
+
+def test_a_ring_is_as_slow_as_its_hop_between_nodes() -> None:
+    """Four ranks, four apart, lie on two nodes of eight GPUs."""
+    cluster = exchange(4, "ring", tp=4).cluster
+    inside, across = (
+        transfer_cost(Transfer(bytes=1e8, stride=4, source=0, target=0, span=span), cluster)
+        for span in (4, 12)
+    )
+    assert across.uses_network
+    assert not inside.uses_network
+    assert across.alone_s > inside.alone_s

@@ -11,7 +11,7 @@ from factories import GPU, MODEL, SOFTWARE, make_scenario
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laws.layers import layer, layer_flops, layer_s, sent_bytes
+from laws.layers import head, layer, layer_flops, layer_s, ops, sent_bytes
 from simulator.costs.contention import slowed
 from simulator.costs.durations import Durations
 from simulator.costs.gemm import gemm_s
@@ -30,6 +30,7 @@ HABITS = st.fixed_dictionaries(
         "wgrad_overlaps_tp": st.booleans(),
         "tp_reduce_pieces": st.sampled_from([0, 2, 4]),
         "keeps_gathered_input": st.booleans(),
+        "separate_projections": st.booleans(),
     }
 )
 
@@ -139,3 +140,21 @@ def test_parallel_blocks_halve_the_collectives_and_keep_the_work(tp: int, sp: bo
     for one, two in zip(layer(joined), layer(apart), strict=True):
         assert sent_bytes(one, "tp") == pytest.approx(sent_bytes(two, "tp") / 2)
     assert layer_s(joined) < layer_s(apart)
+
+
+@FAST
+@given(tp=st.sampled_from([1, 2, 8]), chunks=st.sampled_from([2, 4, 8]))
+def test_a_loss_in_chunks_does_the_same_work_with_fewer_logits(tp: int, chunks: int) -> None:
+    whole = make_scenario(tp=tp)
+    divided = replace(whole, training=replace(whole.training, loss_chunks=chunks))
+    flops, traffic, kept = [], [], []
+    for scenario in (whole, divided):
+        blocks = (head(scenario).forward, head(scenario).backward)
+        gemms = [work for block in blocks for work in ops(block.program) if isinstance(work, Gemm)]
+        flops.append(sum(gemm.flops for gemm in gemms))
+        traffic.append([sent_bytes(block, "tp") for block in blocks])
+        kept.append(head(scenario).saved_bytes)
+    assert flops[0] == pytest.approx(flops[1])
+    assert traffic[0] == [pytest.approx(size) for size in traffic[1]]
+    logits = whole.training.seq_length * -(-MODEL.vocab_size // (128 * tp)) * 128 * 2
+    assert kept[0] - kept[1] == pytest.approx(logits * (1 - 1 / chunks))

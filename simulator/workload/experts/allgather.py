@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 def dispatch(flow: TokenFlow) -> list[Step]:
     """Return the gathering of all tokens of the experts' ranks, and the choice of local ones."""
     size = _all_bytes(flow, flow.sent_bytes)
-    there, back = _collectives(flow, "all_gather", size, "reduce_scatter", _all_bytes(flow, flow.element_bytes))
+    there, back = _collectives(
+        flow, "all_gather", size, "reduce_scatter", _all_bytes(flow, flow.element_bytes)
+    )
     steps: list[Step] = [] if there is None else [Exchange(forward=there, backward=back, stream="ep")]
     if not flow.gathers:
         steps += gather_rows(flow)

@@ -65,7 +65,8 @@ def token_flow(scenario: Scenario, shapes: Shapes, experts: Experts) -> TokenFlo
     """Work out how tokens flow; the load of the busiest rank follows from imbalance and capacity."""
     training, parallelism = scenario.training.experts, scenario.parallelism
     ep, etp = expert_group(parallelism, "ep"), expert_group(parallelism, "etp")
-    together = shapes.divided_tokens * etp.size if parallelism.sequence_parallel else shapes.tokens
+    differ = parallelism.sequence_parallel or parallelism.tp == 1
+    together = shapes.divided_tokens * etp.size if differ else shapes.tokens
     per_expert = together * ep.size * experts.num_experts_per_tok // experts.num_experts
     rows = max(1, round(per_expert * training.load)) * (experts.num_experts // ep.size)
     sent = shapes.element_bytes if training.dispatch_dtype is None else 1 + FP8_SCALE_BYTES
@@ -84,6 +85,6 @@ def token_flow(scenario: Scenario, shapes: Shapes, experts: Experts) -> TokenFlo
         ),
         ep=ep,
         etp=etp,
-        gathers=parallelism.sequence_parallel,
+        gathers=differ,
         fused=scenario.software.fused,
     )

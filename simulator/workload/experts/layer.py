@@ -10,7 +10,7 @@ from simulator.workload.experts.flow import token_flow
 from simulator.workload.experts.products import expert_products
 from simulator.workload.experts.router import router_steps
 from simulator.workload.experts.shared import shared_halves, shared_sum
-from simulator.workload.layer_steps import Exchange, Step
+from simulator.workload.layer_steps import Exchange, Step, within
 from simulator.workload.linear import replicated
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def expert_steps(scenario: Scenario, shapes: Shapes, experts: Experts) -> list[S
     if overlaps:
         dispatch, combine = _beside(dispatch, first), _beside(combine, second)
     return [
-        *router_steps(scenario, shapes, experts),
+        *within("moe_router", router_steps(scenario, shapes, experts)),
         *([] if overlaps else [*first, *second]),
         *_latent(shapes, "latent_down", experts.moe_latent_size, scenario.model.hidden_size),
         *dispatch,
@@ -54,7 +54,9 @@ def _latent(shapes: Shapes, name: str, n: int | None, k: int | None) -> list[Ste
 def _beside(steps: list[Step], aside: list[Step]) -> list[Step]:
     """Let steps run while the exchange among experts is in flight."""
     return [
-        replace(step, beside=tuple(aside), saved_bytes=step.saved_bytes + sum(part.saved_bytes for part in aside))
+        replace(
+            step, beside=tuple(aside), saved_bytes=step.saved_bytes + sum(part.saved_bytes for part in aside)
+        )
         if isinstance(step, Exchange) and step.stream == "ep"
         else step
         for step in steps

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from simulator.workload.shapes import Shapes
 
 SCORE_BYTES = 12.0
-"""Traffic for each token and expert: a logit read, a score and a routing map written, and read again (fp32)."""
+"""Traffic for each token and expert (fp32): a logit read, a score and a map written, and read again."""
 FUSED_KERNELS = 3
 """Scores with top-k, scores for the balancing loss, the loss (Transformer Engine's fused router)."""
 EAGER_KERNELS = 12

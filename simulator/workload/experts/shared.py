@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from simulator.workload.shapes import Shapes
 
 
-def shared_halves(
-    scenario: Scenario, shapes: Shapes, experts: Experts
-) -> tuple[list[Step], list[Step]]:
+def shared_halves(scenario: Scenario, shapes: Shapes, experts: Experts) -> tuple[list[Step], list[Step]]:
     """Return the shared experts up to their activation, and from their second product on."""
     width = experts.num_shared_experts * experts.moe_intermediate_size // shapes.tp.size
     if not width:

@@ -23,7 +23,7 @@ def expected_targets(routing: Routing, units: int) -> float:
     >>> round(expected_targets(Routing(experts=256, copies=8), 8), 2)
     5.29
     >>> round(expected_targets(Routing(experts=256, copies=8, groups=8, chosen_groups=4), 8), 2)
-    3.64
+    3.63
     """
     in_unit = routing.experts // units
     in_group = routing.experts // routing.groups

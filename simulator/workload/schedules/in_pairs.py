@@ -21,8 +21,9 @@ PAIRED = frozenset({"1f1b", "interleaved"})
 def in_pairs(order: Order) -> Order:
     """Return the order with a forward pass and a backward pass of each rank's steady phase together.
 
-    >>> forward, backward = (lambda m: Action(OpKind.FORWARD, 0, m)), (lambda m: Action(OpKind.BACKWARD, 0, m))
-    >>> [len(entry) for entry in in_pairs(((forward(0), backward(0), forward(1), backward(1)),))[0]]
+    >>> kinds = (OpKind.FORWARD, OpKind.BACKWARD)
+    >>> one_rank = tuple(Action(kind, 0, microbatch) for microbatch in range(2) for kind in kinds)
+    >>> [len(entry) for entry in in_pairs((one_rank,))[0]]
     [3, 2, 3]
     """
     return tuple(_rank(tuple(passes(entries))) for entries in order)

@@ -22,6 +22,7 @@ class StageTimes:
         backward_input: Its backward pass without weight gradients.
         backward_weight: Its weight gradients.
         message: From the end of a pass to where the neighbouring stage can use its result.
+        output: Forward and backward part of the output layer on one rank, where all ranks share it.
         weight_share: Share of a micro-batch's activations that waits for its weight gradients; default: 32 of
             the 34 bytes per element of a layer without its attention core (arXiv:2401.10241, table 1).
     """
@@ -30,6 +31,7 @@ class StageTimes:
     backward_input: tuple[float, ...]
     backward_weight: tuple[float, ...]
     message: float = 0.0
+    output: tuple[float, float] = (0.5, 0.5)
     weight_share: float = 32 / 34
 
     @classmethod

@@ -1,0 +1,99 @@
+"""How long the layers of a step take: each is a small Program of its own, run once for all that are alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simulator.costs.contention import slowed
+from simulator.costs.price import price
+from simulator.engines import run_fastest
+from simulator.results.breakdown import block_shares
+from simulator.workload.launches import launches
+from simulator.workload.work import Block, Sequence
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+
+    from simulator.costs.system import System
+    from simulator.engines.timeline import Timeline
+    from simulator.workload.program import Program
+
+    Answers = dict[Hashable, tuple[float, Mapping[str, float]]]
+
+_CONTENTION_ROUNDS = 3
+_SYSTEMS = 32
+_LAYERS = 4096
+
+# Sweeps ask for the same layers again and again: answers by system and content, the latest systems last.
+_known: list[tuple[System, Answers]] = []
+
+
+def sequence_shares(program: Program, system: System) -> dict[int, dict[str, float]]:
+    """Time the layers of each stage: seconds by category of every work that is a sequence of blocks.
+
+    A block's seconds are its own program's makespan. The host launches its kernels meanwhile: where that
+    takes longer, the excess is overhead.
+    """
+    blocks: dict[tuple[Block, int], dict[str, float]] = {}
+    shares: dict[int, dict[str, float]] = {}
+    kinds = system.kinds(program.num_ranks)
+    runners = dict(zip(program.work.tolist(), program.rank.tolist(), strict=True))
+    for index, work in enumerate(program.works):
+        if not isinstance(work, Sequence):
+            continue
+        kind = kinds[runners[index]]
+        total: dict[str, float] = {}
+        for block, count in work.blocks:
+            key = (block, kind)
+            if key not in blocks:
+                blocks[key] = _shares(block, system.at(kind))
+            for category, seconds in blocks[key].items():
+                total[category] = total.get(category, 0.0) + count * seconds * work.share
+        shares[index] = total
+    return shares
+
+
+def _shares(block: Block, system: System) -> dict[str, float]:
+    makespan_s, on_device = _on_device(block.program, system)
+    shares = dict(on_device)
+    host_s = (launches(block.program) - block.captured) * system.software.kernel_launch_s
+    if host_s > makespan_s:
+        shares["overhead"] = shares.get("overhead", 0.0) + host_s - makespan_s
+    return shares
+
+
+def _on_device(program: Program, system: System) -> tuple[float, Mapping[str, float]]:
+    """Return a layer's makespan and its seconds by category, looked up where the same was asked before."""
+    answers = _answers(system)
+    content = program.content()
+    if content not in answers:
+        if len(answers) >= _LAYERS:
+            answers.clear()
+        timeline = _timeline(program, system)
+        answers[content] = timeline.makespan_s, block_shares(timeline)
+    return answers[content]
+
+
+def _answers(system: System) -> Answers:
+    """Return what is known of a system; systems hold mappings, so that they compare but do not hash."""
+    for known, answers in reversed(_known):
+        if known is system or known == system:
+            return answers
+    del _known[: 1 - _SYSTEMS]
+    _known.append((system, {}))
+    return _known[-1][1]
+
+
+def _timeline(program: Program, system: System) -> Timeline:
+    """Run a layer; kernels are slower for as long as collectives beside them hold multiprocessors.
+
+    Slower kernels overlap for longer: each round adds about that share of multiprocessors of the one before.
+    """
+    alone = price(program, system)
+    timeline = run_fastest(program, alone)
+    for _ in range(_CONTENTION_ROUNDS):
+        durations = slowed(program, alone, timeline.start_s, timeline.end_s, system)
+        if durations is alone:
+            break
+        timeline = run_fastest(program, durations)
+    return timeline
