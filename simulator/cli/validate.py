@@ -41,7 +41,7 @@ def validate_command(
         paths,
         limit=limit,
         progress=_progress if sys.stderr.isatty() else None,
-        simulate=lambda scenario: api.simulate(replace(scenario, engine=engine)),
+        simulate=lambda scenario: api.simulate(replace(scenario, engine=engine), quick=True),
     )
     if plot is not None:
         _write_plot(report, plot)
