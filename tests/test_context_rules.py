@@ -54,6 +54,20 @@ def test_a_window_stands_in_for_the_ring_that_nobody_asked_for() -> None:
     assert any("sliding windows" in warning for warning in scenario.warnings)
 
 
+def test_heads_that_do_not_divide_gather_where_nobody_asked_for_an_exchange() -> None:
+    software = {"like": "megatron-core", "cp_comm": "all_to_all"}
+    scenario = from_document(document(software=software, parallelism__cp=2, parallelism__tp=4), "x")
+    assert scenario.parallelism.cp_comm == "all_to_all"
+    wider = document(software=software, parallelism__cp=8, cluster={"gpu": "h100-80gb-sxm", "gpus": 16})
+    assert from_document(wider, "x").parallelism.cp_comm == "all_to_all"
+    divided = document(
+        software=software, parallelism__cp=4, parallelism__tp=4, cluster={"gpu": "h100-80gb-sxm", "gpus": 16}
+    )
+    scenario = from_document(divided, "x")
+    assert scenario.parallelism.cp_comm == "all_gather"
+    assert any("cannot divide the key-value heads" in warning for warning in scenario.warnings)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

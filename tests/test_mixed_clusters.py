@@ -201,3 +201,9 @@ def test_hardware_that_cannot_be_is_explained(cluster: dict[str, object], expect
     with pytest.raises(ScenarioError) as caught:
         files.from_document(content)
     assert expected in str(caught.value)
+
+
+def test_balanced_layers_follow_a_v_shaped_schedule(tmp_path: Path) -> None:
+    scenario = load(tmp_path, 32, 32, layout=", schedule: zb-v, vpp: 2")
+    layers = scenario.parallelism.stage_layers
+    assert min(layers[0], layers[1], layers[6], layers[7]) > max(layers[2:6])

@@ -46,7 +46,7 @@ def validate_command(
         paths,
         limit=limit,
         progress=_progress if sys.stderr.isatty() else None,
-        simulate=lambda scenario: api.simulate(replace(scenario, engine=engine)),
+        simulate=lambda scenario: api.simulate(replace(scenario, engine=engine), quick=True),
     )
 >>>>>>> issue3
     if plot is not None:

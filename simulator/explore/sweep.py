@@ -135,7 +135,7 @@ def _simulate_point(scenario: Scenario, settings: Mapping[str, object]) -> Sweep
     try:
         named = {**scenario.document, "name": scenario.name}
         varied = files.from_document(named, overrides=overrides)
-        return SweepPoint(settings=settings, result=api.simulate(varied))
+        return SweepPoint(settings=settings, result=api.simulate(varied, quick=True))
     except SimulatorError as error:
         problem = "; ".join(line.strip() for line in str(error).splitlines())
         return SweepPoint(settings=settings, result=None, problem=problem)

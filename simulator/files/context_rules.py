@@ -49,15 +49,23 @@ def check_loss_chunks(file: ScenarioFile, findings: Findings) -> None:
 
 def _heads(model: Model, tp: int, ranks: int, path: str, findings: Findings) -> None:
     """Check that query and key-value heads of a tensor-parallel rank divide evenly (Transformer Engine)."""
-    whole = model.num_attention_heads if model.latent_attention else model.num_key_value_heads
-    local = whole // tp
-    if not local or local % ranks:
+    local = _local_heads(model, tp)
+    if not _divides(local, ranks):
         near = nearest_divisors(local, ranks) if local else "none with this tp"
         findings.problem(
             path,
-            f"an all-to-all exchanges heads: {ranks} ranks must divide the {whole} key-value heads over "
-            f"tp = {tp}, {local} on each rank; nearest: {near}",
+            f"an all-to-all exchanges heads: {ranks} ranks must divide the {local} key-value heads that "
+            f"tp = {tp} leaves each rank; nearest: {near}",
         )
+
+
+def _local_heads(model: Model, tp: int) -> int:
+    """Return the key-value heads of a tensor-parallel rank that are not copies of another's."""
+    return (model.num_attention_heads if model.latent_attention else model.num_key_value_heads) // tp
+
+
+def _divides(heads: int, ranks: int) -> bool:
+    return heads > 0 and heads % ranks == 0
 
 
 def _why_no_ring(model: Model, seq_length: int, attention: str | None) -> str | None:
@@ -81,10 +89,14 @@ def with_context(
     """Fill in how keys and values are exchanged: as the file says, else as the software does where it can."""
     section = file.parallelism
     comm = section.cp_comm or software.cp_comm
-    if section.cp_comm is None and parallelism.cp > 1 and comm != "all_gather":
-        why = _why_no_ring(model, training.seq_length, training.attention) if comm == "ring" else None
+    if section.cp_comm is None and parallelism.cp > 1:
+        why = None
+        if comm in {"ring", "hierarchical"}:
+            why = _why_no_ring(model, training.seq_length, training.attention)
+        elif comm == "all_to_all" and not _divides(_local_heads(model, parallelism.tp), parallelism.cp):
+            why = "cannot divide the key-value heads"
         if why:
-            findings.warn(f"parallelism.cp_comm: all_gather, as a ring {why}")
+            findings.warn(f"parallelism.cp_comm: all_gather, as {software.name}'s {comm} {why}")
             comm = "all_gather"
     heads = section.cp_heads or 1
     return replace(parallelism, cp_comm=comm, cp_heads=heads, cp_balance=section.cp_balance)

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from simulator.files.clusters import cluster_of
 from simulator.files.report import Findings, nearest_divisors
+from simulator.files.schedule_rules import schedule_name
 from simulator.scenario.training import number_format
+from simulator.workload.schedules import SCHEDULES, Request, passes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +69,26 @@ def _speeds(file: ScenarioFile) -> list[float]:
     degrees, precision = file.parallelism, number_format(file.training.precision)
     ranks = cluster_of(file.cluster).of_pipeline_ranks(degrees.pp)
     speed = {id(part): part.gpu.sustained_flop_per_s(precision) for part in ranks}
-    return [speed[id(ranks[stage % degrees.pp])] for stage in range(degrees.pp * degrees.vpp)]
+    return [
+        min(speed[id(ranks[holder])] for holder in holders)
+        for holders in _holders(schedule_name(degrees), degrees.pp, degrees.vpp)
+    ]
+
+
+def _holders(schedule: str, pp: int, vpp: int) -> list[set[int]]:
+    """Return the ranks that hold each stage: one, or two where a schedule runs in both directions.
+
+    >>> _holders("interleaved", 2, 2), _holders("zb-v", 2, 2)
+    ([{0}, {1}, {0}, {1}], [{0}, {1}, {1}, {0}])
+    """
+    holders: list[set[int]] = [set() for _ in range(pp * vpp)]
+    if schedule not in SCHEDULES:
+        return [{stage % pp} for stage in range(pp * vpp)]
+    order = SCHEDULES[schedule].order(Request(pp=pp, vpp=vpp, num_microbatches=2 * pp))
+    for rank, entries in enumerate(order):
+        for action in passes(entries):
+            holders[action.stage].add(rank)
+    return holders
 
 
 def _remedy(stages: int, layers: int) -> str:

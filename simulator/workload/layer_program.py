@@ -104,7 +104,7 @@ def backward_program(
 
 
 def weight_gradient_program(steps: Sequence[Step], habits: Habits) -> Program:
-    """Return the other half of the backward pass: weight gradients from inputs and output gradients kept for them."""
+    """Return the other half of the backward pass: weight gradients from what was kept for them."""
     writer = _Writer(habits, part="weight")
     for linear in reversed(list(linears(steps))):
         writer.weight_half(linear)
@@ -127,7 +127,7 @@ def weight_gradient_bytes(steps: Iterable[Step], element_bytes: float) -> float:
     for step in linears(steps):
         gemm = step.forward
         whole = gemm.batch * gemm.m * gemm.k * element_bytes
-        kept = step.saved_bytes if step.saved_bytes else whole
+        kept = step.saved_bytes or whole
         total += kept + gemm.batch * gemm.m * gemm.n * element_bytes
     return total
 
