@@ -124,7 +124,7 @@ class SoftwareEntry(Entry):
     def to_scenario(self, name: str) -> Software:
         """Return the stack as scenario data, with the provenance of every number."""
         habits = stack_habits(self.name or name)
-        launch = habits.get("kernel_launch", self.kernel_launch)
+        launch = habits.get("kernel_launch_s", self.kernel_launch)
         slowdown = habits.get("elementwise_slowdown", self.elementwise_slowdown)
         return Software(
             name=self.name or name,

@@ -28,19 +28,18 @@ def training_clocks(name: str, like: str | None = None) -> Numbers:
         found, like = like or lender(found), None
     if found is None:
         return {}
-    numbers = {key: Sourced[float].model_validate(value) for key, value in table[found].items()}
-    if found == name:
-        return numbers
-    return {
-        key: number.model_copy(update={"kind": "assumed", "source": f"as fitted on {found}: {number.source}"})
-        for key, number in numbers.items()
-    }
+    lent = {} if found == name else {"kind": "assumed"}
+    why = "" if found == name else f"as fitted on {found}: "
+    return {key: _number({**leaf, **lent, "source": why + leaf["source"]}) for key, leaf in table[found].items()}
 
 
 def stack_habits(name: str) -> Numbers:
     """Return the fitted numbers of a software stack by field of its entry; empty where nothing was fitted."""
-    found = _fits()["stacks"].get(name, {})
-    return {key: Sourced[float].model_validate(value) for key, value in found.items()}
+    return {key: _number(leaf) for key, leaf in _fits()["stacks"].get(name, {}).items()}
+
+
+def _number(leaf: Mapping[str, Any]) -> Sourced[float]:
+    return Sourced[float].model_validate({key: leaf[key] for key in ("value", "kind", "source")})
 
 
 @lru_cache(maxsize=1)
