@@ -55,6 +55,19 @@ def call(capsys: Capture, *arguments: str) -> tuple[int, str, str]:
 # run
 
 
+def test_run_takes_the_engine_from_the_command_line_and_says_what_it_leaves_out(
+    capsys: Capture, file: str
+) -> None:
+    seconds, says = {}, {}
+    for engine in ("event", "compiled"):
+        code, out, err = call(capsys, "run", file, "--engine", engine, "--json")
+        assert code == 0
+        seconds[engine], says[engine] = json.loads(out)["step_time_s"], "transfers share links" in err
+    assert not says["event"]
+    assert says["compiled"] or seconds["compiled"] == pytest.approx(seconds["event"], rel=1e-9)
+    assert call(capsys, "run", file, "--engine", "abacus")[0] == 2
+
+
 def test_run_prints_the_answer_and_nothing_else_to_stdout(capsys: Capture, file: str) -> None:
     code, out, err = call(capsys, "run", file)
     assert (code, err) == (0, "")

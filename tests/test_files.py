@@ -264,6 +264,8 @@ DEEPSEEK = LLAMA | {
     "moe_intermediate_size": 2048,
     "n_shared_experts": 1,
     "first_k_dense_replace": 3,
+    "n_group": 8,
+    "topk_group": 4,
     "moe_layer_freq": 1,
     "q_lora_rank": 1536,
     "kv_lora_rank": 512,

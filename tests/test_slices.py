@@ -35,7 +35,7 @@ def collective(kind: CollectiveKind, size: float, ranks: int, stride: int = 1) -
 
 
 def test_an_all_reduce_over_two_pods_is_the_closed_form() -> None:
-    """Scaling book, chapter 5: each chip sends its share, 2 (k - 1) / k of S / n, through 3.125 GB/s, half each way."""
+    """Scaling book, chapter 5: each chip sends 2 (k - 1) / k of S / n through 3.125 GB/s, half each way."""
     tpu, size = cluster(), 16e9
     cost = collective_cost(collective("all_reduce", size, 512), tpu)
     inside = sum(

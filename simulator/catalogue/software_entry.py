@@ -86,21 +86,25 @@ class SoftwareEntry(Entry):
     """What `recompute: selective` recomputes unless the scenario says otherwise."""
     recompute_stops_early: Sourced[bool] = assumed(False, "as Megatron-LM, whose checkpoints run again whole")
     """Whether recomputing a layer ends with the last tensor that its backward pass needs."""
-    casts_every_pass: Sourced[bool] = assumed(False, "as Transformer Engine, which caches low-precision weights")
+    casts_every_pass: Sourced[bool] = assumed(
+        False, "as Transformer Engine, which caches low-precision weights"
+    )
     """Whether low-precision copies of weights are made in every pass instead of once per step."""
     cp_comm: Sourced[ContextExchange] = assumed("all_gather", "no context parallelism of its own is known")
     """How context-parallel ranks see each other's keys and values unless the scenario says otherwise."""
+    cp_gathers_in_turns: Sourced[bool] = assumed(False, "one kernel over everything gathered")  # noqa: FBT003
+    """Whether attention over gathered keys and values runs turn by turn like a ring's, summing in fp32."""
     tp_reduce_pieces: Sourced[Count] = assumed(0, "as many as ranks, like the pieces of a gathered input")
     """Pieces of a GEMM whose result is reduce-scattered meanwhile; 0: as many as ranks, by messages."""
-    keeps_gathered_input: Sourced[bool] = assumed(False, "as Megatron since arXiv:2205.05198")  # noqa: FBT003
+    keeps_gathered_input: Sourced[bool] = assumed(False, "as Megatron since arXiv:2205.05198")
     """Whether the input gathered for a column-parallel layer is kept for its weight gradient."""
-    separate_projections: Sourced[bool] = assumed(False, "as Megatron: one matrix")  # noqa: FBT003
+    separate_projections: Sourced[bool] = assumed(False, "as Megatron: one matrix")
     """Whether query, key and value projections, and the gate's, are matrices of their own."""
     collective_multiprocessors: Sourced[Count] = assumed(0, "nothing known")
     """Multiprocessors that a collective takes from the kernels beside it."""
-    reduce_every_microbatch: Sourced[bool] = assumed(True, "as FSDP and ZeRO-2 do unless told otherwise")  # noqa: FBT003
+    reduce_every_microbatch: Sourced[bool] = assumed(True, "as FSDP and ZeRO-2 do unless told otherwise")
     """Whether sharded gradients are reduced after each micro-batch where there is no pipeline."""
-    unshard_copies: Sourced[bool] = assumed(False, "gathered weights are used where they arrive")  # noqa: FBT003
+    unshard_copies: Sourced[bool] = assumed(False, "gathered weights are used where they arrive")
     """Whether gathered weights, and gradients to be reduced, are copied by kernels of their own."""
     dispatcher: Sourced[Dispatcher] = assumed("alltoall", "as Megatron-Core's moe_token_dispatcher_type")
     """Who carries tokens to experts unless the scenario says otherwise."""
@@ -149,6 +153,7 @@ class SoftwareEntry(Entry):
             gathers_logits=self.gathers_logits.value,
             fp16_grad_dtype=self.fp16_grad_dtype.value if self.fp16_grad_dtype else None,
             cp_comm=self.cp_comm.value,
+            cp_gathers_in_turns=self.cp_gathers_in_turns.value,
             tp_reduce_pieces=self.tp_reduce_pieces.value,
             keeps_gathered_input=self.keeps_gathered_input.value,
             separate_projections=self.separate_projections.value,
@@ -180,6 +185,7 @@ class SoftwareEntry(Entry):
             "gathers_logits": self.gathers_logits,
             **({"fp16_grad_dtype": self.fp16_grad_dtype} if self.fp16_grad_dtype else {}),
             "cp_comm": self.cp_comm,
+            "cp_gathers_in_turns": self.cp_gathers_in_turns,
             "tp_reduce_pieces": self.tp_reduce_pieces,
             "keeps_gathered_input": self.keeps_gathered_input,
             "separate_projections": self.separate_projections,

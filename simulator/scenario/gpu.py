@@ -97,7 +97,7 @@ class Gpu:
         scale_up_bytes_per_s: One-way bandwidth of one GPU into its scale-up domain (NVLink, xGMI, ICI).
         scale_up_domain: GPUs that reach each other at that bandwidth.
         scale_up_latency_s: Latency of one hop inside the domain.
-        partner_bytes_per_s: One-way bandwidth to the other die of the same card, where it has links of its own
+        partner_bytes_per_s: One-way bandwidth to the other die of the same card, over links of its own
             (MI250X); 0: as to any peer.
         scale_up_topology: ``switch`` (any pair at full rate), ``mesh`` (a link per pair) or ``torus``.
         collectives: What collectives reach inside the domain.

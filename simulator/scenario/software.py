@@ -44,7 +44,9 @@ class Software:
             needs, or runs all of its forward pass again.
         casts_every_pass: Whether low-precision copies of weights are made in every forward and backward pass
             instead of once per step.
-        cp_comm: How context-parallel ranks see each other's keys and values unless the scenario says otherwise.
+        cp_comm: How context-parallel ranks see each other's keys and values unless the scenario says it.
+        cp_gathers_in_turns: Whether attention over gathered keys and values runs turn by turn like a ring's,
+            with sums and gradient messages in fp32 (PyTorch's ``context_parallel``).
         tp_reduce_pieces: Pieces of a matrix multiplication whose result is reduce-scattered meanwhile, by
             collectives; 0: as many as ranks, by messages between neighbours.
         keeps_gathered_input: Whether the input gathered for a column-parallel layer is kept for its weight
@@ -82,6 +84,7 @@ class Software:
     gathers_logits: bool = False
     fp16_grad_dtype: str | None = None
     cp_comm: ContextExchange = "all_gather"
+    cp_gathers_in_turns: bool = False
     tp_reduce_pieces: int = 0
     keeps_gathered_input: bool = False
     separate_projections: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, get_args
 
+from simulator.errors import RowError
 from simulator.scenario.training import CudaGraphScope
 
 if TYPE_CHECKING:
@@ -22,7 +23,15 @@ _FOLDED_STACKS = frozenset({"torchtitan"})
 
 
 def expert_degrees(row: Row, degrees: Degrees, blanks: Blanks, *, has_experts: bool) -> dict[str, object]:
-    """Return expert tensor parallelism; nothing where it equals tp, Megatron-Core's default."""
+    """Return expert tensor parallelism; nothing where it equals tp, Megatron-Core's default.
+
+    Raises:
+        RowError: The ranks of a pipeline stage do not fold into so many expert-parallel ones.
+    """
+    ranks = degrees.tp * degrees.cp * degrees.dp
+    if has_experts and ranks % degrees.ep:
+        text = f"ep {degrees.ep} does not divide the {ranks} ranks of a pipeline stage"
+        raise RowError(f"row contradicts itself: {text}")
     if not has_experts or degrees.tp == 1:
         return {}
     found = _ETP.search(row.notes)

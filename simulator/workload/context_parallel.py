@@ -16,6 +16,7 @@ from simulator.workload.work import Collective, Elementwise, Group, Transfer
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
+    from simulator.workload.attention_mask import Mask
     from simulator.workload.shapes import Shapes
 
 
@@ -37,6 +38,12 @@ class ContextSplit:
     def parts(self) -> int:
         """Parts that the sequence is in while attention runs."""
         return self.ring * self.gather
+
+    def turns(self, scenario: Scenario, mask: Mask) -> int:
+        """Return the turns that attention runs in: one for each part that comes, or one in all."""
+        if scenario.training.attention == "unfused" or mask.is_narrower_than(scenario.training.seq_length):
+            return 1
+        return self.parts if self.ring > 1 or scenario.software.cp_gathers_in_turns else 1
 
 
 def context_split(scenario: Scenario) -> ContextSplit:
@@ -60,13 +67,21 @@ class HeldTensors:
     result: float
 
 
-def around_attention(shapes: Shapes, split: ContextSplit, held: HeldTensors) -> tuple[list[Step], list[Step]]:
-    """Return the steps before and after the attention core."""
+def around_attention(
+    shapes: Shapes, split: ContextSplit, held: HeldTensors, *, turns: int
+) -> tuple[list[Step], list[Step]]:
+    """Return the steps before and after the attention core; a core in turns exchanges by itself."""
     if split.heads > 1:
         return _exchange_heads(shapes, split, held)
-    if split.gather > 1:
+    if split.gather > 1 and turns == 1:
         return _gather(shapes, held.key_value)
     return [], []
+
+
+def key_value_gather(shapes: Shapes, key_value: float) -> Collective:
+    """Return the collective that gathers keys and values."""
+    size = key_value * shapes.cp.size
+    return Collective(kind="all_gather", group=shapes.cp, bytes=size, name="kv_gather")
 
 
 def _gather(shapes: Shapes, key_value: float) -> tuple[list[Step], list[Step]]:
@@ -76,7 +91,7 @@ def _gather(shapes: Shapes, key_value: float) -> tuple[list[Step], list[Step]]:
     ``AttnFuncWithCPAndKVAllGather`` keeps each rank's own part only).
     """
     size = key_value * shapes.cp.size
-    gather = Collective(kind="all_gather", group=shapes.cp, bytes=size, name="kv_gather")
+    gather = key_value_gather(shapes, key_value)
     again = Collective(kind="all_gather", group=shapes.cp, bytes=size, name="kv_regather")
     scatter = Collective(kind="reduce_scatter", group=shapes.cp, bytes=size, name="kv_grad_reduce")
     before = Exchange(forward=gather, backward=scatter, stream="cp")
@@ -103,8 +118,8 @@ def _exchange_heads(shapes: Shapes, split: ContextSplit, held: HeldTensors) -> t
 
 
 def ring_message(shapes: Shapes, split: ContextSplit, key_value: float) -> Transfer | None:
-    """Return the message that passes one part's keys and values on, or None without a ring."""
-    if split.ring == 1:
+    """Return the message that passes one part's keys and values on, or None in one part."""
+    if split.parts == 1:
         return None
     stride = shapes.cp.stride * split.heads
-    return Transfer(bytes=key_value, stride=stride, source=0, target=0, span=stride * (split.ring - 1))
+    return Transfer(bytes=key_value, stride=stride, source=0, target=0, span=stride * (split.parts - 1))

@@ -6,9 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from simulator.workload.attention_mask import heaviest_pairs
-from simulator.workload.context_parallel import HeldTensors, around_attention, context_split, ring_message
+from simulator.workload.context_parallel import (
+    HeldTensors,
+    around_attention,
+    context_split,
+    key_value_gather,
+    ring_message,
+)
 from simulator.workload.layer_steps import CoreAttention, Kernel, Step
-from simulator.workload.ring_attention import ring_turns
+from simulator.workload.ring_attention import SUM_BYTES, ring_turns
 from simulator.workload.work import Attention, Elementwise, Gemm
 
 if TYPE_CHECKING:
@@ -67,7 +73,8 @@ def core_attention(scenario: Scenario, shapes: Shapes, mask: Mask) -> list[Step]
         core = _unfused(scenario, shapes, heads.over(split.heads), split, held)
     else:
         core = _fused(scenario, shapes, heads.over(split.heads), split, held, mask)
-    before, after = around_attention(shapes, split, held)
+    turns = split.turns(scenario, mask)
+    before, after = around_attention(shapes, split, held, turns=turns)
     return [*before, core, *after]
 
 
@@ -79,12 +86,13 @@ def _fused(
     forward, backward = (
         _kernel(scenario, shapes, heads, split, mask, direction) for direction in ("forward", "backward")
     )
-    rings = tuple(
-        tuple(ring_turns(work, split.ring, balanced=balanced, element_bytes=shapes.element_bytes))
-        if split.ring > 1
-        else ()
+    turns, in_fp32 = split.turns(scenario, mask), split.ring == 1
+    rings = [
+        ring_turns(work, turns, balanced=balanced, element_bytes=shapes.element_bytes, in_fp32=in_fp32)
         for work in (forward, backward)
-    )
+        if turns > 1
+    ]
+    message = held.key_value * (SUM_BYTES / shapes.element_bytes if in_fp32 else 1.0)
     # The kernel keeps its result, too; only a low-precision projection keeps another copy of it.
     own_output = held.result if shapes.quantisation is not None else 0.0
     log_sum_exp = 4.0 * shapes.tokens * shapes.heads
@@ -96,9 +104,10 @@ def _fused(
         recomputed_bytes=own_output + log_sum_exp,
         input_bytes=inputs,
         output_bytes=held.result,
-        ring=ring_message(shapes, split, held.key_value),
-        ring_forward=rings[0],
-        ring_backward=rings[1],
+        ring=ring_message(shapes, split, message) if rings else None,
+        gather=key_value_gather(shapes, held.key_value) if rings and in_fp32 else None,
+        ring_forward=rings[0] if rings else (),
+        ring_backward=rings[1] if rings else (),
     )
 
 

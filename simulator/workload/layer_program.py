@@ -148,7 +148,7 @@ class _Writer:
             case Linear():
                 self._linear_forward(step)
             case CoreAttention():
-                self._attention(step.ring, step.ring_forward, step.forward)
+                self._attention_forward(step)
             case Exchange():
                 arrived = self._start(step.forward, step)
                 for aside in step.beside:
@@ -299,39 +299,50 @@ class _Writer:
             sent = [self._kernel(merge, (*done, *sent))]
         return tuple(done), tuple(sent)
 
-    def _attention(
-        self, message: Transfer | None, turns: Sequence[Sequence[Kernel]], works: Sequence[Kernel]
-    ) -> None:
-        """Run the attention core in one go, or turn by turn as keys and values come round the ring."""
-        if message is None:
-            self._kernels(works)
+    def _attention_forward(self, step: CoreAttention) -> None:
+        """Run the attention core in one go, or turn by turn as keys and values come."""
+        if step.ring is None:
+            self._kernels(step.forward)
             return
         arrived = self.ready
-        for number, turn in enumerate(turns):
-            following = arrived
-            if number < len(turns) - 1:
-                following = (self._exchange(message, Stream.CP, arrived),)
+        last = len(step.ring_forward) - 1
+        for number, turn in enumerate(step.ring_forward):
+            following = self._key_values(step, arrived, number, last)
             self._turn(turn, arrived)
             arrived = following
+
+    def _key_values(
+        self, step: CoreAttention, arrived: tuple[int, ...], number: int, last: int
+    ) -> tuple[int, ...]:
+        """Start what brings the keys and values of the next turn: a message, or a gathering for all."""
+        if number == last or step.ring is None:
+            return arrived
+        if step.gather is None:
+            return (self._exchange(step.ring, Stream.CP, arrived),)
+        return (self._exchange(step.gather, Stream.CP, arrived),) if number == 0 else arrived
 
     def _attention_backward(self, step: CoreAttention) -> None:
         """Run the core's backward pass; gradients of keys and values travel one turn behind these.
 
-        The first message carries keys and values, the last one their gradients, those between both
-        (Transformer Engine, ``AttnFuncWithCPAndKVP2P.backward``).
+        In a ring the first message carries keys and values, the last one their gradients, those between both
+        (Transformer Engine, ``AttnFuncWithCPAndKVP2P.backward``); gathered keys and values need messages for
+        gradients only.
         """
         if step.ring is None:
             self._kernels(step.backward)
             return
-        arrived = self.ready
+        arrived, sent = self.ready, self.ready
         made: tuple[int, ...] = ()
         last = len(step.ring_backward) - 1
         for number, turn in enumerate(step.ring_backward):
-            size = step.ring.bytes * (1 if number in {0, last} else 2)
-            following = (self._exchange(replace(step.ring, bytes=size), Stream.CP, (*arrived, *made)),)
+            following = self._key_values(step, arrived, number, last) if step.gather is not None else arrived
+            if step.gather is None or number > 0:
+                both = step.gather is None and number not in {0, last}
+                message = replace(step.ring, bytes=step.ring.bytes * (2 if both else 1))
+                sent = (self._exchange(message, Stream.CP, (*sent, *made)),)
             made = self._turn(turn, arrived)
-            arrived = following
-        self.ready = (*arrived, *made)
+            arrived = sent if step.gather is None else following
+        self.ready = (*sent, *made)
 
     def _turn(self, works: Sequence[Kernel], arrived: tuple[int, ...]) -> tuple[int, ...]:
         """Run the kernels of one turn of the ring."""

@@ -97,6 +97,7 @@ class CoreAttention:
         forward: Kernels of the forward pass.
         backward: Kernels of the backward pass.
         ring: Message that passes keys and values on to the next context-parallel rank, or None.
+        gather: Collective that brings the keys and values of all turns but the first, instead of ``ring``.
         ring_forward: Kernels of each turn of the ring, instead of ``forward``.
         ring_backward: The same of the backward pass.
         saved_bytes: Bytes kept for the backward pass: outputs, and the score matrix when not fused.
@@ -109,6 +110,7 @@ class CoreAttention:
     forward: tuple[Kernel, ...]
     backward: tuple[Kernel, ...]
     ring: Transfer | None = None
+    gather: Collective | None = None
     ring_forward: tuple[tuple[Kernel, ...], ...] = ()
     ring_backward: tuple[tuple[Kernel, ...], ...] = ()
     saved_bytes: float = 0.0

@@ -47,11 +47,12 @@ def turns(ranks: int, *, balanced: bool) -> tuple[Turn, ...]:
 
 
 def ring_turns(
-    work: Attention, ranks: int, *, balanced: bool, element_bytes: float
-) -> list[tuple[Kernel, ...]]:
+    work: Attention, ranks: int, *, balanced: bool, element_bytes: float, in_fp32: bool
+) -> tuple[tuple[Kernel, ...], ...]:
     """Divide an attention kernel over a rank's ``work.seq_q`` queries and all keys among its turns.
 
-    The pairs of all turns sum to ``work.pairs``; each turn's result is merged with those before it.
+    The pairs of all turns sum to ``work.pairs``; each turn's result is merged with those before it, in fp32
+    by PyTorch's eager kernels or as Transformer Engine does.
     """
     shapes = turns(ranks, balanced=balanced)
     own = work.seq_q
@@ -62,19 +63,40 @@ def ring_turns(
     pieces: list[tuple[Kernel, ...]] = []
     for turn, mine in zip(shapes, pairs, strict=True):
         kernel = replace(work, seq_q=round(own * turn.queries), seq_kv=round(own * turn.keys), pairs=mine)
-        pieces.append(
-            (kernel, Elementwise(name="ring_merge", bytes_moved=_merged_bytes(kernel, element_bytes)))
-        )
-    return pieces
+        merge = _eager_merge(kernel, element_bytes) if in_fp32 else _fused_merge(kernel, element_bytes)
+        pieces.append((kernel, merge))
+    return tuple(pieces)
 
 
-def _merged_bytes(turn: Attention, element_bytes: float) -> float:
-    """Return the traffic of merging one turn's results with those of the turns before it.
+def _elements(turn: Attention) -> tuple[float, float]:
+    """Return the rows of queries and of keys of all heads."""
+    return turn.sequences * turn.heads * turn.seq_q, turn.sequences * turn.kv_heads * turn.seq_kv
+
+
+def _fused_merge(turn: Attention, element_bytes: float) -> Elementwise:
+    """Merge one turn's results with those of the turns before it.
 
     Forward a result is read and added to an fp32 sum; backward the gradients of queries, keys and values are
     read and added to sums of their own format (Transformer Engine, ``flash_attn_fwd_out_correction``).
     """
-    queries, keys = turn.sequences * turn.heads * turn.seq_q, turn.sequences * turn.kv_heads * turn.seq_kv
+    queries, keys = _elements(turn)
+    size = queries * turn.value_dim * (element_bytes + 2 * SUM_BYTES)
+    if turn.direction == "backward":
+        size = (queries * turn.head_dim + keys * (turn.head_dim + turn.value_dim)) * 3 * element_bytes
+    return Elementwise(name="ring_merge", bytes_moved=size)
+
+
+def _eager_merge(turn: Attention, element_bytes: float) -> Elementwise:
+    """Merge in eager fp32 kernels (PyTorch's ``_SDPAMerger`` and ``_templated_ring_attention_backward``).
+
+    Forward: a cast, a difference, a product and a difference again, 8 fp32 passes beside the result's own.
+    Backward: gradients are added to fp32 sums, those of keys and values also copied into one message.
+    """
+    queries, keys = _elements(turn)
     if turn.direction == "forward":
-        return queries * turn.value_dim * (element_bytes + 2 * SUM_BYTES)
-    return (queries * turn.head_dim + keys * (turn.head_dim + turn.value_dim)) * 3 * element_bytes
+        size = queries * turn.value_dim * (element_bytes + 9 * SUM_BYTES)
+        return Elementwise(name="ring_merge", bytes_moved=size, kernels=4)
+    added = element_bytes + 2 * SUM_BYTES
+    size = queries * turn.head_dim * added
+    size += keys * (turn.head_dim + turn.value_dim) * (added + 2 * SUM_BYTES)
+    return Elementwise(name="ring_merge", bytes_moved=size, kernels=4)

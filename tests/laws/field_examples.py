@@ -293,6 +293,7 @@ EXAMPLES: Mapping[str, tuple[Settings, object]] = {
     "software.recompute_stops_early": (FULL, True),
     "software.casts_every_pass": (FP8, True),
     "software.cp_comm": (CONTEXT, "all_to_all"),
+    "software.cp_gathers_in_turns": ({**CONTEXT, "parallelism.cp_comm": "all_gather"}, True),
     "software.tp_reduce_pieces": ({**SPLIT, "training.overlap.tp": True}, 2),
     "software.keeps_gathered_input": (SPLIT, True),
     "software.collective_multiprocessors": (SPLIT, 32),

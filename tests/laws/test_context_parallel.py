@@ -141,3 +141,15 @@ def test_a_ring_is_as_slow_as_its_hop_between_nodes() -> None:
     assert across.uses_network
     assert not inside.uses_network
     assert across.alone_s > inside.alone_s
+
+
+@FAST
+@given(cp=st.sampled_from([2, 4, 8]), balance=st.booleans())
+def test_gathering_in_turns_keeps_the_work_and_sends_fp32_gradients(cp: int, balance: bool) -> None:
+    """PyTorch gathers once each way; the gradients of cp - 1 parts go round in four bytes each."""
+    whole = exchange(cp, "all_gather", balance=balance)
+    turns = replace(whole, software=replace(whole.software, cp_gathers_in_turns=True))
+    assert layer_flops(turns) == pytest.approx(layer_flops(whole))
+    forward, backward = (sent_bytes(block, "cp") for block in layer(turns))
+    assert forward == pytest.approx((cp - 1) / cp * SEQ * KV_BYTES)
+    assert backward == pytest.approx(3 * (cp - 1) / cp * SEQ * KV_BYTES)

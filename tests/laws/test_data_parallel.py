@@ -256,3 +256,26 @@ def test_waiting_for_every_collective_is_slower_than_overlap() -> None:
     blocking = simulate(replace(scenario, training=replace(scenario.training, overlap=never)))
     exposed = simulate(scenario).breakdown.exposed_dp
     assert exposed < 0.5 * blocking.breakdown.exposed_dp
+
+
+@FAST
+@given(
+    dp=st.sampled_from([4, 64]), microbatches=st.integers(2, 4), sharding=st.sampled_from(["zero2", "zero3"])
+)
+def test_gradients_summed_up_before_they_are_sharded_are_whole_on_each_rank(
+    dp: int, microbatches: int, sharding: str
+) -> None:
+    """One stage per rank: whole gradients are added to activations from the first backward pass on."""
+    size = {"dp": dp, "microbatches": microbatches}
+    held = estimate_memory(scenario_of(sharding, **size)).worst.gradients
+    whole = 2 * parameters(scenario_of("none", **size))
+    assert held == pytest.approx(whole * (1 + 1 / dp))
+    every = estimate_memory(scenario_of(sharding, reduce_every_microbatch=True, **size)).worst.gradients
+    assert every == pytest.approx(whole / dp)
+
+
+def test_a_stage_that_runs_its_microbatches_in_a_row_holds_its_gradients_for_less_long() -> None:
+    interleaved = scenario_of("zero2", dp=16, pp=4, vpp=2, microbatches=4)
+    held = estimate_memory(interleaved).worst.gradients
+    whole = estimate_memory(scenario_of("zero1", dp=16, pp=4, vpp=2, microbatches=4)).worst.gradients
+    assert held < whole
