@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def stage_times(program: Program, durations: Durations, stages: int, num_microbatches: int) -> StageTimes:
-    """Return the mean seconds of each stage's passes and of a message alone, and what weight gradients hold."""
+    """Return the mean seconds of each stage's passes and of a message, and what weight gradients hold."""
     seconds = durations.alone_s()
 
     def of(kind: OpKind) -> tuple[float, ...]:

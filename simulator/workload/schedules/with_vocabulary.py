@@ -1,13 +1,16 @@
 """Any schedule with the output layer divided among all ranks (Yeung et al., arXiv:2411.05288).
 
-Every rank runs two more passes per micro-batch: S, its part of the logits, once the last stage's result has reached
-it, and T, its part of the gradients. Between the last stage's forward and backward pass lie the exchanges of all
-ranks, so backward passes follow later by as many micro-batches, and each rank holds so many more of them.
+Every rank runs two more passes per micro-batch: S, its part of the logits, once the last stage's result has
+reached it, and T, its part of the gradients. Between the last stage's forward and backward pass lie the
+exchanges of all ranks, so backward passes follow later by as many micro-batches, and each rank holds so
+many more of them.
 
-``vocab-1``: T makes the input gradient, which the last stage waits for: two exchanges, two micro-batches more.
+``vocab-1``: T makes the input gradient, which the last stage waits for: two exchanges, two micro-batches
+more.
 ``vocab-2``: S makes it already, rescaled after one exchange: one micro-batch more, and T may wait.
-``interlaced``: all ranks stop for S and T at once, as in tensor parallelism (nnScaler, OSDI 2024), between a forward
-and a backward pass of each. A micro-batch goes forward through two ranks between two stops and back through one.
+``interlaced``: all ranks stop for S and T at once, as in tensor parallelism (nnScaler, OSDI 2024), between
+a forward and a backward pass of each. A micro-batch goes forward through two ranks between two stops and
+back through one.
 """
 
 from __future__ import annotations
@@ -88,6 +91,7 @@ class _Line:
     done: list[Action] = field(default_factory=list)
     forwards: deque[int] = field(default_factory=deque)
     backwards: deque[int] = field(default_factory=deque)
+
 
 @dataclass(slots=True)
 class _Inserter:
