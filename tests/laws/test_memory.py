@@ -128,7 +128,7 @@ def test_a_group_keeps_one_input_and_takes_the_time_of_full(scenario: Scenario, 
     detail = RecomputeDetail(method="uniform", num_layers=group)
     single = training_of(scenario, recompute="full")
     grouped = training_of(single, recompute_detail=detail)
-    assert step_s(simulate(grouped)) == step_s(simulate(single))
+    assert step_s(simulate(grouped)) == _NEAR(step_s(simulate(single)), rel=1e-9)
     for one, many in zip(stages_of(single), stages_of(grouped), strict=True):
         inputs = [work.saved_bytes for work in many.works if work.saved_bytes and work in many.works]
         assert many.saved_bytes <= one.saved_bytes
@@ -187,7 +187,7 @@ def test_offloading_the_optimizer_trades_memory_for_time(
     if kind == "stream":
         gpu = replace(_BLACKWELL, host_bytes_per_s=1e30)
         free = replace(away, cluster=replace(away.cluster, gpu=gpu))
-        kernels = 64 * gpu.elementwise_ramp_s
+        kernels = 65 * gpu.elementwise_ramp_s + 1e-9 * step_s(stays)
         assert step_s(simulate(free)) == _NEAR(step_s(stays), abs=kernels)
 
 
