@@ -119,7 +119,8 @@ def test_block_of_all_layers_is_full_and_of_none_is_none(scenario: Scenario, cou
     assert peak(block(0)) == peak(none)
     assert step_s(block(layers)) == step_s(full)
     assert peak(block(layers)) == peak(full)
-    assert step_s(none) <= step_s(block(count)) <= step_s(full)
+    slack = 1 + 1e-12
+    assert step_s(none) <= step_s(block(count)) * slack <= step_s(full) * slack**2
 
 
 @settings(max_examples=8, deadline=None)
