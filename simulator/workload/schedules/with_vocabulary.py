@@ -104,6 +104,7 @@ class _Inserter:
     owners: Mapping[Action, int]
     splits: Mapping[tuple[int, int], bool]
     ends: dict[Action, float] = field(default_factory=dict)
+    ran: dict[tuple[OpKind, int], tuple[int, float]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, ranks: list[list[Action]], request: Request, method: Method) -> _Inserter:
@@ -153,9 +154,8 @@ class _Inserter:
 
     def _all_ready(self, kind: OpKind, microbatch: int) -> float | None:
         """Return when an exchange among all ranks after their passes of a kind has ended."""
-        ends = [self.ends.get(Action(kind, rank, microbatch)) for rank in range(len(self.lines))]
-        known = [end for end in ends if end is not None]
-        return max(known) + self.times.message if len(known) == len(ends) else None
+        ran, last = self.ran.get((kind, microbatch), (0, 0.0))
+        return last + self.times.message if ran == len(self.lines) else None
 
     def _arrival(self, action: Action, rank: int) -> float | None:
         if action.stage == self.stages - 1 and action.kind in {OpKind.BACKWARD, OpKind.BACKWARD_INPUT}:
@@ -178,6 +178,9 @@ class _Inserter:
             line.base.popleft()
         line.clock = self.ends[action] = start + self._length(action)
         line.done.append(action)
+        if action.kind in {S, T}:
+            ran, last = self.ran.get((action.kind, action.microbatch), (0, 0.0))
+            self.ran[action.kind, action.microbatch] = ran + 1, max(last, line.clock)
 
     def _length(self, action: Action) -> float:
         times, stage = self.times, action.stage
