@@ -1,4 +1,4 @@
-"""Pipeline schedules against what others publish: PyTorch's orders, papers' bubbles, and the form of files."""
+"""Pipeline schedules against what others publish, PyTorch's orders, papers' bubbles; files, pictures."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def test_orders_are_those_of_pytorch() -> None:
     assert not wrong
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="compares with torch where it is installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="compares with torch where it is installed"
+)
 def test_orders_are_those_of_the_installed_pytorch() -> None:
     oracle = script()
     for shape in oracle.grid():
@@ -72,8 +74,8 @@ def test_orders_are_those_of_the_installed_pytorch() -> None:
             assert ours(" ".join(map(str, shape))) == rows, shape
 
 
-# Qi et al., arXiv:2401.10241: T_F, T_B, T_W and T_comm of table 6 in ms, and the bubbles that table 5 gives with
-# them for 1F1B, ZB-1p and ZB-2p (rows of the 1.5B, 6.2B, 14.6B and 14.6B model).
+# Qi et al., arXiv:2401.10241: T_F, T_B, T_W and T_comm of table 6 in ms, and the bubbles of table 5 for 1F1B,
+# ZB-1p and ZB-2p (the models of 1.5B, 6.2B and 14.6B).
 BUBBLES = [
     (2304, 24, 8, 24, (18.522, 18.086, 9.337, 0.601), (0.2431, 0.1585, 0.0433)),
     (2304, 24, 8, 64, (18.546, 18.097, 9.321, 0.762), (0.1240, 0.0674, 0.0026)),
@@ -195,7 +197,11 @@ def test_a_wrong_schedule_file_is_explained(rows: list[str], message: str, tmp_p
     [
         ({"schedule": "zb-v"}, 8, "zb-v runs 2 chunks per rank, but vpp is 1: set vpp: 2"),
         ({"schedule": "dualpipe"}, 6, "dualpipe needs an even number.*nearest global_batch_size: 8"),
-        ({"schedule": "dualpipe-v", "vpp": 2}, 7, "at least 2 x pp micro-batches.*nearest global_batch_size: 8"),
+        (
+            {"schedule": "dualpipe-v", "vpp": 2},
+            7,
+            "at least 2 x pp micro-batches.*nearest global_batch_size: 8",
+        ),
         ({"schedule": "zb2p"}, 8, "no schedule 'zb2p'; did you mean 'zb-2p'"),
         ({"schedule": "dualpipe", "vocabulary": "vocab-1"}, 8, "does not go with the schedule dualpipe"),
     ],
@@ -248,6 +254,9 @@ def test_a_wrong_request_is_explained(
 
 
 def test_whole_backward_passes_and_halves_may_be_mixed() -> None:
-    kinds = {action.kind for entries in SCHEDULES["dualpipe"].order(Request(pp=4, vpp=1, num_microbatches=8))
-             for action in passes(entries)}
+    kinds = {
+        action.kind
+        for entries in SCHEDULES["dualpipe"].order(Request(pp=4, vpp=1, num_microbatches=8))
+        for action in passes(entries)
+    }
     assert {OpKind.BACKWARD, OpKind.BACKWARD_INPUT, OpKind.BACKWARD_WEIGHT} <= kinds

@@ -68,7 +68,9 @@ def schedule_command(
         show_json(_facts(name, order, run))
         return 0
     chunks = {
-        (rank, stage): chunk for rank, held in enumerate(held_stages(order)) for chunk, stage in enumerate(held)
+        (rank, stage): chunk
+        for rank, held in enumerate(held_stages(order))
+        for chunk, stage in enumerate(held)
     }
     show_text(_text(run, chunks))
     show_text(_closing(order, run))
@@ -101,7 +103,9 @@ def _named(
     if not schedule.fits(request):
         near = schedule.nearest_microbatches(pp, chunks, microbatches, group_size)
         nearest = f"; nearest: {' or '.join(map(str, near))}" if near else ""
-        raise InputError(f"{name} needs {schedule.rule}; pp is {pp}, not {microbatches} micro-batches{nearest}")
+        raise InputError(
+            f"{name} needs {schedule.rule}; pp is {pp}, not {microbatches} micro-batches{nearest}"
+        )
     return schedule.order(request)
 
 

@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 
 
 def stage_times(program: Program, durations: Durations, stages: int, num_microbatches: int) -> StageTimes:
-    """Return the mean seconds of each stage's passes and of a message alone, and what weight gradients hold."""
+    """Return the mean seconds of each stage's passes and of a message, and what weight gradients hold.
+
+    A backward pass that is not split counts as its input gradient.
+    """
     seconds = durations.alone_s()
 
-    def of(kind: OpKind) -> tuple[float, ...]:
-        ops = np.flatnonzero(program.kind == kind)
+    def of(*kinds: OpKind) -> tuple[float, ...]:
+        ops = np.flatnonzero(np.isin(program.kind, kinds))
         sums = np.zeros(stages)
         np.add.at(sums, program.stage[ops], seconds[ops])
         return tuple((sums / num_microbatches).tolist())
@@ -34,7 +37,7 @@ def stage_times(program: Program, durations: Durations, stages: int, num_microba
     messages = seconds[is_message[program.work]]
     return StageTimes(
         forward=of(OpKind.FORWARD),
-        backward_input=of(OpKind.BACKWARD_INPUT),
+        backward_input=of(OpKind.BACKWARD_INPUT, OpKind.BACKWARD),
         backward_weight=of(OpKind.BACKWARD_WEIGHT),
         message=float(messages.mean()) if len(messages) else 0.0,
         output=(mean(OpKind.OUTPUT_FORWARD), mean(OpKind.OUTPUT_BACKWARD)),

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def continuous(timeline: Timeline) -> Timeline:
     """Count every rank's time from the start of its own step.
 
-    Without a barrier a rank begins its next step as soon as it has ended this one; all ranks then take as long
-    as the one that is busy longest from its first to its last op, and start apart as in this step (Qi et al.,
-    arXiv:2401.10241, section 4). Messages are shown at the time of the rank that waits for them.
+    Without a barrier a rank begins its next step as soon as it has ended this one; all ranks then take as
+    long as the one that is busy longest from its first to its last op, and start apart as in this step (Qi
+    et al., arXiv:2401.10241, section 4). Messages are shown at the time of the rank that waits for them.
     """
     program = timeline.program
     first = np.full(program.num_ranks, np.inf)

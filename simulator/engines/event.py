@@ -11,7 +11,6 @@ scheduled, and what one event starts is started in order of op number. Same inpu
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,8 +67,7 @@ class _Simulation:
         self._parts: dict[int, int] = {}
         self._seconds = _node_seconds(graph, np.where(sharing, 0.0, durations.alone_s()))
         self._waiting = graph.waiting.tolist()
-        flat, bounds = graph.successor.tolist(), graph.successor_start.tolist()
-        self._successors = [flat[a:b] for a, b in pairwise(bounds)]
+        self._successor, self._bounds = graph.successor.tolist(), graph.successor_start.tolist()
         self._add_origin(graph)
         self.start_s = [math.nan] * (count + 1)
         self.end_s = [math.nan] * (count + 1)
@@ -79,33 +77,34 @@ class _Simulation:
         roots = np.flatnonzero((graph.waiting == 0) & (graph.node == np.arange(len(graph.node)))).tolist()
         for node in roots:
             self._waiting[node] = 1
-        self._successors.append(roots)
+        self._successor += roots
+        self._bounds.append(len(self._successor))
 
     def run(self) -> None:
         """Let everything happen that can."""
-        Alarm(self._env, 0.0, len(self._successors) - 1, self._end)
+        Alarm(self._env, 0.0, len(self._bounds) - 2, self._end)
         self._env.run()
 
     def _end(self, alarm: Alarm[int]) -> None:
         """End a node and start those that waited for nothing else."""
         env, now, end = self._env, self._env.now, self._end
         start_s, end_s, seconds, flows = self.start_s, self.end_s, self._seconds, self._flows
-        successors, waiting = self._successors, self._waiting
+        successor, bounds, waiting = self._successor, self._bounds, self._waiting
         ended = [alarm.subject]
         for done in ended:  # grows by nodes that take no time
             end_s[done] = now
-            for successor in successors[done]:
-                left = waiting[successor] - 1
+            for later in successor[bounds[done] : bounds[done + 1]]:
+                left = waiting[later] - 1
                 if left:
-                    waiting[successor] = left
+                    waiting[later] = left
                     continue
-                start_s[successor] = now
-                if successor in flows:
-                    self._start_parts(successor)
-                elif seconds[successor]:
-                    Alarm(env, seconds[successor], successor, end)
+                start_s[later] = now
+                if later in flows:
+                    self._start_parts(later)
+                elif seconds[later]:
+                    Alarm(env, seconds[later], later, end)
                 else:
-                    ended.append(successor)
+                    ended.append(later)
 
     def _start_parts(self, node: int) -> None:
         """Start the flows of a node, each after its fixed time, beside what shares nothing."""

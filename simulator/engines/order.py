@@ -10,7 +10,6 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,12 +62,12 @@ def follow(graph: Graph, seconds: Floats) -> tuple[Floats, Ints]:
 
 def _follow(graph: Graph, seconds: Floats) -> tuple[Floats, Ints]:
     flat, own, left = graph.successor.tolist(), seconds.tolist(), graph.waiting.tolist()
-    successors = [flat[first:last] for first, last in pairwise(graph.successor_start.tolist())]
+    bounds = graph.successor_start.tolist()
     start_s = [0.0] * len(own)
     order = [node for node, edges in enumerate(left) if not edges]
     for node in order:  # grows
         end = start_s[node] + own[node]
-        for later in successors[node]:
+        for later in flat[bounds[node] : bounds[node + 1]]:
             if end > start_s[later]:  # noqa: PLR1730  a call takes longer than all the rest
                 start_s[later] = end
             left[later] -= 1

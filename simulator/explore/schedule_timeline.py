@@ -36,18 +36,19 @@ def schedule_timeline(order: Order, times: StageTimes) -> Timeline:
             ranks[action] = rank
     seconds = [_length(action, times) for action in ops]
     splits = split_backward_passes(order)
-    messages = {}
-    for action, op in ops.items():
-        before = needed(action, len(times.forward), splits)
-        if before is None:
+    pairs = [(needed(action, len(times.forward), splits), action) for action in ops]
+    # Messages of a rank leave in the order in which their passes end.
+    ordered = sorted((ops[before], before, action) for before, action in pairs if before is not None)
+    messages = 0
+    for waits, before, action in ordered:
+        if ranks[before] == ranks[action] or not times.message:
+            builder.wait(ops[action], (waits,))
             continue
-        waits = ops[before]
-        if ranks[before] != ranks[action] and times.message:
-            stream = Stream.PP_FORWARD if before.kind is OpKind.FORWARD else Stream.PP_BACKWARD
-            waits = builder.add(OpKind.TRANSFER, ranks[before], stream, StepOverhead("p2p"), after=(waits,))
-            messages[waits] = times.message
-        builder.wait(op, (waits,))
-    return event.run(builder.build(), Durations.of(np.asarray([*seconds, *messages.values()])))
+        stream = Stream.PP_FORWARD if before.kind is OpKind.FORWARD else Stream.PP_BACKWARD
+        sent = builder.add(OpKind.TRANSFER, ranks[before], stream, StepOverhead("p2p"), after=(waits,))
+        builder.wait(ops[action], (sent,))
+        messages += 1
+    return event.run(builder.build(), Durations.of(np.asarray([*seconds, *[times.message] * messages])))
 
 
 def _length(action: Action, times: StageTimes) -> float:

@@ -22,7 +22,13 @@ from simulator.files.model_rules import check_model
 from simulator.files.named import HuggingFaceModel
 from simulator.files.report import Findings
 from simulator.files.scenario_file import ScenarioFile
-from simulator.files.schedule_rules import check_chunks, check_vocabulary, post_validates, schedule_name, schedule_rows
+from simulator.files.schedule_rules import (
+    check_chunks,
+    check_vocabulary,
+    post_validates,
+    schedule_name,
+    schedule_rows,
+)
 from simulator.files.sharding_rules import check_sharding, sharding_of, with_sharding
 from simulator.files.sweeps import measured, sweep
 from simulator.scenario import (
@@ -189,7 +195,9 @@ def _self_contained(document: Document) -> dict[str, object]:
         place = document.value_place(("model", "hf_config"))
         data["model"] = {"hf_config": str(Path(beside(place, str(model["hf_config"]))).resolve())}
     degrees = data.get("parallelism")
-    schedule = degrees.get("schedule") if isinstance(degrees, dict) else None
+    if not isinstance(degrees, dict):
+        return data
+    schedule = degrees.get("schedule")
     if isinstance(schedule, dict) and "csv" in schedule:
         place = document.value_place(("parallelism", "schedule", "csv"))
         path = str(Path(beside(place, str(schedule["csv"]))).resolve())

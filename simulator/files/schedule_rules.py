@@ -78,7 +78,9 @@ def schedule_rows(file: ScenarioFile, dp: int, findings: Findings) -> tuple[str,
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        findings.problem(f"{_PATH}.csv", f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
+        findings.problem(
+            f"{_PATH}.csv", f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
+        )
         return ()
     rows = tuple(line for line in lines if line.strip())
     problems = _unreadable(rows)
@@ -127,5 +129,6 @@ def check_vocabulary(file: ScenarioFile, model: Model, findings: Findings) -> No
         )
     if model.tie_word_embeddings:
         findings.problem(
-            path, f"{degrees.vocabulary} needs separate tables of embedding and head: tie_word_embeddings is true"
+            path,
+            f"{degrees.vocabulary} needs separate tables of embedding and head: tie_word_embeddings is true",
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -78,7 +77,8 @@ class Waiting:
 
     Attributes:
         category: Category of each communication op, -1 for other ops.
-        dependencies: Ops that each op waits for.
+        dependency: Ops that others wait for; see ``Program``.
+        dependency_start: Where those of each op begin.
         previous: Op before each one on the same rank and stream, -1 for the first.
         partners: Ops of the same join, for ops that have one.
         start_s: Start of each op.
@@ -86,7 +86,8 @@ class Waiting:
     """
 
     category: list[int]
-    dependencies: list[list[int]]
+    dependency: list[int]
+    dependency_start: list[int]
     previous: list[int]
     partners: dict[int, list[int]]
     start_s: list[float]
@@ -96,7 +97,6 @@ class Waiting:
     def of(cls, timeline: Timeline) -> Waiting:
         """Read the relation off a timeline."""
         program = timeline.program
-        flat, bounds = program.dependency.tolist(), program.dependency_start.tolist()
         order = np.lexsort((program.stream, program.rank))
         queue = program.rank[order] * len(Stream) + program.stream[order]
         previous = np.full(program.num_ops, -1, dtype=np.int64)
@@ -108,7 +108,8 @@ class Waiting:
             joins.setdefault(join, []).append(op)
         return cls(
             category=communication_categories(program).tolist(),
-            dependencies=[flat[low:high] for low, high in itertools.pairwise(bounds)],
+            dependency=program.dependency.tolist(),
+            dependency_start=program.dependency_start.tolist(),
             previous=previous.tolist(),
             partners={op: members for members in joins.values() for op in members},
             start_s=timeline.start_s.tolist(),
@@ -125,9 +126,9 @@ class Waiting:
         seen, stack = {op}, [op]
         while stack:
             current = stack.pop()
-            before = self.dependencies[current]
+            before = self.dependency[self.dependency_start[current] : self.dependency_start[current + 1]]
             if self.previous[current] >= 0:
-                before = [*before, self.previous[current]]
+                before.append(self.previous[current])
             for other in (*before, *self.partners.get(current, ())):
                 if other not in seen and self.category[other] >= 0 and self.end_s[other] > since_s:
                     seen.add(other)

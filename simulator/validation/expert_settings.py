@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _ETP = re.compile(r"\bETP\s*=?\s*(TP)?\s*=?\s*(\d+)?")
 _DISPATCHER = re.compile(r"\b(hybridep|deepep|alltoall|allgather)\b", re.IGNORECASE)
-_OVERLAP = re.compile(r"\bEP (?:all-to-all )?overlap(?:ped\b| (ON|OFF)\b)")
+_OVERLAP = re.compile(r"\bEP (?:all-to-all )?overlap(?:ped)?\b(?:\s+(ON|OFF)\b)?")
 _CAPACITY = re.compile(r"capacity factor (\d+(?:\.\d+)?)")
 _GRAPHS = re.compile(r"scope=\[([^\]]*)\]|CUDA graphs ([\w+, ]+)", re.IGNORECASE)
 _FOLDED_STACKS = frozenset({"torchtitan"})

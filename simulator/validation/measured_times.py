@@ -1,9 +1,9 @@
 """Rows that state how long each stage's passes took: only the schedule and the engine are under test.
 
-The row is simulated with its own measured times of forward passes, input and weight gradients and messages in the
-place of priced ones. What happens once per step (reductions, optimizer, overheads) and what a row has no time of
-is priced as usual. Messages are not overlapped: the times come from Megatron-LM's pipelines, where a rank waits for
-each of its messages.
+The row is simulated with its own measured times of forward passes, input and weight gradients and messages
+in the place of priced ones. What happens once per step (reductions, optimizer, overheads) and what a row
+has no time of is priced as usual. Messages are not overlapped: the times come from Megatron-LM's pipelines,
+where a rank waits for each of its messages.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.api import priced, sequence_shares
+from simulator.api import priced
 from simulator.costs.durations import Durations
 from simulator.costs.stage_times import stage_times
 from simulator.costs.system import System
 from simulator.engines import event
 from simulator.engines.continuous import continuous
 from simulator.errors import SimulatorError
+from simulator.results.layer_times import sequence_shares
 from simulator.validation.to_scenario import to_scenario
 from simulator.workload.pipeline import uses_times
 from simulator.workload.program import OpKind

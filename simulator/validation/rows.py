@@ -23,7 +23,6 @@ from ruamel.yaml.error import YAMLError
 
 from simulator.errors import InputError, RowError
 
-
 _COMPILED = re.compile(r"(?<!no )torch\.compile|local_batch_size=2, compile")
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from simulator.workload.grid import stride
 from simulator.workload.pipeline import plain
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
-from simulator.workload.schedules import Action
 from simulator.workload.schedules.chains import needed, split_backward_passes
 from simulator.workload.shapes import shapes_of
 from simulator.workload.work import Transfer
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from simulator.scenario import Scenario
-    from simulator.workload.schedules import Order
+    from simulator.workload.schedules import Action, Order
 
 
 def message_bytes(scenario: Scenario) -> float:
@@ -65,10 +64,14 @@ class Messages:
         producers = {
             action: before
             for action, before in pairs
-            if before is not None and action.kind is not OpKind.BACKWARD_WEIGHT and before.stage != action.stage
+            if before is not None
+            and action.kind is not OpKind.BACKWARD_WEIGHT
+            and before.stage != action.stage
         }
         consumers = {before: action for action, before in producers.items()}
-        return cls(scenario=scenario, builder=builder, owners=owners, producers=producers, consumers=consumers)
+        return cls(
+            scenario=scenario, builder=builder, owners=owners, producers=producers, consumers=consumers
+        )
 
     def _travels(self, action: Action) -> bool:
         """Tell whether what a pass needs comes from another rank."""

@@ -29,10 +29,9 @@ def overlapped_program(forward: Program, backward: Program) -> Program:
     """Return both programs as one, their parts between collectives taking turns, backward first."""
     builder = ProgramBuilder(rank_names=forward.rank_names)
     numbers: tuple[dict[int, int], dict[int, int]] = ({}, {})
-    turns = zip_longest(_parts(backward), _parts(forward), fillvalue=[])
-    for turn in turns:
+    for turn in zip_longest(_parts(backward), _parts(forward)):
         for program, known, part in zip((backward, forward), numbers, turn, strict=True):
-            for op in part:
+            for op in part or ():
                 known[op] = _copy(builder, program, op, known)
     return builder.build()
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING
 
-from simulator.workload.messages import Messages
 from simulator.workload.overlapped_program import overlapped_block
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
 from simulator.workload.schedules import Action, Overlapped
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from simulator.scenario import Scenario
     from simulator.workload.data_parallel import DataParallel, Segment
+    from simulator.workload.messages import Messages
     from simulator.workload.schedules import Order
     from simulator.workload.stages import LayerWork, Stage
     from simulator.workload.vocabulary import OutputWriter

@@ -1,12 +1,12 @@
 """The output layer divided among all pipeline ranks (vocabulary parallelism, Yeung et al., arXiv:2411.05288).
 
-Each rank holds a part of the rows of the embedding and of the head. The last stage's result goes to all ranks; each
-makes its logits and its sums for the soft-max (S), the ranks add these up, and each makes its part of the gradients
-(T). In ``vocab-1`` T makes the input gradient, summed up in a second exchange; in ``vocab-2`` S does, before the sums
-are known, and one exchange rescales and adds it. Byte counts follow the published code (sail-sg/VocabularyParallelism,
-``vocab_output.py`` and ``vocab_parallel_schedule.py``): exchanges are in fp32, and every rank looks up its rows of the
-embedding beside S and accumulates their gradients beside T. The input layer's exchanges hide behind other passes
-and are left out.
+Each rank holds a part of the rows of the embedding and of the head. The last stage's result goes to all
+ranks; each makes its logits and its sums for the soft-max (S), the ranks add these up, and each makes its
+part of the gradients (T). In ``vocab-1`` T makes the input gradient, summed up in a second exchange; in
+``vocab-2`` S does, before the sums are known, and one exchange rescales and adds it. Byte counts follow the
+published code (sail-sg/VocabularyParallelism, ``vocab_output.py`` and ``vocab_parallel_schedule.py``):
+exchanges are in fp32, and every rank looks up its rows of the embedding beside S and accumulates their
+gradients beside T. The input layer's exchanges hide behind other passes and are left out.
 """
 
 from __future__ import annotations
@@ -67,17 +67,18 @@ def output_layer(scenario: Scenario) -> OutputLayer:
     habits = replace(Habits.of(scenario), overlaps_tp=False)
     logits = Block("output layer, S", forward_program(steps, habits))
     saved = sum(step.saved_bytes for step in steps)
+    first: tuple[Block, ...] = (logits,)
     if scenario.parallelism.vocabulary == "vocab-2":
         inputs = Block("output layer, input gradient", backward_program(steps, habits, part="input"))
         weights = Block("output layer, T", weight_gradient_program(steps, habits))
-        first, second = (logits, inputs), (weights,)
+        first, second = (logits, inputs), weights
     else:
         gradients = Block("output layer, T", backward_program(steps, habits))
-        first, second = (logits,), (gradients,)
+        second = gradients
     look_up, accumulate = _input_layer(scenario, shapes, habits)
     return OutputLayer(
         forward=Sequence("output layer, S", tuple((block, 1) for block in (look_up, *first))),
-        backward=Sequence("output layer, T", tuple((block, 1) for block in (*second, accumulate))),
+        backward=Sequence("output layer, T", tuple((block, 1) for block in (second, accumulate))),
         saved_bytes=saved,
     )
 
@@ -85,8 +86,8 @@ def output_layer(scenario: Scenario) -> OutputLayer:
 def _casts(scenario: Scenario, shapes: Shapes) -> Pointwise:
     """Return what surrounds the exchanges: the input is copied out of its fp32 buffer and cast.
 
-    Backward, the target rows of the head are gathered and masked, and the input gradient in fp32 is scaled and
-    lessened by them.
+    Backward, the target rows of the head are gathered and masked, and the input gradient in fp32 is scaled
+    and lessened by them.
     """
     elements, e = shapes.tokens * scenario.model.hidden_size, shapes.element_bytes
     copied = Elementwise(name="output layer, input", bytes_moved=elements * (4 + 4 + 4 + e), kernels=2)
@@ -98,8 +99,8 @@ def _casts(scenario: Scenario, shapes: Shapes) -> Pointwise:
 def _input_layer(scenario: Scenario, shapes: Shapes, habits: Habits) -> tuple[Block, Block]:
     """Return one rank's part of the input layer.
 
-    Forward: look-up and mask. Backward: a dense gradient of the rank's rows is cleared, filled, and added to the
-    accumulated one.
+    Forward: look-up and mask. Backward: a dense gradient of the rank's rows is cleared, filled, and added
+    to the accumulated one.
     """
     elements, e = shapes.tokens * scenario.model.hidden_size, shapes.element_bytes
     rows = shapes.vocabulary * scenario.model.hidden_size

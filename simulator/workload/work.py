@@ -265,4 +265,4 @@ Work = Leaf | Sequence
 def floating_point_operations(program: Program) -> float:
     """Sum the FLOPs of a layer's matrix multiplications and attention kernels."""
     each = [work.flops if isinstance(work, Gemm | Attention) else 0.0 for work in program.works]
-    return sum(each[work] for work in program.work.tolist())
+    return sum((each[int(work)] for work in program.work), 0.0)

@@ -2,8 +2,8 @@
 
     python tests/oracles/make_pytorch_schedules.py > tests/oracles/pytorch_schedules.json
 
-needs torch 2.13.0 (the CPU build will do). Communication and reduce-grad marks are left out, and so are empty cells:
-what remains is the order in which each rank computes.
+needs torch 2.13.0 (the CPU build will do). Communication and reduce-grad marks are left out, and so are
+empty cells: what remains is the order in which each rank computes.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ import hashlib
 import inspect
 import json
 import sys
-from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NAMES = (
     "GPipe",
@@ -46,8 +49,8 @@ def order(name: str, pp: int, vpp: int, num_microbatches: int) -> list[str] | No
 def _single_stage(kind, rank: int, pp: int, num_microbatches: int) -> str:  # noqa: ANN001
     """Let a schedule run its step on a stage that only writes down what it is told.
 
-    The tables of ``_get_pipeline_order`` are for display: that of 1F1B counts the last rank's forward passes from
-    1 instead of 0 (torch 2.13.0), while the step itself counts from 0.
+    The tables of ``_get_pipeline_order`` are for display: that of 1F1B counts the last rank's forward
+    passes from 1 instead of 0 (torch 2.13.0), while the step itself counts from 0.
     """
     done: list[str] = []
 

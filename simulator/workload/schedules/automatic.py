@@ -3,7 +3,8 @@
 A heuristic that knows how long passes and messages take and how much memory there is:
 
 1. Before the first backward pass, as many forward passes as memory and time allow.
-2. Then one forward pass and one input gradient in turn. A gap takes a weight gradient if it is long enough for
+2. Then one forward pass and one input gradient in turn. A gap takes a weight gradient if it is long enough
+for
    it, or if the gap would make this stage's bubble the largest of all; a full memory takes one, too.
 3. A stage stays at least one forward pass ahead of the next; where it is further ahead, it may skip a turn.
 4. The weight gradients that are left come last.
@@ -32,7 +33,8 @@ class Choices:
     Attributes:
         delays_backward: Whether a further warm-up pass may delay the first input gradient.
         skips_forward: Whether a stage far ahead may leave out a forward pass.
-        fills_short_gaps: Whether gaps too short for a weight gradient may take one although another stage has a
+        fills_short_gaps: Whether gaps too short for a weight gradient may take one although another stage
+        has a
             larger bubble.
     """
 
@@ -104,7 +106,8 @@ class _Attempt:
         self.change = {_F: 1.0, _I: share - 1.0, _W: -share}
         columns = zip(times.forward, times.backward_input, times.backward_weight, strict=True)
         self.ranks = [
-            _Rank(number, dict(zip((_F, _I, _W), column, strict=True))) for number, column in enumerate(columns)
+            _Rank(number, dict(zip((_F, _I, _W), column, strict=True)))
+            for number, column in enumerate(columns)
         ]
 
     def run(self) -> None:
@@ -165,9 +168,9 @@ class _Attempt:
                 more[rank.number] += 1
             end = max(clock, arrival) + rank.seconds[_I]
         for number in range(1, len(more)):
-            # A stage may not run what the stage before has not: it stays one forward pass behind.
-            if 1 + more[number] < self.total:
-                more[number] = min(more[number], max(0, more[number - 1] - 1))
+            # A stage stays one forward pass behind the stage before, until that has run all.
+            before = more[number - 1]
+            more[number] = min(more[number], before if 1 + before == self.total else max(0, before - 1))
         return more
 
     def _forward_turn(self) -> None:

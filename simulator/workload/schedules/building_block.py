@@ -1,9 +1,9 @@
-"""Schedules repeated from a building block (Qi et al., Pipeline Parallelism with Controllable Memory, arXiv:2405.15362).
+"""Schedules repeated from a building block (controllable memory, Qi et al., arXiv:2405.15362).
 
-A building block places the passes of one micro-batch in unit slots, six per rank: forward passes, input and weight
-gradients of two chunks in the shape of a V. Repeating it every six slots gives a schedule whose memory is known
-from how long the block holds its activations. Its ends are then tightened: passes move to earlier free slots
-wherever the memory's peak does not grow.
+A building block places the passes of one micro-batch in unit slots, six per rank: forward passes, input and
+weight gradients of two chunks in the shape of a V. Repeating it every six slots gives a schedule whose
+memory is known from how long the block holds its activations. Its ends are then tightened: passes move to
+earlier free slots wherever the memory's peak does not grow.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PERIOD = 6
 Block = tuple[int, int, int, int]
-"""Slots of a rank's passes of the first micro-batch: forward down, forward up, backward down again, backward up."""
+"""Slots of a rank's passes of micro-batch 0: forward of both chunks, input gradients of both."""
 _KINDS = (OpKind.FORWARD, OpKind.FORWARD, OpKind.BACKWARD_INPUT, OpKind.BACKWARD_INPUT)
 
 
@@ -59,7 +59,9 @@ class _Rank:
 
     def weights(self) -> list[tuple[int, int, int]]:
         """Give free slots to weight gradients, the oldest first: slot, kind and micro-batch."""
-        ready = sorted((slot, kind, number) for kind in (2, 3) for number, slot in enumerate(self.slots[kind]))
+        ready = sorted(
+            (slot, kind, number) for kind in (2, 3) for number, slot in enumerate(self.slots[kind])
+        )
         waiting = deque(ready)
         owed: deque[tuple[int, int]] = deque()
         found: list[tuple[int, int, int]] = []

@@ -43,7 +43,7 @@ def split_backward_passes(order: Order) -> dict[tuple[int, int], bool]:
 
 
 def executable(order: Order) -> Iterator[tuple[int, Entry]]:
-    """Yield ranks and entries in an order in which all can run; it ends early where the rest waits for ever."""
+    """Yield ranks and entries in an order in which all can run; it ends where the rest waits for ever."""
     splits = split_backward_passes(order)
     stages = 1 + max((stage for stage, _ in splits), default=0)
     done: set[Action] = set()
@@ -81,14 +81,23 @@ def faults(order: Order, stages: int, num_microbatches: int) -> list[str]:
         for kind, stage, microbatch in passes(entries):
             seen.setdefault((stage, microbatch), []).append(kind)
     wanted = {(stage, microbatch) for stage in range(stages) for microbatch in range(num_microbatches)}
-    sound = ([OpKind.FORWARD, OpKind.BACKWARD], [OpKind.FORWARD, OpKind.BACKWARD_INPUT, OpKind.BACKWARD_WEIGHT])
+    sound = (
+        [OpKind.FORWARD, OpKind.BACKWARD],
+        [OpKind.FORWARD, OpKind.BACKWARD_INPUT, OpKind.BACKWARD_WEIGHT],
+    )
     for stage, microbatch in sorted(wanted | set(seen)):
         kinds = sorted(seen.get((stage, microbatch), []))
         if (stage, microbatch) not in wanted:
-            found.append(f"stage {stage}, micro-batch {microbatch}: there are {stages} stages and {num_microbatches} micro-batches")
+            found.append(
+                f"stage {stage}, micro-batch {microbatch}: there are {stages} stages and "
+                f"{num_microbatches} micro-batches"
+            )
         elif kinds not in sound:
             text = ", ".join(kind.name.lower() for kind in kinds) or "nothing"
-            found.append(f"stage {stage}, micro-batch {microbatch}: needs F and B, or F, I and W, once each; found {text}")
+            found.append(
+                f"stage {stage}, micro-batch {microbatch}: needs F and B, or F, I and W, once each; "
+                f"found {text}"
+            )
     if found:
         return found
     ran = sum(1 for _ in executable(order))

@@ -1,7 +1,8 @@
 """Schedules as text: the CSV form that PyTorch and torchtitan read and write, one line per rank.
 
-An action is stage, kind and micro-batch: ``2F0``, ``2B0``, ``2I0`` (input gradient), ``2W0`` (weight gradient); two
-that run together are ``(0F9;7B0)OVERLAP_F_B``. Empty cells say that a rank waits: the simulator finds out by itself.
+An action is stage, kind and micro-batch: ``2F0``, ``2B0``, ``2I0`` (input gradient), ``2W0`` (weight
+gradient); two that run together are ``(0F9;7B0)OVERLAP_F_B``. Empty cells say that a rank waits: the
+simulator finds out by itself.
 """
 
 from __future__ import annotations

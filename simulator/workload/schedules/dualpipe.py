@@ -1,7 +1,7 @@
-"""DualPipe (DeepSeek-V3, arXiv:2412.19437, section 3.2.1): micro-batches enter from both ends of the pipeline.
+"""DualPipe (DeepSeek-V3, arXiv:2412.19437, section 3.2.1): micro-batches enter from both ends.
 
-Rank r holds stage r for the first half of the micro-batches and stage p - 1 - r for the second half, so that every
-stage has two copies of its parameters.
+Rank r holds stage r for the first half of the micro-batches and stage p - 1 - r for the second half, so
+that every stage has two copies of its parameters.
 """
 
 from __future__ import annotations
@@ -37,13 +37,17 @@ def _rank(request: Request, rank: int) -> list[Entry]:
 
 
 def _placed(action: Action, pp: int, half: int) -> Action:
-    """Number a pass by its stage in the model; the reverse direction runs the second half of the micro-batches."""
+    """Number a pass by its stage in the model; the reverse direction runs the second half of the batch."""
     direction, stage = divmod(action.stage, pp)
     return Action(action.kind, stage, action.microbatch + direction * half)
 
 
 def _fits(request: Request) -> bool:
-    return request.pp % 2 == 0 and request.num_microbatches % 2 == 0 and request.num_microbatches >= 2 * request.pp
+    return (
+        request.pp % 2 == 0
+        and request.num_microbatches % 2 == 0
+        and request.num_microbatches >= 2 * request.pp
+    )
 
 
 SCHEDULE = Schedule(

@@ -1,7 +1,7 @@
 """DualPipeV: DualPipe cut in half (Sea AI Lab; deepseek-ai/DualPipe ``dualpipev.py``), in the shape of a V.
 
-Rank r holds stages r and 2p - 1 - r. Forward and backward passes of different micro-batches run together, so that
-one hides the other's communication.
+Rank r holds stages r and 2p - 1 - r. Forward and backward passes of different micro-batches run together,
+so that one hides the other's communication.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The eight steps of DualPipe (DeepSeek-V3, arXiv:2412.19437, section 3.2.1, and its published code).
 
-A rank has two stages: ``near``, which the rank's first micro-batches enter, and ``far``. In DualPipe they belong to
-two directions; in DualPipeV, the same cut in half, to the two arms of a V.
+A rank has two stages: ``near``, which the rank's first micro-batches enter, and ``far``. In DualPipe they
+belong to two directions; in DualPipeV, the same cut in half, to the two arms of a V.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Interleaved zero bubble: ZB-H1 (Qi et al., arXiv:2401.10241) over several chunks per rank, as PyTorch runs it.
+"""Interleaved zero bubble: ZB-H1 (Qi et al., arXiv:2401.10241) over several chunks per rank.
 
 Backward passes are split. Input gradients take the place of backward passes; weight gradients follow as many
 input gradients later as the rank's number, so that later ranks, which start late, fill the end of the step.

@@ -1,4 +1,4 @@
-"""Looped breadth-first pipeline (Lamy-Poirier, arXiv:2211.05953): each chunk runs all micro-batches in turn."""
+"""Looped breadth-first pipeline (Lamy-Poirier, arXiv:2211.05953): chunk after chunk, all micro-batches."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """How interleaved schedules send micro-batches through a rank's chunks: in rounds.
 
 In a round every chunk in turn runs the round's micro-batches. Megatron-Core calls their number
-``microbatch_group_size_per_virtual_pipeline_stage`` (default: pp); PyTorch makes as many equal rounds as hold at
-least pp micro-batches each, which is the same where pp divides the number of micro-batches.
+``microbatch_group_size_per_virtual_pipeline_stage`` (default: pp); PyTorch makes as many equal rounds as
+hold at least pp micro-batches each, which is the same where pp divides the number of micro-batches.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def round_size(request: Request) -> int:
 
 
 def fits_rounds(request: Request) -> bool:
-    """Tell whether the micro-batches make whole rounds; Megatron-Core takes a smaller last one of pp or more."""
+    """Tell whether micro-batches make whole rounds; Megatron-Core takes a smaller last one of pp or more."""
     size = round_size(request)
     rest = request.num_microbatches % size if size else 1
     if request.group_size is None:
@@ -47,6 +47,6 @@ def in_rounds(request: Request, rank: int, kind: OpKind) -> list[Action]:
 
 
 def warm_up(request: Request, rank: int, per_hop: int) -> int:
-    """Return the forward passes before the first backward pass; ``per_hop`` more for each rank farther away."""
+    """Return the forward passes before the first backward pass, ``per_hop`` more for each rank earlier."""
     passes = (request.vpp - 1) * round_size(request) + per_hop * (request.pp - 1 - rank)
     return min(passes, request.num_microbatches * request.vpp)

@@ -85,7 +85,8 @@ class Schedule:
         splits_backward: Whether weight gradients are passes of their own.
         uses_times: Whether the order depends on how long passes take.
         copies: How many ranks hold each stage.
-        post_validates: Whether, unless the scenario says otherwise, ranks update their weights without waiting for
+        post_validates: Whether, unless the scenario says otherwise, ranks update their weights without
+        waiting for
             the gradient norm of all, and check it afterwards (Qi et al., arXiv:2401.10241, section 4).
         fits: Whether it can run so many micro-batches on so many ranks.
         rule: What ``fits`` asks for, to follow 'needs'.
@@ -121,7 +122,7 @@ class Schedule:
         return f"{self.name} runs {fewest} chunk{'s' if fewest > 1 else ''} per rank"
 
     def nearest_microbatches(self, pp: int, vpp: int, wanted: int, group_size: int | None) -> list[int]:
-        """Return the next smaller and the next larger number of micro-batches that fit, where there are any."""
+        """Return the next smaller and the next larger fitting number of micro-batches, if there are any."""
 
         def fits(number: int) -> bool:
             return self.fits(Request(pp=pp, vpp=vpp, num_microbatches=number, group_size=group_size))

@@ -25,6 +25,4 @@ def v_min(request: Request) -> Order:
     return repeated(pp, request.num_microbatches, block)
 
 
-SCHEDULE = Schedule(
-    name="v-min", order=v_min, source="arXiv:2405.15362", chunks=(2, 2), splits_backward=True
-)
+SCHEDULE = Schedule(name="v-min", order=v_min, source="arXiv:2405.15362", chunks=(2, 2), splits_backward=True)

@@ -1,13 +1,16 @@
 """Any schedule with the output layer divided among all ranks (Yeung et al., arXiv:2411.05288).
 
-Every rank runs two more passes per micro-batch: S, its part of the logits, once the last stage's result has reached
-it, and T, its part of the gradients. Between the last stage's forward and backward pass lie the exchanges of all
-ranks, so backward passes follow later by as many micro-batches, and each rank holds so many more of them.
+Every rank runs two more passes per micro-batch: S, its part of the logits, once the last stage's result has
+reached it, and T, its part of the gradients. Between the last stage's forward and backward pass lie the
+exchanges of all ranks, so backward passes follow later by as many micro-batches, and each rank holds so
+many more of them.
 
-``vocab-1``: T makes the input gradient, which the last stage waits for: two exchanges, two micro-batches more.
+``vocab-1``: T makes the input gradient, which the last stage waits for: two exchanges, two micro-batches
+more.
 ``vocab-2``: S makes it already, rescaled after one exchange: one micro-batch more, and T may wait.
-``interlaced``: all ranks stop for S and T at once, as in tensor parallelism (nnScaler, OSDI 2024), between a forward
-and a backward pass of each. A micro-batch goes forward through two ranks between two stops and back through one.
+``interlaced``: all ranks stop for S and T at once, as in tensor parallelism (nnScaler, OSDI 2024), between
+a forward and a backward pass of each. A micro-batch goes forward through two ranks between two stops and
+back through one.
 """
 
 from __future__ import annotations
@@ -89,6 +92,7 @@ class _Line:
     forwards: deque[int] = field(default_factory=deque)
     backwards: deque[int] = field(default_factory=deque)
 
+
 @dataclass(slots=True)
 class _Inserter:
     """Runs a schedule by its times; a rank takes the pass that can start first, S and T before others."""
@@ -100,6 +104,7 @@ class _Inserter:
     owners: Mapping[Action, int]
     splits: Mapping[tuple[int, int], bool]
     ends: dict[Action, float] = field(default_factory=dict)
+    ran: dict[tuple[OpKind, int], tuple[int, float]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, ranks: list[list[Action]], request: Request, method: Method) -> _Inserter:
@@ -149,9 +154,8 @@ class _Inserter:
 
     def _all_ready(self, kind: OpKind, microbatch: int) -> float | None:
         """Return when an exchange among all ranks after their passes of a kind has ended."""
-        ends = [self.ends.get(Action(kind, rank, microbatch)) for rank in range(len(self.lines))]
-        known = [end for end in ends if end is not None]
-        return max(known) + self.times.message if len(known) == len(ends) else None
+        ran, last = self.ran.get((kind, microbatch), (0, 0.0))
+        return last + self.times.message if ran == len(self.lines) else None
 
     def _arrival(self, action: Action, rank: int) -> float | None:
         if action.stage == self.stages - 1 and action.kind in {OpKind.BACKWARD, OpKind.BACKWARD_INPUT}:
@@ -174,6 +178,9 @@ class _Inserter:
             line.base.popleft()
         line.clock = self.ends[action] = start + self._length(action)
         line.done.append(action)
+        if action.kind in {S, T}:
+            ran, last = self.ran.get((action.kind, action.microbatch), (0, 0.0))
+            self.ran[action.kind, action.microbatch] = ran + 1, max(last, line.clock)
 
     def _length(self, action: Action) -> float:
         times, stage = self.times, action.stage

@@ -1,4 +1,4 @@
-"""ZB-1p: the automatic zero-bubble schedule with the memory of 1F1B (Qi et al., arXiv:2401.10241, section 4)."""
+"""ZB-1p: the automatic zero-bubble schedule with the memory of 1F1B (Qi et al., arXiv:2401.10241)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ZB-2p: the automatic zero-bubble schedule with twice the memory of 1F1B (Qi et al., arXiv:2401.10241, section 4)."""
+"""ZB-2p: the automatic zero-bubble schedule with twice 1F1B's memory (Qi et al., arXiv:2401.10241)."""
 
 from __future__ import annotations
 
