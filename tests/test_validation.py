@@ -349,7 +349,7 @@ def test_simulation_errors_are_reasons_and_defects_carry_the_row() -> None:
 def test_json_keys_and_text() -> None:
     report = validation.validate([DATA], limit=7, simulate=Fixed)
     content = json.loads(json.dumps(report.to_dict(), allow_nan=False))
-    assert set(content) == {"summary", "rows"}
+    assert set(content) == {"summary", "rows", "measured_times"}
     keys = {"id", "metric", "predicted", "published", "error", "skipped", "source", "gpu", "warnings"}
     assert all(keys <= set(found) for found in content["rows"])
     summary = content["summary"]
@@ -405,7 +405,7 @@ def test_rows_that_are_malformed_are_skipped_by_field(tmp_path: Path) -> None:
     assert "gpus" in (report.rows[0].skipped or "")
 
 
-@pytest.mark.parametrize("registry", ["SCHEDULES", "SHARDING", "PRECISIONS", "METHODS"])
+@pytest.mark.parametrize("registry", ["SCHEDULES", "PRECISIONS", "METHODS"])
 def test_a_line_deleted_from_the_registry_is_no_reason_any_more(
     registry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

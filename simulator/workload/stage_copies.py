@@ -74,7 +74,5 @@ def _join(
     builder: ProgramBuilder, ranks: tuple[int, int], total: Collective, before: list[list[int]], join: int
 ) -> None:
     for rank in ranks:
-        op = builder.add(
-            OpKind.COLLECTIVE, rank, Stream.DP_REDUCE, total, after=before[rank], join=join
-        )
+        op = builder.add(OpKind.COLLECTIVE, rank, Stream.DP_REDUCE, total, after=before[rank], join=join)
         before[rank] = [op]
