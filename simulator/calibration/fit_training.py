@@ -19,7 +19,6 @@ from __future__ import annotations
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +34,8 @@ from simulator.validation import PUBLISHED, read_rows, to_scenario
 from simulator.validation.compare import compare
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from simulator.scenario import Scenario
     from simulator.validation.rows import RawRow
 
@@ -190,7 +191,9 @@ def refined(runs: Sequence[Run], coarse: Best, pool: ProcessPoolExecutor) -> Bes
     if setting.launch_s is None or setting.slowdown is None:
         return coarse
     launches = [setting.launch_s * factor for factor in (0.7, 0.84, 1.0, 1.19, 1.41)]
-    slowdowns = [1.0] if setting.slowdown == 1.0 else [setting.slowdown * factor for factor in (0.82, 1, 1.22)]
+    slowdowns = (
+        [1.0] if setting.slowdown == 1.0 else [setting.slowdown * factor for factor in (0.82, 1, 1.22)]
+    )
     settings = [Setting(launch_s=launch, slowdown=slow) for launch in launches for slow in slowdowns]
     return best(runs, settings, pool)
 

@@ -72,7 +72,9 @@ class SoftwareEntry(Entry):
     """Number format of gradient accumulation and reduction."""
     fp16_grad_dtype: Sourced[Literal["fp32", "fp16"]] | None = None
     """The same where weights are fp16; default: grad_dtype."""
-    elementwise_slowdown: Sourced[Slowdown] = assumed(1.0, "memory-bound kernels move the bytes listed for them")
+    elementwise_slowdown: Sourced[Slowdown] = assumed(
+        1.0, "memory-bound kernels move the bytes listed for them"
+    )
     """Time of its memory-bound kernels over that of the bytes listed for them."""
     step_overhead: Sourced[Seconds]
     """Fixed time of a step that nothing hides."""
@@ -92,7 +94,7 @@ class SoftwareEntry(Entry):
     """Whether low-precision copies of weights are made in every pass instead of once per step."""
     cp_comm: Sourced[ContextExchange] = assumed("all_gather", "no context parallelism of its own is known")
     """How context-parallel ranks see each other's keys and values unless the scenario says otherwise."""
-    cp_gathers_in_turns: Sourced[bool] = assumed(False, "one kernel over everything gathered")  # noqa: FBT003
+    cp_gathers_in_turns: Sourced[bool] = assumed(False, "one kernel over everything gathered")
     """Whether attention over gathered keys and values runs turn by turn like a ring's, summing in fp32."""
     tp_reduce_pieces: Sourced[Count] = assumed(0, "as many as ranks, like the pieces of a gathered input")
     """Pieces of a GEMM whose result is reduce-scattered meanwhile; 0: as many as ranks, by messages."""

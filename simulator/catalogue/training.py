@@ -30,7 +30,9 @@ def training_clocks(name: str, like: str | None = None) -> Numbers:
         return {}
     lent = {} if found == name else {"kind": "assumed"}
     why = "" if found == name else f"as fitted on {found}: "
-    return {key: _number({**leaf, **lent, "source": why + leaf["source"]}) for key, leaf in table[found].items()}
+    return {
+        key: _number({**leaf, **lent, "source": why + leaf["source"]}) for key, leaf in table[found].items()
+    }
 
 
 def stack_habits(name: str) -> Numbers:

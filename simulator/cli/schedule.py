@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 from simulator.cli.screen import show_json, show_text
-from simulator.cli.settings import FIGURE_SUFFIXES, Flag, Json
+from simulator.cli.settings import Flag, Json
 from simulator.engines.timeline import Timeline
 from simulator.errors import InputError, did_you_mean
 from simulator.reports.output import check_writable, write_whole
+from simulator.reports.save import FIGURE_SUFFIXES
 from simulator.workload.pipeline import held_stages
 from simulator.workload.program import OpKind
 from simulator.workload.schedules import SCHEDULES, Order, Request, StageTimes, passes

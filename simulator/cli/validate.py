@@ -38,17 +38,12 @@ def validate_command(
     """
     if plot is not None:
         check_writable(plot, FIGURE_SUFFIXES)
-<<<<<<< HEAD
-    rows = paths or [validation.PUBLISHED]
-    report = validation.validate(rows, limit=limit, progress=_progress if sys.stderr.isatty() else None)
-=======
     report = validation.validate(
-        paths,
+        paths or [validation.PUBLISHED],
         limit=limit,
         progress=_progress if sys.stderr.isatty() else None,
         simulate=lambda scenario: api.simulate(replace(scenario, engine=engine), quick=True),
     )
->>>>>>> issue3
     if plot is not None:
         _write_plot(report, plot)
     if as_json:

@@ -76,7 +76,9 @@ def _timed_table(report: ValidationReport) -> Table:
     groups: dict[tuple[str, str], list[float]] = {}
     for row in report.timed:
         groups.setdefault((row.source, row.schedule), []).append(row.error)
-    table = Table(title="Schedule and engine alone: measured times of passes and messages", title_justify="left")
+    table = Table(
+        title="Schedule and engine alone: measured times of passes and messages", title_justify="left"
+    )
     table.add_column("source")
     table.add_column("schedule")
     for column in ("rows", "mean |error|", "worst", "bias"):
