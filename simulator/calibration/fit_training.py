@@ -2,14 +2,14 @@
 
     python -m simulator.calibration.fit_training
 
-Isolated kernels were measured alone and settled. Two things remain that only whole steps show, and each is one
-constant with a physical meaning:
+Isolated kernels were measured alone and settled. Two things remain that only whole steps show, each with a
+physical meaning:
 
-1. ``training_clock``, per GPU and number format: the share of its isolated speed that a GEMM sustains between the
-   other kernels and collectives of a step. Fitted to the runs of stacks whose kernels are fused (``REFERENCE``).
-2. ``kernel_launch`` and ``elementwise_slowdown``, per software stack: what the host spends on each kernel that
-   a layer lists (its Python, autograd and the small kernels that are not listed), and how many more bytes its
-   memory-bound kernels move than the listed ones.
+1. ``training_clock``, per GPU and number format: the share of its isolated speed that a GEMM sustains between
+   the other kernels and collectives of a step. Fitted to runs of stacks with fused kernels (``REFERENCE``).
+2. ``kernel_launch_s`` and ``elementwise_slowdown``, per software stack: what the host spends on each kernel
+   that a layer lists (its Python, autograd and the small kernels that are not listed), and how many more bytes
+   its memory-bound kernels move than the listed ones.
 
 Every source weighs the same in a fit, and a run counts with the absolute logarithm of its error.
 """

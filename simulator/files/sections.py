@@ -212,7 +212,7 @@ class TrainingSection(MemorySettings):
     tokens: PositiveTokens | None = None
     """Tokens of the whole training run; days and GPU hours follow from it."""
     cuda_graphs: Annotated[list[CudaGraphScope], Also("cuda_graph_scope", {None: []})] = Field(default=[])
-    """Modules whose kernels CUDA graphs launch, or [full_iteration]; the host launches the rest one by one."""
+    """Modules whose kernels CUDA graphs launch, or [full_iteration]; the host launches the rest."""
     experts: ExpertsSection = ExpertsSection()
     """How tokens reach their experts and how these compute."""
     post_validation: bool | None = None

@@ -22,8 +22,8 @@ class Software:
         fused: Element-wise operations that it runs as one kernel: any of ``norm``, ``bias_activation``,
             ``rope``, ``dropout_add``, ``softmax``, ``cross_entropy``; ``gated_product``: the backward pass of
             a gated activation makes its result again instead of keeping it; ``gradient_accumulation``: the
-            weight-gradient GEMM adds to the accumulated gradient by itself; ``router`` and ``permute``: scores
-            and top-k of a router, and the permutation of tokens, are kernels of their own.
+            weight-gradient GEMM adds to the accumulated gradient by itself; ``router`` and ``permute``:
+            scores and top-k of a router, and the permutation of tokens, are kernels of their own.
         kernel_launch_s: Host time to launch one kernel; a layer cannot run faster than its launches.
         elementwise_slowdown: Time of its memory-bound kernels over that of the bytes listed for them: copies,
             layout changes and casts that a layer's steps do not name.

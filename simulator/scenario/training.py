@@ -80,7 +80,7 @@ class Training:
             crosses them (Llama 3, arXiv:2407.21783, section 3.2); None where it does.
         loss_chunks: Chunks of tokens that the vocabulary head and the loss run over one after the other.
         experts: How tokens reach their experts.
-        cuda_graphs: Modules whose kernels CUDA graphs launch, or ``full_iteration``; the host launches others.
+        cuda_graphs: Modules whose kernels CUDA graphs launch, or ``full_iteration``; the host does the rest.
         recompute_detail: Which modules or layers are recomputed.
         offload: What waits in host memory.
         bf16_layers_at_start: First layers of the model that stay in 16 bits in a low-precision recipe.
@@ -93,7 +93,7 @@ class Training:
             ``MixedPrecisionPolicy.param_dtype``), or None for that of the precision.
         reduce_dtype: Number format in which gradients travel, or None for ``grad_dtype``.
         post_validation: Whether ranks update their weights without waiting for the gradient norm of all, and
-            check it afterwards (Qi et al., arXiv:2401.10241, section 4): steps of different ranks then overlap.
+            check it afterwards (Qi et al., arXiv:2401.10241, section 4): steps of ranks then overlap.
     """
 
     seq_length: int
@@ -109,7 +109,7 @@ class Training:
     reduce_dtype: Literal["fp32", "bf16", "fp16"] | None = None
     mean_document_length: float | None = None
     loss_chunks: int = 1
-    experts: ExpertTraining = ExpertTraining()
+    experts: ExpertTraining = field(default_factory=ExpertTraining)
     cuda_graphs: tuple[CudaGraphScope, ...] = ()
     recompute_detail: RecomputeDetail = field(default_factory=RecomputeDetail)
     offload: Offload = field(default_factory=Offload)

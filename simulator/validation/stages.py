@@ -42,11 +42,11 @@ def single_layer_chunks(layers: int, pp: int) -> int:
 def redistributed_layers(layers: int, stages: int, head_layers: float) -> tuple[int, ...]:
     """Take layers off the last stage for its vocabulary head, which weighs as much as ``head_layers`` layers.
 
-    Yeung et al. (arXiv:2411.05288, ``final_stage_num_layers``): the last stage holds what comes up to the mean, the
-    others share the rest, the later ones the remainder.
+    Yeung et al. (arXiv:2411.05288, ``final_stage_num_layers``): the last stage holds what comes up to the
+    mean, the others share the rest, the later ones the remainder.
 
-    >>> redistributed_layers(32, 8, 6.26), redistributed_layers(32, 8, 3.13), redistributed_layers(32, 8, 1.57)
-    ((4, 4, 4, 5, 5, 5, 5, 0), (4, 4, 4, 4, 4, 5, 5, 2), (4, 4, 4, 4, 4, 4, 5, 3))
+    >>> redistributed_layers(32, 8, 6.26), redistributed_layers(32, 8, 1.57)
+    ((4, 4, 4, 5, 5, 5, 5, 0), (4, 4, 4, 4, 4, 4, 5, 3))
     """
     last = max(0, math.ceil((layers + head_layers) / stages - head_layers))
     even, rest = divmod(layers - last, stages - 1)

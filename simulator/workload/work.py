@@ -250,7 +250,7 @@ class Sequence:
     Attributes:
         name: What it is, for example ``stage 3, forward``.
         blocks: Each block and how often it runs.
-        share: Part of their time that is this work's, where blocks run a forward and a backward pass together.
+        share: Part of their time that is this work's, where blocks run two passes together.
     """
 
     name: str
