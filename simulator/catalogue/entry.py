@@ -49,7 +49,14 @@ class Entry(Strict):
         except CatalogueError as error:
             raise ValueError(f"like: {error}") from None
         assert isinstance(base, Mapping)  # noqa: S101  the catalogue's own file
+        base = {**base, **cls.fitted(data["like"])}
         return _merged({key: item for key, item in base.items() if key not in _OWN}, data)
+
+    @classmethod
+    def fitted(cls, name: str) -> Mapping[str, object]:
+        """Return the fields of an entry that were fitted to measurements, as its file would state them."""
+        del name
+        return {}
 
     def provenance(self, number: Sourced[Any]) -> Provenance:
         """Return where a number comes from, its short key replaced by the citation."""

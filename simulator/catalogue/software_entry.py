@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from simulator.catalogue.entry import Entry, assumed
+from simulator.catalogue.lookup import find
 from simulator.catalogue.training import stack_habits
 from simulator.documents import Bytes, Count, Name, PositiveBytes, Seconds, Sourced, Strict
 from simulator.scenario import Overlap, Provenance, Software
@@ -127,9 +128,23 @@ class SoftwareEntry(Entry):
             return {"value": value, "source": "stated without a source", "kind": "assumed"}
         return value
 
+    @classmethod
+    def fitted(cls, name: str) -> Mapping[str, object]:
+        """Return what was fitted to a stack's published runs."""
+        found = stack_habits(find("software", name))
+        stated = {"kernel_launch_s": "kernel_launch", "elementwise_slowdown": "elementwise_slowdown"}
+        values = {
+            stated[key]: (number, f"{number.value:g} s" if key.endswith("_s") else number.value)
+            for key, number in found.items()
+        }
+        return {
+            key: {"value": value, "source": number.source, "kind": number.kind}
+            for key, (number, value) in values.items()
+        }
+
     def to_scenario(self, name: str) -> Software:
         """Return the stack as scenario data, with the provenance of every number."""
-        habits = stack_habits(self.name or name)
+        habits = {} if self.like else stack_habits(name)
         launch = habits.get("kernel_launch_s", self.kernel_launch)
         slowdown = habits.get("elementwise_slowdown", self.elementwise_slowdown)
         return Software(
