@@ -109,8 +109,8 @@ class Gpu:
         attention: Attention efficiency by kernel (``unfused`` is priced from GEMMs and memory instead).
         elementwise_fraction: Share of the HBM bandwidth that large memory-bound kernels reach.
         elementwise_ramp_s: Fixed device time of one memory-bound kernel.
-        training_clock: Share of isolated kernel speed that training sustains, by number format; 1 where
-            absent. GEMMs share power, memory and multiprocessors with all else that a step runs.
+        training_clock: Share of isolated GEMM speed that training sustains, by number format; 1 where
+            absent. GEMMs draw the most power, and share it with all else that a step runs.
         speed_spread: Standard deviation of sustained compute speed among GPUs of this type, relative.
         matrix_unit: Side of the systolic arrays (MXU) of a TPU; 0 where products are cut into tiles.
         host_bytes_per_s: One-way bandwidth between its memory and the host's: PCIe, or a chip-to-chip link.
