@@ -16,7 +16,7 @@ from simulator.engines import ENGINES, run_quick
 from simulator.engines.continuous import continuous
 from simulator.engines.sharing import meets
 from simulator.engines.timeline import Timeline
-from simulator.results.layer_times import sequence_shares
+from simulator.results.layer_times import host_holds_up, sequence_shares
 from simulator.results.memory import MemoryReport, memory_report
 from simulator.results.result import Result, make_result
 from simulator.units import format_bytes
@@ -58,6 +58,8 @@ def simulate(scenario: Scenario, *, quick: bool = False) -> Result:
         timeline = continuous(timeline)
     memory = _memory(scenario, step, timeline)
     warnings += _warnings(memory)
+    if scenario.training.cuda_graphs and not host_holds_up(step.program, system):
+        warnings += ("training.cuda_graphs has no effect: the host launches kernels faster than they run",)
     return make_result(scenario, timeline, shares=shares, memory=memory, warnings=warnings)
 
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from simulator.validation.rows import RawRow
 
 COMMAND = "python -m simulator.calibration.fit_training"
-REFERENCE = ("megatron-core", "megatron-lm-2022", "nemo", "megatron-bridge", "megascale")
+REFERENCE = ("megatron-core", "megatron-lm-2022", "nemo", "megatron-bridge", "megascale", "meta-llama3")
 CLOCKS = (0.72, 0.86, 1.0)
 FINE_CLOCKS = tuple(np.round(np.arange(0.75, 1.0001, 0.01), 2).tolist())
 SCHEDULES = ("1f1b", "interleaved")

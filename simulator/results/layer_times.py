@@ -62,6 +62,23 @@ def _shares(block: Block, system: System) -> dict[str, float]:
     return shares
 
 
+def host_holds_up(program: Program, system: System) -> bool:
+    """Tell whether launching the kernels of some layer one by one takes longer than running them."""
+    kinds = system.kinds(program.num_ranks)
+    runners = dict(zip(program.work.tolist(), program.rank.tolist(), strict=True))
+    pairs = {
+        (block, kinds[runners[index]])
+        for index, work in enumerate(program.works)
+        if isinstance(work, Sequence)
+        for block, _ in work.blocks
+    }
+    return any(
+        launches(block.program) * system.at(kind).software.kernel_launch_s
+        > _on_device(block.program, system.at(kind))[0]
+        for block, kind in pairs
+    )
+
+
 def _on_device(program: Program, system: System) -> tuple[float, Mapping[str, float]]:
     """Return a layer's makespan and its seconds by category, looked up where the same was asked before."""
     answers = _answers(system)
