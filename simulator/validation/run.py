@@ -27,6 +27,7 @@ def validate(
     limit: int | None = None,
     progress: Progress | None = None,
     simulate: Simulate = api.simulate,
+    with_measured_times: bool = True,
 ) -> ValidationReport:
     """Simulate every published row and compare the prediction with the measurement.
 
@@ -35,6 +36,8 @@ def validate(
         limit: Only so many rows, the first ones; None for all.
         progress: Called with the number of rows done and of all rows, after each row.
         simulate: What predicts.
+        with_measured_times: Whether rows that state the times of their passes are simulated once more with
+            these, so that only schedule and engine are under test.
 
     Returns:
         Every row: simulated, or skipped with its reason.
@@ -48,8 +51,7 @@ def validate(
         outcomes.append(outcome(raw, simulate))
         if progress is not None:
             progress(len(outcomes), len(rows))
-    timed = timed_rows(rows) if simulate is api.simulate else ()
-    return ValidationReport(tuple(outcomes), timed)
+    return ValidationReport(tuple(outcomes), timed_rows(rows) if with_measured_times else ())
 
 
 def outcome(raw: RawRow, simulate: Simulate = api.simulate) -> RowOutcome:
