@@ -217,8 +217,8 @@ def best(
     """
     logs = np.array(list(pool.map(_logs, runs, [tuple(settings)] * len(runs), chunksize=2)))
     if fine:
-        clocks = [setting.clock for setting in settings]
-        logs = np.array([np.polyval(np.polyfit(clocks, log, 2), fine) for log in logs])
+        clocks = np.array([setting.clock or 1.0 for setting in settings])
+        logs = np.array([np.polyval(np.polyfit(clocks, log, 2), np.array(fine)) for log in logs])
         settings = [replace(settings[0], clock=clock) for clock in fine]
     sources = np.array([run.row.source for run in runs])
     sizes = np.minimum(np.abs(logs), WORST)
