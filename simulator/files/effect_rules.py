@@ -49,6 +49,7 @@ def _without_effect(
         ),
         (degrees.sharding != "none" and replicas == 1, "parallelism.sharding", "dp x cp is 1"),
         (overlap.p2p is not None and degrees.pp == 1, "training.overlap.p2p", "pp is 1"),
+        (file.simulation.seed != 0, "simulation.seed", "nothing is drawn at random yet"),
         (bool(overlap.tp) and degrees.tp == 1, "training.overlap.tp", "tp is 1"),
         (overlap.grad_reduce is not None and replicas == 1, "training.overlap.grad_reduce", "dp x cp is 1"),
         (
