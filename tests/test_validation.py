@@ -249,6 +249,7 @@ def test_memory_in_gib_and_in_gb() -> None:
             True,
         ),
         ({"schedule": "interleaved"}, "number of virtual", ("parallelism", "vpp"), 8),
+        ({"schedule": None, "overlap": {"pp": True}}, "number of virtual", ("parallelism", "vpp"), 8),
         ({"arch": {"tied": None}}, "tied", ("model", "tie_word_embeddings"), False),
         ({"arch": {"positional": None}}, "positions", ("model", "positional"), "rope"),
         ({"attention": None}, "attention", ("training", "attention"), "flash2"),
@@ -272,6 +273,11 @@ def test_unknown_stack_fabric_and_gpu_are_replaced_by_the_nearest_with_a_warning
     assert scenario.cluster.network.bytes_per_s_per_gpu == 50e9
     for word in strange.values():
         assert any(str(word) in text for text in warnings)
+
+
+def test_recipes_that_run_on_another_trainer_are_simulated_on_it() -> None:
+    scenario, _ = to_scenario(parsed(stack="NeMo (DGXC release 24.11)", notes="JAX/XLA MaxText, FSDP; GA 1"))
+    assert scenario.software.name == "maxtext-gpu"
 
 
 def test_a_fabric_runs_at_the_rate_of_its_row() -> None:

@@ -104,7 +104,7 @@ class SoftwareEntry(Entry):
     separate_projections: Sourced[bool] = assumed(False, "as Megatron: one matrix")
     """Whether query, key and value projections, and the gate's, are matrices of their own."""
     collective_multiprocessors: Sourced[Count] = assumed(0, "nothing known")
-    """Multiprocessors that a collective takes from the kernels beside it."""
+    """Multiprocessors that a collective takes at most; across the network NCCL has fewer channels."""
     reduce_every_microbatch: Sourced[bool] = assumed(True, "as FSDP and ZeRO-2 do unless told otherwise")
     """Whether sharded gradients are reduced after each micro-batch where there is no pipeline."""
     unshard_copies: Sourced[bool] = assumed(False, "gathered weights are used where they arrive")

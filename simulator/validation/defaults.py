@@ -38,6 +38,7 @@ class StackDefaults:
         low_precision_params: Whether its fp8 recipes store and gather weights in fp8.
         attention: Attention kernel of rows older than the kernel that the stack uses today, and the beginning
             of the names of the accelerators that those rows are about.
+        p2p_overlap_interleaves: Whether it overlaps messages between stages in interleaved schedules only.
     """
 
     name: str
@@ -57,6 +58,7 @@ class StackDefaults:
     flops_convention: Convention = "causal"
     low_precision_params: bool = False
     attention: tuple[str, str] | None = None
+    p2p_overlap_interleaves: bool = False
 
     def attention_on(self, gpu: str) -> str | None:
         """Return the attention kernel of an older row, or None where the stack's own kernel holds."""
@@ -68,8 +70,9 @@ class StackDefaults:
 _MEGATRON_CORE = StackDefaults(
     name="megatron-core",
     pattern=r"megatron.?core",
-    source="Megatron-Core arguments.py (recompute_granularity None, make-vocab-size-divisible-by 128); "
-    "causal-halved FLOPs from version 0.12 on",
+    source="Megatron-Core arguments.py (recompute_granularity None, make-vocab-size-divisible-by 128, "
+    "messages between stages overlapped in interleaved schedules only); causal-halved FLOPs from 0.12",
+    p2p_overlap_interleaves=True,
 )
 _MEGATRON_LM = replace(
     _MEGATRON_CORE,
@@ -156,7 +159,7 @@ STACKS: tuple[StackDefaults, ...] = (
     ),
     StackDefaults(
         name="maxtext",
-        pattern=r"maxtext|xla|jax",
+        pattern=r"maxtext|paxml|xla|jax",
         source="MaxText configs/base.yml (remat_policy full, fully sharded data parallelism, separate "
         "logits, vocab_size 32000, max_target_length 2048); attention FLOPs halved since pull request 1988",
         recompute="full",
@@ -185,6 +188,7 @@ UNKNOWN = replace(
     source="Megatron-Core, the most common stack among published runs; sequence parallelism only where it is "
     "said; a source that does not tell how it counts FLOPs is compared with attention causal-halved",
     sequence_parallel=False,
+    p2p_overlap_interleaves=False,
 )
 
 
