@@ -280,6 +280,12 @@ def test_recipes_that_run_on_another_trainer_are_simulated_on_it() -> None:
     assert scenario.software.name == "maxtext-gpu"
 
 
+@pytest.mark.parametrize(("release", "kernel"), [("24.03.01", "flash2"), ("24.09", "cudnn")])
+def test_older_releases_ran_older_attention(release: str, kernel: str) -> None:
+    row = parsed(stack="NeMo 25.xx", source=f"NeMo docs, LLAMA2-7B on H100, NeMo {release}", attention=None)
+    assert to_scenario(row)[0].training.attention == kernel
+
+
 def test_a_fabric_runs_at_the_rate_of_its_row() -> None:
     scenario, _ = to_scenario(parsed(network="roce", network_gbps_per_gpu=300))
     assert scenario.cluster.network.bytes_per_s_per_gpu == pytest.approx(37.5e9)

@@ -159,6 +159,11 @@ class Row(_Part):
             return f"{on_xla[1]} (XLA:GPU)"
         return f"{self.stack}, torch.compile" if _COMPILED.search(notes) else self.stack
 
+    @property
+    def named(self) -> str:
+        """What may name the software's version: the stack and the citation."""
+        return f"{self.stack or ''} {self.source or ''}"
+
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
