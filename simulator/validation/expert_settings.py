@@ -21,7 +21,7 @@ _CAPACITY = re.compile(r"capacity factor (\d+(?:\.\d+)?)")
 _DROP = re.compile(r"\btoken drop\b")
 _GRAPHS = re.compile(r"scope=\[([^\]]*)\]|CUDA graphs ([\w+, ]+)", re.IGNORECASE)
 _WHOLE_LAYERS = re.compile(r"\bcuda graphs on\b(?! for)", re.IGNORECASE)
-"""Megatron-Core's ``enable_cuda_graph``: a graph for each layer, experts included where shapes never change."""
+"""Megatron-Core's ``enable_cuda_graph``: a graph for each layer, experts too if shapes never change."""
 _FOLDED_STACKS = frozenset({"torchtitan"})
 """Stacks whose experts are not divided by tp unless told so (torchtitan: expert_tensor_parallel_degree 1)."""
 

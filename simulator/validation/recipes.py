@@ -65,7 +65,8 @@ RECIPES: tuple[Recipe, ...] = (
         source="github:NVIDIA-NeMo/Megatron-Bridge v0.6.0 src/megatron/bridge/perf_recipes: qwen/common.py "
         "_enable_hybridep_full_iteration_mxfp8, gpt_oss/common.py "
         "_apply_gpt_oss_120b_full_iter_fp8mx_configs, deepseek/common.py "
-        "_enable_deepseek_full_iteration_mxfp8 (helpers called last in each recipe); v0.5.0 scripts/performance/configs: cuda_graph_impl full_iteration, moe_a2a_overlap",
+        "_enable_deepseek_full_iteration_mxfp8 (helpers called last in each recipe); v0.5.0 "
+        "scripts/performance/configs: cuda_graph_impl full_iteration, moe_a2a_overlap",
         dispatcher="hybridep",
         cuda_graphs=("full_iteration",),
         ep_overlap=True,
