@@ -362,7 +362,7 @@ def test_simulation_errors_are_reasons_and_defects_carry_the_row() -> None:
 def test_json_keys_and_text() -> None:
     report = validation.validate([DATA], limit=7, simulate=Fixed)
     content = json.loads(json.dumps(report.to_dict(), allow_nan=False))
-    assert set(content) == {"summary", "rows", "measured_times"}
+    assert set(content) == {"summary", "rows", "measured_times", "components"}
     keys = {"id", "metric", "predicted", "published", "error", "skipped", "source", "gpu", "warnings"}
     assert all(keys <= set(found) for found in content["rows"])
     summary = content["summary"]
