@@ -314,7 +314,11 @@ def test_catalogue_supplies_what_rows_have_no_word_for() -> None:
 
 def test_recipes_of_a_release_fill_in_what_its_rows_leave_out() -> None:
     experts = {"experts": 128, "topk": 8, "expert_ffn": 768}
-    told: dict[str, object] = {"model": "qwen3-30b-a3b", "arch": experts, "parallel": {"pp": 1, "dp": 32, "ep": 8}}
+    told: dict[str, object] = {
+        "model": "qwen3-30b-a3b",
+        "arch": experts,
+        "parallel": {"pp": 1, "dp": 32, "ep": 8},
+    }
     late = to_scenario(parsed(**told, stack="Megatron-Bridge 26.08", gpu="gb200", precision="fp8-mx"))[0]
     assert late.training.cuda_graphs == ("full_iteration",)
     assert late.training.overlap.ep
