@@ -63,7 +63,7 @@ def build_step(scenario: Scenario, times: StageTimes | None = None) -> Step:
         stages=stages,
         builder=builder,
         data_parallel=data_parallel,
-        messages=Messages.of(scenario, builder, passes, len(stages)),
+        messages=Messages.of(scenario, builder, plain(passes), len(stages)),
         output=_output(scenario, builder),
     )
     writer.run(order)

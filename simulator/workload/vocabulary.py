@@ -28,9 +28,8 @@ from simulator.workload.shapes import BYTES_PER_ELEMENT, shapes_of
 from simulator.workload.work import Block, Collective, Elementwise, Group, Sequence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from simulator.scenario import Scenario
+    from simulator.workload.messages import Messages
     from simulator.workload.schedules import Action
     from simulator.workload.shapes import Shapes
 
@@ -223,14 +222,10 @@ class OutputWriter:
             join=_FIRST_JOIN + 3 * microbatch + number,
         )
 
-    def connect(
-        self, ends: Mapping[Action, tuple[int, int]], last_stage: int, owners: Mapping[Action, int]
-    ) -> None:
+    def connect(self, messages: Messages) -> None:
         """Let S wait for the last stage's forward pass, and its backward pass for the exchange."""
-        for action, (first, last) in ends.items():
-            if action.stage != last_stage:
-                continue
-            place = owners[action], action.microbatch
+        for action, rank, first, last in messages.passes_of(messages.stages - 1):
+            place = rank, action.microbatch
             if action.kind is OpKind.FORWARD:
                 self.builder.wait(self.received[place], (last,))
             elif action.kind in {OpKind.BACKWARD, OpKind.BACKWARD_INPUT}:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Literal
 from simulator.workload.op_kind import OpKind
 from simulator.workload.schedules.action import Action, Overlapped, passes
 from simulator.workload.schedules.chains import needed, split_backward_passes
+from simulator.workload.schedules.columns import Passes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -221,6 +222,8 @@ class _Inserter:
 def without_vocabulary(order: Order) -> Order:
     """Return an order without the passes of a divided output layer."""
     return tuple(
-        tuple(entry for entry in entries if isinstance(entry, Overlapped) or entry.kind not in {S, T})
+        entries
+        if isinstance(entries, Passes)
+        else tuple(entry for entry in entries if isinstance(entry, Overlapped) or entry.kind not in {S, T})
         for entries in order
     )
