@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from simulator.validation.campaign import campaigns
 from simulator.validation.compare import Comparison
 from simulator.validation.layout_sweeps import layout_sweeps
 from simulator.validation.report import RowOutcome
@@ -35,11 +36,20 @@ def test_sweeps_over_layouts_are_judged_by_order_and_by_choice() -> None:
     assert layout_sweeps([_simulated(row) for row in rows[:5]]) == ()
 
 
+def test_hours_of_a_campaign_are_tokens_over_speed_and_interruptions() -> None:
+    """All 15.6 trillion tokens at 150 tokens/s per GPU are 28.9 million hours of steps."""
+    speeds = {f"llama3-herd-t4-405b-g16384-s{length}": 150.0 for length in (8192, 131072)}
+    (campaign,) = campaigns(speeds)
+    assert campaign.stepping_hours == pytest.approx(15.6e12 / 150 / 3600)
+    assert campaign.with_interruptions_hours == pytest.approx(campaign.stepping_hours / 0.9)
+    assert campaigns({}) == ()
+
+
 def _simulated(row: dict[str, Any]) -> tuple[RowOutcome, Comparison]:
     found = Comparison(
         metric="mfu", predicted=0.0, published=0.0, error=row["error"], convention=None,
-        measured_tflops=row["measured"], predicted_memory_bytes=0.0, published_memory_bytes=None,
-        memory_error=None, fits=True,
+        measured_tflops=row["measured"], tokens_per_s_per_gpu=0.0, predicted_memory_bytes=0.0,
+        published_memory_bytes=None, memory_error=None, fits=True,
     )  # fmt: skip
     outcome = RowOutcome(id=row["id"], source=row["source"], gpu="", sweep=row["sweep"], comparison=found)
     return outcome, found

@@ -155,6 +155,12 @@ def _closing(report: ValidationReport) -> str:
             f"{len(sweeps)} sweeps over layouts: median rank correlation {middle:.2f}; the layout predicted "
             f"to be the fastest yields {chosen:.1%} of the best."
         )
+    lines += [
+        f"Campaign {campaign.id}: {campaign.stepping_hours / 1e6:.1f} million GPU hours of steps, "
+        f"{campaign.with_interruptions_hours / 1e6:.1f} with interruptions, "
+        f"{campaign.published_hours / 1e6:.2f} published."
+        for campaign in report.campaigns
+    ]
     if memory:
         lines.append(
             f"Peak memory ({memory.rows} rows): mean absolute error {memory.mean_abs_error:.1%}, "

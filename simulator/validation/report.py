@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from simulator.validation.campaign import Campaign, campaigns, predicted_speeds
 from simulator.validation.layout_sweeps import LayoutSweep, layout_sweeps
 from simulator.validation.sets import SETS
 from simulator.validation.statistics import ErrorSummary, constant_errors, summarise
@@ -139,6 +140,11 @@ class ValidationReport:
         return layout_sweeps(self.simulated)
 
     @property
+    def campaigns(self) -> tuple[Campaign, ...]:
+        """GPU hours of whole campaigns."""
+        return campaigns(predicted_speeds(self.rows))
+
+    @property
     def memory_errors(self) -> ErrorSummary | None:
         """Errors of the peak memory, predicted over measured less one, where rows state it."""
         errors = [found.memory_error for _, found in self.simulated if found.memory_error is not None]
@@ -167,6 +173,7 @@ class ValidationReport:
             "by_gpu": {name: _plain(summary) for name, summary in self.by_gpu.items()},
             "by_set": {name: _plain(summary) for name, summary in self.by_set.items()},
             "leave_one_source_out": _plain(self.unseen_errors),
+            "campaigns": [campaign.to_dict() for campaign in self.campaigns],
             "layout_sweeps": [asdict(sweep) for sweep in self.layout_sweeps],
             "memory_errors": _plain(memory),
             "worst": [row.id for row, _ in self.worst()],
