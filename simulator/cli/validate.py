@@ -53,6 +53,7 @@ def validate_command(
         simulate=partial(_simulate, engine=engine),
         leave_one_out=leave_one_out,
         jobs=jobs,
+        with_components=not paths,
     )
     if plot is not None:
         _write_plot(report, plot)

@@ -11,6 +11,7 @@ from simulator import api
 from simulator.errors import RowError, ScenarioError, SimulatorError
 from simulator.scenario import Scenario
 from simulator.validation.compare import Answer, compare, stated_metric
+from simulator.validation.components import validate_components
 from simulator.validation.layout_sweeps import sweep_name
 from simulator.validation.leave_one_out import without_source
 from simulator.validation.measured_times import timed_rows
@@ -34,6 +35,7 @@ def validate(
     with_measured_times: bool = True,
     leave_one_out: bool = False,
     jobs: int = 1,
+    with_components: bool = False,
 ) -> ValidationReport:
     """Simulate every published row and compare the prediction with the measurement.
 
@@ -46,6 +48,7 @@ def validate(
             these, so that only schedule and engine are under test.
         leave_one_out: Whether each row is simulated once more with constants fitted without its source.
         jobs: Processes that share the work; with more than one, ``simulate`` must be a module's function.
+        with_components: Whether the measured parts of steps that ship with the package are predicted too.
 
     Returns:
         Every row: simulated, or skipped with its reason.
@@ -60,7 +63,11 @@ def validate(
         outcomes.append(found)
         if progress is not None:
             progress(len(outcomes), len(rows))
-    return ValidationReport(tuple(outcomes), timed_rows(rows) if with_measured_times else ())
+    return ValidationReport(
+        rows=tuple(outcomes),
+        timed=timed_rows(rows) if with_measured_times else (),
+        components=validate_components() if with_components else (),
+    )
 
 
 def _each(one: Callable[[RawRow], RowOutcome], rows: Sequence[RawRow], jobs: int) -> Iterator[RowOutcome]:
