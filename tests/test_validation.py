@@ -22,7 +22,6 @@ from simulator.validation.conventions import stated_convention
 from simulator.validation.rows import RawRow, Row, read_rows
 from simulator.validation.run import outcome
 from simulator.validation.stages import stage_layers
-from simulator.validation.statistics import constant_errors
 from simulator.validation.to_scenario import to_scenario
 
 if TYPE_CHECKING:
@@ -382,15 +381,6 @@ def test_stages_hold_all_layers_and_differ_by_at_most_one(layers: int, stages: i
     larger = [stage for stage, size in enumerate(split) if size == max(split)]
     assert larger == list(range(larger[0], larger[-1] + 1))
     assert 0 <= (stages - 1 - larger[-1]) - larger[0] <= 1
-
-
-def test_skill_compares_with_the_best_constant() -> None:
-    measured = [100.0, 110.0, 400.0, 300.0]
-    errors = constant_errors(measured, ["a", "a", "a", "b"])
-    others = (90.0, 105.0, 200.0, 300.0, 400.0)
-    worse = [sum(abs(constant / value - 1) for value in measured[:3]) for constant in others]
-    assert sum(errors[:3]) <= min(worse)
-    assert errors[3] == 0
 
 
 def test_simulation_errors_are_reasons_and_defects_carry_the_row() -> None:
