@@ -1,0 +1,87 @@
+"""One scenario many times over, with other settings each time: the file is read and checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simulator.documents import Document, validate
+from simulator.errors import ScenarioError
+from simulator.files.build import model_of, scenario_of
+from simulator.files.report import Findings
+from simulator.files.scenario_file import ScenarioFile
+from simulator.files.searches import usual_search
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from simulator.scenario import Model, Scenario, Search
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variations:
+    """The settings of one scenario, ready to be changed.
+
+    Attributes:
+        file: All settings, checked one by one.
+        model: The model, which stays.
+        name: Name of the scenario.
+    """
+
+    file: ScenarioFile
+    model: Model
+    name: str
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> Variations:
+        """Return the settings of a loaded scenario.
+
+        Raises:
+            ScenarioError: The scenario was not loaded from a file or a document.
+        """
+        document = Document(dict(scenario.document), scenario.name)
+        file = validate(document, ScenarioFile)
+        findings = Findings(document)
+        model = model_of(file, findings)
+        if model is None:
+            raise ScenarioError(findings.problems)
+        return cls(file=file, model=model, name=scenario.name)
+
+    def usual_search(self) -> Search:
+        """Return the search of a scenario that does not say what it looks for."""
+        document = Document({}, self.name)
+        return usual_search(self.file, document, Findings(document))
+
+    def setting(self, path: str) -> object:
+        """Return a setting by its dotted path."""
+        value: object = self.file
+        for part in path.split("."):
+            value = getattr(value, part)
+        return value
+
+    def scenario(self, settings: Mapping[str, object]) -> Scenario:
+        """Return the scenario with other settings; its warnings and its document are left out.
+
+        Args:
+            settings: Dotted path to a value that is valid by itself, in the schema's own words.
+
+        Raises:
+            ScenarioError: The settings do not go together.
+        """
+        findings = Findings(Document({}, self.name))
+        changed = _changed(self.file, [(path.split("."), value) for path, value in settings.items()])
+        return scenario_of(changed, findings, self.name, self.model, warns=False)
+
+
+def _changed(section: ScenarioFile, settings: list[tuple[list[str], object]]) -> ScenarioFile:
+    """Return a copy of a file with other settings."""
+    inner: dict[str, list[tuple[list[str], object]]] = {}
+    update: dict[str, object] = {}
+    for (first, *rest), value in settings:
+        if rest:
+            inner.setdefault(first, []).append((rest, value))
+        else:
+            update[first] = value
+    for key, below in inner.items():
+        update[key] = _changed(getattr(section, key), below)
+    return section.model_copy(update=update)
