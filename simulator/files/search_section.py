@@ -10,9 +10,7 @@ from simulator.documents import Strict
 from simulator.scenario.search import Front, RankBy  # noqa: TC001  pydantic reads them
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Values = Annotated[
-    list[str | int | float | bool | None | list[str] | list[int]], Field(min_length=1)
-]
+Values = Annotated[list[str | int | float | bool | None | list[str] | list[int]], Field(min_length=1)]
 
 
 class SearchSection(Strict):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from simulator.documents import Document, validate
@@ -15,7 +15,7 @@ from simulator.files.searches import usual_search
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from simulator.scenario import Model, Scenario, Search
+    from simulator.scenario import Cluster, Model, Scenario, Search, Software
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +25,15 @@ class Variations:
     Attributes:
         file: All settings, checked one by one.
         model: The model, which stays.
+        cluster: The hardware, which stays too.
+        software: The stack, which stays too.
         name: Name of the scenario.
     """
 
     file: ScenarioFile
     model: Model
+    cluster: Cluster
+    software: Software
     name: str
 
     @classmethod
@@ -45,7 +49,9 @@ class Variations:
         model = model_of(file, findings)
         if model is None:
             raise ScenarioError(findings.problems)
-        return cls(file=file, model=model, name=scenario.name)
+        return cls(
+            file=file, model=model, cluster=scenario.cluster, software=scenario.software, name=scenario.name
+        )
 
     def usual_search(self) -> Search:
         """Return the search of a scenario that does not say what it looks for."""
@@ -60,17 +66,19 @@ class Variations:
         return value
 
     def scenario(self, settings: Mapping[str, object]) -> Scenario:
-        """Return the scenario with other settings; its warnings and its document are left out.
+        """Return the scenario with other settings of its layout; without warnings and document.
 
         Args:
-            settings: Dotted path to a value that is valid by itself, in the schema's own words.
+            settings: Dotted path, in ``parallelism`` or ``training``, to a value that is valid by itself, in
+                the schema's own words.
 
         Raises:
             ScenarioError: The settings do not go together.
         """
         findings = Findings(Document({}, self.name))
         changed = _changed(self.file, [(path.split("."), value) for path, value in settings.items()])
-        return scenario_of(changed, findings, self.name, self.model, warns=False)
+        found = scenario_of(changed, findings, self.name, self.model, warns=False)
+        return replace(found, cluster=self.cluster, software=self.software)
 
 
 def _changed(section: ScenarioFile, settings: list[tuple[list[str], object]]) -> ScenarioFile:

@@ -1,0 +1,1 @@
+"""The best layout: enumerate, bound, simulate what may still win."""

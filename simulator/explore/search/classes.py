@@ -1,0 +1,186 @@
+"""What the layers of a layout take and hold: worked out once for all layouts whose layers are alike.
+
+Shapes and ways of running layers fall into classes with the same layers: the same tp, cp, ep and micro-batch,
+laid out the same way. A class is built and timed as a simulation would, each kind of layer once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulator.explore.search.rules import Strides
+from simulator.explore.search.space import LAYER_AXES, Space
+from simulator.results.layer_times import block_seconds, kernel_seconds
+from simulator.workload.layer_kinds import LayerKind
+from simulator.workload.layer_plan import LayerPlan, layer_plan
+from simulator.workload.schedules import SCHEDULES
+from simulator.workload.stages import LayerWork, boundary_works, layer_work
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from simulator.costs.system import System
+    from simulator.explore.search.space import Ints
+    from simulator.files import Variations
+    from simulator.scenario import Scenario
+
+    Floats = NDArray[np.float64]
+
+LayerKey = tuple[LayerKind, LayerPlan]
+
+
+@dataclass(slots=True)
+class LayerClass:
+    """Layers that are laid out alike; each kind is built and timed when it is first asked for.
+
+    Attributes:
+        scenario: A layout of the class.
+        paired: Whether its passes run in pairs that hide each other's communication.
+        works: Work of each kind of layer.
+        ends: Work of the embedding, and what follows the last layer.
+        seconds: Seconds of a work's forward pass, its backward pass or input gradients, and its weight
+            gradients, by the work's identity: of the kernels alone, and in all.
+    """
+
+    scenario: Scenario
+    paired: bool
+    works: dict[LayerKey, LayerWork] = field(default_factory=dict)
+    seconds: dict[tuple[int, bool], tuple[float, float, float]] = field(default_factory=dict)
+    _ends: tuple[LayerWork, tuple[LayerWork, ...]] | None = None
+
+    def work(self, key: LayerKey, layer: int) -> LayerWork:
+        """Return the work of a kind of layer, of which ``layer`` is one."""
+        if key not in self.works:
+            self.works[key] = layer_work(self.scenario, layer, key[1])
+        return self.works[key]
+
+    @property
+    def ends(self) -> tuple[LayerWork, tuple[LayerWork, ...]]:
+        """Work of the embedding, and what follows the last layer."""
+        if self._ends is None:
+            self._ends = boundary_works(self.scenario)
+        return self._ends
+
+    def times(self, work: LayerWork, system: System, *, alone: bool) -> tuple[float, float, float]:
+        """Return the seconds of a work's passes, of which an actual layout takes no fewer.
+
+        Args:
+            work: One of the class.
+            system: The hardware and the software.
+            alone: Count kernels only, which is quick; otherwise run the layer as a simulation does. Passes
+                that run in pairs are always counted so: either hides the other's communication.
+        """
+        key = (id(work), alone or self.paired)
+        if key not in self.seconds:
+            split = work.halves
+            blocks = (
+                (work.forward, work.backward, None)
+                if split is None
+                else (work.forward, split.input, split.weight)
+            )
+            seconds = kernel_seconds if key[1] else block_seconds
+            first, second, third = (0.0 if block is None else seconds(block, system) for block in blocks)
+            self.seconds[key] = (first, second, third)
+        return self.seconds[key]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Which kinds of layers each stage holds.
+
+    Attributes:
+        kinds: Kinds, each with one layer of the model that is of this kind.
+        counts: By stage and kind, how many layers.
+    """
+
+    kinds: tuple[tuple[LayerKey, int], ...]
+    counts: Floats
+
+    @classmethod
+    def of(cls, scenario: Scenario, stage_layers: tuple[int, ...]) -> Profile:
+        """Count the kinds of layers of each stage as ``workload.stages`` plans them."""
+        stages: list[Counter[LayerKey]] = []
+        first: dict[LayerKey, int] = {}
+        layer = 0
+        for count in stage_layers:
+            held: Counter[LayerKey] = Counter()
+            for position in range(count):
+                key = (LayerKind.of(scenario, layer), layer_plan(scenario, layer, position, count))
+                first.setdefault(key, layer)
+                held[key] += 1
+                layer += 1
+            stages.append(held)
+        counts = np.asarray([[held[key] for key in first] for held in stages], dtype=np.float64)
+        return cls(tuple(first.items()), counts.reshape(len(stages), len(first)))
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """Classes of a space.
+
+    Attributes:
+        of: Class of each shape and way of running layers.
+        example: Shape and way of running layers of one member of each class.
+    """
+
+    of: Ints
+    example: Ints
+
+    @classmethod
+    def find(cls, space: Space, variations: Variations, *, placed: bool) -> Classes:
+        """Find which layouts have the same layers.
+
+        Args:
+            space: The layouts.
+            variations: The scenario.
+            placed: Whether it matters where the ranks lie that a layer talks to; its kernels do not care.
+        """
+        shapes, has_experts = space.shapes, variations.model.experts is not None
+        here = np.stack([shapes.tp, shapes.cp, shapes.ep, shapes.mbs, shapes.microbatches == 1], axis=1)
+        if has_experts:  # their mesh folds over all ranks
+            here = np.concatenate([here, np.stack([shapes.dp, shapes.pp], axis=1)], axis=1)
+        if variations.file.parallelism.vocabulary != "none":
+            here = np.concatenate([here, shapes.pp[:, None]], axis=1)
+        halves = np.asarray([splits(name) for name in shapes.schedules])[shapes.schedule]
+        here = np.concatenate([here, halves[:, None]], axis=1)
+        runs = space.layers[:, [LAYER_AXES.index(name) for name in ("sequence_parallel", "overlap_tp")]]
+        rows = np.concatenate([np.repeat(here, len(runs), axis=0), np.tile(runs, (len(here), 1))], axis=1)
+        if placed:
+            apart = np.stack([_places(space, order, has_experts) for order in space.values["placement"]])
+            order = space.layers[:, LAYER_AXES.index("placement")]
+            places = apart[order].transpose(1, 0, 2).reshape(len(rows), -1)
+            rows = np.concatenate([rows, places], axis=1)
+        wanted = space.possible.any(axis=2).reshape(-1)
+        of = np.full(len(rows), -1)
+        _, first, of[wanted] = _unique_rows(rows[wanted])
+        example = np.flatnonzero(wanted)[first]
+        return cls(of.reshape(len(here), len(runs)), np.stack(np.divmod(example, len(runs)), axis=1))
+
+
+def _places(space: Space, placement: object, has_experts: bool) -> Ints:
+    """Return, by shape, where the ranks lie that a layer talks to."""
+    shapes = space.shapes
+    strides = Strides.of(shapes, placement)  # type: ignore[arg-type]
+    columns = [np.where(shapes.tp > 1, strides.tp, 0), np.where(shapes.cp > 1, strides.cp, 0)]
+    if has_experts:
+        columns += [strides.tp, strides.cp, strides.dp, strides.pp]
+    return np.stack(columns, axis=1)
+
+
+def _unique_rows(rows: Ints) -> tuple[Ints, Ints, Ints]:
+    """Return the distinct rows, where each stands first, and which of them each row is."""
+    code = np.zeros(len(rows), dtype=np.int64)
+    for column in rows.T:
+        _, number = np.unique(column, return_inverse=True)
+        code = np.unique(code * (number.max(initial=0) + 1) + number, return_inverse=True)[1]
+    _, first, of = np.unique(code, return_index=True, return_inverse=True)
+    return rows[first], first, of
+
+
+def splits(schedule: str) -> bool:
+    """Tell whether a schedule's backward passes are split."""
+    return schedule in SCHEDULES and SCHEDULES[schedule].splits_backward
