@@ -61,7 +61,13 @@ def build(document: Document, default_name: str) -> Scenario:
 
 
 def scenario_of(
-    file: ScenarioFile, findings: Findings, default_name: str, model: Model | None, *, warns: bool = True
+    file: ScenarioFile,
+    findings: Findings,
+    default_name: str,
+    model: Model | None,
+    *,
+    warns: bool = True,
+    checks: bool = True,
 ) -> Scenario:
     """Return the scenario that valid settings describe, without what is to be explored.
 
@@ -71,18 +77,17 @@ def scenario_of(
         default_name: Name where the file has none.
         model: The file's model; None where it cannot be read, which is then among the findings.
         warns: Whether to look for what the user should know; takes as long as everything else.
+        checks: Whether any problem is an error, or only one that leaves no scenario.
 
     Raises:
         ScenarioError: All problems.
     """
-    check_cluster(file, findings)
-    check_precision(file, findings)
-    check_memory_settings(file, model, findings)
+    check_settings(file, model, findings)
     parallelism = _parallelism(file, model, findings)
-    if findings.problems or model is None or parallelism is None:
+    if model is None or parallelism is None or (checks and findings.problems):
         raise ScenarioError(findings.problems)
     cluster = cluster_of(file.cluster)
-    software = _software(file)
+    software = software_of(file)
     training = _training(file.training, software, parallelism.schedule)
     parallelism = with_context(parallelism, file, model, training, software, findings)
     parallelism = with_sharding(parallelism, file.parallelism, cluster, software)
@@ -103,6 +108,13 @@ def scenario_of(
     )
 
 
+def check_settings(file: ScenarioFile, model: Model | None, findings: Findings) -> None:
+    """Check what does not depend on the layout."""
+    check_cluster(file, findings)
+    check_precision(file, findings)
+    check_memory_settings(file, model, findings)
+
+
 def model_of(file: ScenarioFile, findings: Findings) -> Model | None:
     """Return the model of a file; None where its description cannot be used, which is then a problem."""
     if isinstance(file.model, str):
@@ -119,7 +131,8 @@ def model_of(file: ScenarioFile, findings: Findings) -> Model | None:
         return None
 
 
-def _software(file: ScenarioFile) -> Software:
+def software_of(file: ScenarioFile) -> Software:
+    """Return the stack of a file."""
     named = file.software
     return catalogue.software(named) if isinstance(named, str) else named.to_scenario("software")
 

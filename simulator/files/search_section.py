@@ -10,7 +10,7 @@ from simulator.documents import Strict
 from simulator.scenario.search import Front, RankBy  # noqa: TC001  pydantic reads them
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Values = Annotated[list[str | int | float | bool | None | list[str] | list[int]], Field(min_length=1)]
+Values = Annotated[list[str | int | float | bool | list[str] | list[int] | None], Field(min_length=1)]
 
 
 class SearchSection(Strict):
@@ -21,7 +21,7 @@ class SearchSection(Strict):
     values to choose from, or `auto`: every value that makes sense. All others stay as the file has them.
     Default: tp, pp, vpp, cp, ep, layers, sharding, sequence_parallel, mbs and recompute."""
     fix: list[str] = Field(default=[])
-    """Settings that stay as the file has them although they would be free."""
+    """Settings that stay as the file has them although they would be free; also dp, which else follows."""
     rank_by: RankBy = "throughput"
     """throughput: most tokens per second; cost: fewest GPU hours, or dollars, per token; gpus: fewest GPUs
     that reach tokens_per_s or days."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from simulator.files.report import Findings
 
 Free = dict[str, tuple[object, ...] | None]
+DP = "parallelism.dp"
+"""It follows from the other degrees wherever one of these is free."""
 _SECONDS_PER_DAY = 86_400.0
 _GPUS = "cluster.gpus"
 _NOT_FREE = ("search", "sweep", "measured", "name", "base", "schema")
@@ -61,18 +63,19 @@ def _free(section: SearchSection, document: Document, findings: Findings) -> Fre
             why = f"{path!r} is nothing that a search can choose"
         elif values == "auto" and why is None and path not in AXES.values():
             why = f"{path} has no usual values: list those to choose from"
-        elif path in free:
-            why = f"{path} is named twice"
         if why is not None:
             findings.problem("search.free", why if key in AXES else f"{why}{did_you_mean(key, AXES)}")
             continue
         free[path] = None if values == "auto" else _valid(plain, path, values, findings)
     for key in section.fix:
-        path = AXES.get(key, key)
+        path = DP if key == "dp" else AXES.get(key, key)
         why = unknown_setting(path)
         if why is not None:
             findings.problem("search.fix", f"{why}{did_you_mean(key, AXES)}")
         free.pop(path, None)
+    degrees = {"parallelism.tp", "parallelism.pp", "parallelism.cp"}
+    if degrees & free.keys() and not {"dp", DP}.intersection(section.fix):
+        free[DP] = ("auto",)
     return free
 
 

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 from simulator.documents import Document, validate
 from simulator.errors import ScenarioError
-from simulator.files.build import model_of, scenario_of
+from simulator.files.build import check_settings, model_of, scenario_of, software_of
+from simulator.files.clusters import cluster_of
+from simulator.files.overrides import apply
 from simulator.files.report import Findings
 from simulator.files.scenario_file import ScenarioFile
 from simulator.files.searches import usual_search
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from simulator.scenario import Cluster, Model, Scenario, Search, Software
 
@@ -37,20 +39,31 @@ class Variations:
     name: str
 
     @classmethod
-    def of(cls, scenario: Scenario) -> Variations:
+    def of(cls, scenario: Scenario, overrides: Iterable[str] = ()) -> Variations:
         """Return the settings of a loaded scenario.
 
+        Rules that look at the layout are not checked; it may change.
+
+        Args:
+            scenario: A scenario that was loaded from a file or a document.
+            overrides: Settings that replace some of it, as in ``load``.
+
         Raises:
-            ScenarioError: The scenario was not loaded from a file or a document.
+            ScenarioError: All problems of the overrides and of what they make.
         """
-        document = Document(dict(scenario.document), scenario.name)
+        document = apply(Document(dict(scenario.document), scenario.name), overrides)
         file = validate(document, ScenarioFile)
         findings = Findings(document)
         model = model_of(file, findings)
-        if model is None:
+        check_settings(file, model, findings)
+        if model is None or findings.problems:
             raise ScenarioError(findings.problems)
         return cls(
-            file=file, model=model, cluster=scenario.cluster, software=scenario.software, name=scenario.name
+            file=file,
+            model=model,
+            cluster=cluster_of(file.cluster),
+            software=software_of(file),
+            name=scenario.name,
         )
 
     def usual_search(self) -> Search:
@@ -65,19 +78,20 @@ class Variations:
             value = getattr(value, part)
         return value
 
-    def scenario(self, settings: Mapping[str, object]) -> Scenario:
+    def scenario(self, settings: Mapping[str, object], *, checks: bool = True) -> Scenario:
         """Return the scenario with other settings of its layout; without warnings and document.
 
         Args:
             settings: Dotted path, in ``parallelism`` or ``training``, to a value that is valid by itself, in
                 the schema's own words.
+            checks: Whether settings must go together, or need only make a scenario.
 
         Raises:
             ScenarioError: The settings do not go together.
         """
         findings = Findings(Document({}, self.name))
         changed = _changed(self.file, [(path.split("."), value) for path, value in settings.items()])
-        found = scenario_of(changed, findings, self.name, self.model, warns=False)
+        found = scenario_of(changed, findings, self.name, self.model, warns=False, checks=checks)
         return replace(found, cluster=self.cluster, software=self.software)
 
 

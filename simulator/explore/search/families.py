@@ -17,7 +17,7 @@ from simulator.workload.schedules import SCHEDULES, Request
 from simulator.workload.schedules.rounds import fits_rounds, round_size, warm_up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Hashable, Iterator
 
     from simulator.explore.search.classes import Floats
     from simulator.explore.search.space import Bools, Ints
@@ -57,6 +57,7 @@ def families(space: Space, variations: Variations) -> Iterator[Family]:
     shapes = space.shapes
     plans = [LAYER_AXES.index(name) for name in ("recompute", "offload_activations")]
     pairs: Bools = np.asarray(space.possible.any(axis=2))
+    kinds: dict[Hashable, int] = {}
     pipelines = np.stack([shapes.pp, shapes.vpp, shapes.stages, shapes.schedule], axis=1)
     for pipeline in np.unique(pipelines, axis=0):
         mine = np.flatnonzero((pipelines == pipeline).all(axis=1))
@@ -68,7 +69,9 @@ def families(space: Space, variations: Variations) -> Iterator[Family]:
             pp, vpp, stages, schedule = pipeline.tolist()
             name, layers = shapes.schedules[schedule], shapes.stage_layers[stages]
             step = int(np.flatnonzero(space.possible[mine[shape[0]], ways[layer[0]]])[0])
-            example = scenario_of(space, variations, int(mine[shape[0]]), int(ways[layer[0]]), step)
+            example = scenario_of(
+                space, variations, int(mine[shape[0]]), int(ways[layer[0]]), step, checks=False
+            )
             yield Family(
                 shape=mine[shape],
                 layer=ways[layer],
@@ -76,20 +79,22 @@ def families(space: Space, variations: Variations) -> Iterator[Family]:
                 vpp=vpp,
                 schedule=name,
                 stage_layers=layers,
-                profile=Profile.of(example, layers),
+                profile=Profile.of(example, layers, kinds),
                 held=_held(name, pp, vpp),
                 splits=name in SCHEDULES and SCHEDULES[name].splits_backward,
             )
 
 
-def scenario_of(space: Space, variations: Variations, shape: int, layer: int, step: int) -> Scenario:
-    """Return one layout of a space as a scenario.
+def scenario_of(
+    space: Space, variations: Variations, shape: int, layer: int, step: int, *, checks: bool = True
+) -> Scenario:
+    """Return one layout of a space as a scenario; see ``Variations.scenario``.
 
     Raises:
         ScenarioError: It breaks a rule that the space does not know.
     """
     settings = space.settings(shape, layer, step)
-    return variations.scenario({AXES[name]: value for name, value in settings.items()})
+    return variations.scenario({AXES[name]: value for name, value in settings.items()}, checks=checks)
 
 
 def step_values(space: Space, name: str) -> list[object]:

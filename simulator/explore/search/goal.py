@@ -9,7 +9,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from simulator.explore.search.classes import Floats
-    from simulator.scenario import Scenario, Search
+    from simulator.scenario import Cluster, Search
 
 _SECONDS_PER_HOUR = 3600.0
 
@@ -33,17 +33,20 @@ class Goal:
     slowest_s: float
 
     @classmethod
-    def of(cls, search: Search, scenario: Scenario, *, in_dollars: bool) -> Goal:
-        """Return the goal of a search on a scenario's cluster and batch."""
-        tokens = scenario.tokens_per_step
-        price = scenario.cluster.price_per_gpu_hour
+    def of(cls, search: Search, cluster: Cluster, tokens: int) -> Goal:
+        """Return the goal of a search on a cluster, with so many tokens per step."""
+        price = cluster.price_per_gpu_hour
         return cls(
             rank_by=search.rank_by,
-            gpus=scenario.cluster.gpus,
+            gpus=cluster.gpus,
             tokens=tokens,
-            price=price if in_dollars and price is not None else 1.0,
+            price=1.0 if price is None else price,
             slowest_s=np.inf if search.tokens_per_s is None else tokens / search.tokens_per_s,
         )
+
+    def cost_per_token(self, step_s: float) -> float:
+        """Return GPU hours per token, times the price."""
+        return step_s / self.tokens * self.gpus / _SECONDS_PER_HOUR * self.price
 
     def score(self, step_s: Floats) -> Floats:
         """Return the score of steps of so many seconds: infinite where they miss the target.

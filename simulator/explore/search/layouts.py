@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator.costs.system import System
-from simulator.explore.search.classes import Classes, LayerClass
+from simulator.explore.search.classes import Classes, LayerClass, pairs_passes
 from simulator.explore.search.families import Family, families, scenario_of
 from simulator.explore.search.parameters import Parameters, layer_parameters
 from simulator.explore.search.rules import Strides, space_of
@@ -60,23 +60,28 @@ class Layouts:
             system=System(cluster=variations.cluster, software=variations.software),
         )
 
-    def scenario(self, shape: int, layer: int, step: int | None = None) -> Scenario:
-        """Return one layout as a scenario: that of a way of running steps, or of any possible one.
+    def scenario(self, shape: int, layer: int, step: int) -> Scenario:
+        """Return one layout as a scenario.
 
         Raises:
             ScenarioError: It breaks a rule that the space does not know.
         """
-        if step is None:
-            step = int(np.argmax(self.space.possible[shape, layer]))
         return scenario_of(self.space, self.variations, shape, layer, step)
+
+    def example(self, shape: int, layer: int) -> Scenario:
+        """Return a layout of a shape and a way of running layers, for what all of these have in common."""
+        step = int(np.argmax(self.space.possible[shape, layer]))
+        return scenario_of(self.space, self.variations, shape, layer, step, checks=False)
 
     def layer_class(self, number: int, *, placed: bool) -> LayerClass:
         """Return a class of layers."""
         key = (placed, number)
         if key not in self.built:
             shape, layer = (self.placed if placed else self.near).example[number].tolist()
-            example = self.scenario(shape, layer)
-            self.built[key] = LayerClass(example, runs_in_pairs(example))
+            example = self.example(shape, layer)
+            self.built[key] = LayerClass(
+                example, runs_in_pairs(example) or pairs_passes(example.parallelism.schedule)
+            )
         return self.built[key]
 
     def strides(self, family: Family) -> Strides:
@@ -97,7 +102,7 @@ class Layouts:
         for row, at in zip(rows.tolist(), first.tolist(), strict=True):
             key = (*row, family.pp, family.vpp, family.stage_layers)
             if key not in self._parameters:
-                example = self.scenario(int(family.shape[at]), int(family.layer[at]))
+                example = self.example(int(family.shape[at]), int(family.layer[at]))
                 if tuple(row) not in self._layers:
                     self._layers[tuple(row)] = layer_parameters(example)
                 self._parameters[key] = Parameters.of(example, family.stage_layers, self._layers[tuple(row)])
@@ -118,17 +123,3 @@ class Layouts:
         classes = self.placed if placed else self.near
         numbers, of = np.unique(classes.of[family.shape[pairs], family.layer[pairs]], return_inverse=True)
         return [self.layer_class(number, placed=placed) for number in numbers.tolist()], of.reshape(-1)
-
-
-def stage_sums(family: Family, of_kinds: Floats, of_ends: Floats) -> Floats:
-    """Add up a quantity over the works of each stage.
-
-    Args:
-        family: Holds how many layers of each kind each stage has.
-        of_kinds: The quantity by row and kind of layer.
-        of_ends: The quantity by row of the embedding, and of what follows the last layer.
-    """
-    sums = of_kinds @ family.profile.counts.T
-    sums[:, 0] += of_ends[:, 0]
-    sums[:, -1] += of_ends[:, 1]
-    return sums

@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator.explore.search.families import Family, in_flight, step_values
-from simulator.explore.search.layouts import stage_sums
 from simulator.files.sharding_rules import FSDP
 from simulator.workload.parameter_bytes import layer_weight_bytes, state_bytes
 from simulator.workload.shapes import BYTES_PER_ELEMENT, shapes_of
 from simulator.workload.weights import gradient_bytes, reduced_bytes, weight_bytes
 
 if TYPE_CHECKING:
-    from simulator.explore.search.classes import Floats, LayerClass
+    from simulator.explore.search.classes import Floats
     from simulator.explore.search.layouts import Layouts
     from simulator.explore.search.parameters import Parameters
     from simulator.explore.search.space import Bools, Ints
@@ -42,28 +41,34 @@ _MAX_BUCKETS = 64
 
 def memory_bound(layouts: Layouts, family: Family) -> Floats:
     """Return bytes that the fullest GPU of a layout holds at least, by pair and way of running steps."""
-    example = layouts.scenario(int(family.shape[0]), int(family.layer[0]))
+    example = layouts.example(int(family.shape[0]), int(family.layer[0]))
     held = dict(enumerate(family.held))
     if not held:  # ranks share stages: what the largest of these takes alone
         held = {number: (number,) for number in range(family.pp * family.vpp)}
     activations = _Activations.of(layouts, family)
     parameters, shards = layouts.parameters(family), layouts.shard(family)
     given = layouts.variations.file.parallelism
-    bound = np.empty((len(family.shape), len(layouts.space.steps)))
-    names = ("sharding", "offload_optimizer")
-    kinds = list(zip(*(step_values(layouts.space, name) for name in names), strict=True))
-    for kind in dict.fromkeys(kinds):
-        most = np.zeros(len(family.shape))
-        sharding, offload = map(str, kind)
-        for rank, stages in _distinct(held).items():
-            mine = _Rank.of(example, given, parameters, shards, list(stages), has_pipeline=family.pp > 1)
-            static = mine.static(sharding, offload)
-            added = mine.gradients(sharding, activations, rank if family.held else None)
-            total = static + added + activations.working[:, list(stages)].max(axis=1)
+    most = {kind: np.zeros(len(family.shape)) for kind in kinds_of(layouts)}
+    for rank, stages in _distinct(held).items():
+        mine = _Rank.of(example, given, parameters, shards, list(stages), has_pipeline=family.pp > 1)
+        working = activations.working[:, list(stages)].max(axis=1)
+        which = rank if family.held else None
+        added = {
+            sharding: mine.gradients(sharding, activations, which) + working
+            for sharding in dict.fromkeys(sharding for sharding, _ in most)
+        }
+        for (sharding, offload), before in most.items():
+            total = mine.static(sharding, offload) + added[sharding]
             total = total * (1 + example.software.memory_fragmentation) + example.software.framework_bytes
-            most = np.maximum(most, total)
-        bound[:, [number for number, other in enumerate(kinds) if other == kind]] = most[:, None]
-    return bound * (1 - ROUNDING)
+            most[sharding, offload] = np.maximum(before, total)
+    return np.stack([most[kind] for kind in kinds_of(layouts)], axis=1) * (1 - ROUNDING)
+
+
+def kinds_of(layouts: Layouts) -> list[tuple[str, str]]:
+    """Return the sharding and the optimizer's offloading of each way of running steps."""
+    names = ("sharding", "offload_optimizer")
+    rows = zip(*(step_values(layouts.space, name) for name in names), strict=True)
+    return [(str(sharding), str(offload)) for sharding, offload in rows]
 
 
 def _distinct(held: dict[int, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
@@ -93,32 +98,20 @@ class _Activations:
     @classmethod
     def of(cls, layouts: Layouts, family: Family) -> _Activations:
         classes, of = layouts.by_class(family, np.arange(len(family.shape)), placed=False)
-        found = [_stage_bytes(each, family) for each in classes]
+        profile = family.profile
+        saved, working = zip(*(each.bytes_of(profile) for each in classes), strict=True)
         numbers = layouts.space.shapes.microbatches[family.shape]
         group = layouts.variations.file.parallelism.microbatch_group_size
         flights = [
             in_flight(family.schedule, family.pp, family.vpp, number, group) for number in numbers.tolist()
         ]
         return cls(
-            each=np.stack([saved for saved, _ in found])[of],
+            each=profile.sums(np.stack(saved))[of],
             counts=np.stack([flight.counts for flight in flights]),
             steady=np.stack([flight.steady for flight in flights]),
-            working=np.stack([working for _, working in found])[of],
+            working=profile.largest(np.stack(working))[of],
             microbatches=numbers.astype(np.float64),
         )
-
-
-def _stage_bytes(each: LayerClass, family: Family) -> tuple[Floats, Floats]:
-    """Return by stage the bytes that a micro-batch keeps, and what its backward pass takes on top."""
-    works = [each.work(key, layer) for key, layer in family.profile.kinds]
-    embedding, after = each.ends
-    ends = np.asarray([[embedding.saved_bytes, sum(work.saved_bytes for work in after)]])
-    saved = stage_sums(family, np.asarray([[work.saved_bytes for work in works]]), ends)[0]
-    taken = np.asarray([work.working_bytes for work in works])
-    working = np.where(family.profile.counts > 0, taken, 0.0).max(axis=1, initial=0.0)
-    working[0] = max(working[0], embedding.working_bytes)
-    working[-1] = max(working[-1], *(work.working_bytes for work in after))
-    return saved, working
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

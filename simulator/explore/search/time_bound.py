@@ -29,13 +29,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator.explore.search.families import looked_at
-from simulator.explore.search.layouts import stage_sums
 from simulator.explore.search.memory_bound import ROUNDING
 from simulator.explore.search.traffic import Traffic, ways_of
 from simulator.workload.shapes import shapes_of
 
 if TYPE_CHECKING:
-    from simulator.explore.search.classes import Floats, LayerClass
+    from simulator.explore.search.classes import Floats
     from simulator.explore.search.families import Family
     from simulator.explore.search.layouts import Layouts
     from simulator.explore.search.prices import Prices
@@ -65,21 +64,9 @@ class Passes:
     def of(cls, layouts: Layouts, family: Family, pairs: Ints, *, placed: bool) -> Passes:
         """Time the layers of each stage, kernels alone unless ``placed``."""
         classes, of = layouts.by_class(family, pairs, placed=placed)
-        sums = np.stack([_stage_seconds(each, layouts, family, placed=placed) for each in classes])[of]
-        return cls(*np.moveaxis(sums, 1, 0))
-
-
-def _stage_seconds(each: LayerClass, layouts: Layouts, family: Family, *, placed: bool) -> Floats:
-    """Return the seconds of each kind of pass, by stage."""
-    kinds = [
-        each.times(each.work(key, layer), layouts.system, alone=not placed)
-        for key, layer in family.profile.kinds
-    ]
-    embedding, after = each.ends
-    before = each.times(embedding, layouts.system, alone=not placed)
-    last = np.sum([each.times(work, layouts.system, alone=not placed) for work in after], axis=0)
-    ends = np.stack([before, last], axis=1)
-    return stage_sums(family, np.asarray(kinds).reshape(-1, 3).T, ends)
+        profile, system = family.profile, layouts.system
+        seconds = np.stack([each.times_of(profile, system, alone=not placed) for each in classes])
+        return cls(*np.moveaxis(profile.sums(seconds)[of], 1, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +139,7 @@ def time_bound(layouts: Layouts, prices: Prices, family: Family, pairs: Ints, *,
     if not family.held:
         mean = microbatches * passes.total.sum(axis=1) / family.pp + overhead
         return np.repeat(mean[:, None], len(layouts.space.steps), axis=1) * (1 - ROUNDING)
-    example = layouts.scenario(int(family.shape[pairs[0]]), int(family.layer[pairs[0]]))
+    example = layouts.example(int(family.shape[pairs[0]]), int(family.layer[pairs[0]]))
     data = message_data(layouts, family, pairs)
     message = prices.messages(data, layouts.strides(family).pp[pairs], family.pp)
     chains = {
@@ -167,7 +154,7 @@ def message_data(layouts: Layouts, family: Family, pairs: Ints) -> Floats:
     """Return the bytes that one rank sends to the next stage: ``workload.messages.message_bytes``."""
     shapes = layouts.space.shapes
     mine = family.shape[pairs]
-    example = layouts.scenario(int(mine[0]), int(family.layer[pairs[0]]))
+    example = layouts.example(int(mine[0]), int(family.layer[pairs[0]]))
     tokens = shapes.mbs[mine] * example.training.seq_length // shapes.cp[mine]
     each = shapes_of(example).element_bytes * example.model.hidden_size
     data: Floats = tokens / shapes.tp[mine] * each

@@ -86,7 +86,9 @@ class Traffic:
         given: What the scenario says of sharding.
         distinct: Pairs with distinct groups and parameters.
         alike: Which of these each pair is like.
-        known: Seconds that were asked for.
+        known: Seconds of collectives that were asked for.
+        paths: Seconds up to the gradient norm that were asked for.
+        updates: Seconds of optimizers that were asked for, by rank.
         splits: Whether a rank's last pass may be a weight gradient.
         counts: Whether collectives count; not where only some ranks share a copy.
     """
@@ -109,6 +111,8 @@ class Traffic:
     splits: bool
     counts: bool
     known: dict[tuple[str, str, float], Floats] = field(default_factory=dict)
+    paths: dict[tuple[str, bool, bool, bool], Floats] = field(default_factory=dict)
+    updates: dict[tuple[bool, str], Floats] = field(default_factory=dict)
 
     @classmethod
     def of(cls, layouts: Layouts, prices: Prices, family: Family, pairs: Ints, example: Scenario) -> Traffic:
@@ -153,11 +157,21 @@ class Traffic:
 
     def step_s(self, chains: Mapping[bool, Chains], way: Way) -> Floats:
         """Return the seconds of a step without its overhead, by pair."""
+        path = (way.sharding, way.grad_reduce, way.param_gather, way.p2p)
+        if path not in self.paths:
+            self.paths[path] = self._path_s(chains[not way.p2p], way)
+        update = (way.sharding == "none", way.offload)
+        if update not in self.updates:
+            self.updates[update] = self._update_s(way)
         chain = chains[not way.p2p]
-        update = self._update_s(way)
         if self.example.training.post_validation:  # ranks start apart and end apart
-            alone: Floats = (chain.busy + update).max(axis=1)
+            alone: Floats = (chain.busy + self.updates[update]).max(axis=1)
             return alone
+        total: Floats = self.paths[path] + self._norm_s() + self.updates[update].max(axis=1)
+        return total
+
+    def _path_s(self, chain: Chains, way: Way) -> Floats:
+        """Return the seconds up to the gradient norm."""
         sharding = FSDP.get(way.sharding, way.sharding)
         counts = self.counts and way.sharding not in {"hybrid", "hsdp"}
         kind: CollectiveKind = "all_reduce" if sharding == "none" else "reduce_scatter"
@@ -182,8 +196,8 @@ class Traffic:
         paths = [start + chain.busy + chain.after + last_reduced, streams]
         if not every and sharding != "zero3":
             paths.append(start + reduced + (chain.first if way.grad_reduce else chain.busy))
-        total: Floats = np.maximum.reduce(paths).max(axis=1) + self._norm_s() + update.max(axis=1)
-        return total
+        longest: Floats = np.maximum.reduce(paths).max(axis=1)
+        return longest
 
     def _seconds(self, kind: CollectiveKind, what: str, each: float) -> Floats:
         """Return the seconds of one collective of ``each`` bytes for some of the parameters, by rank."""
