@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import IO, TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
+from simulator.validation.components import component_errors
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from simulator.validation.compare import Comparison
+    from simulator.validation.layout_sweeps import LayoutSweep
     from simulator.validation.report import RowOutcome, ValidationReport
     from simulator.validation.statistics import ErrorSummary
 
@@ -34,8 +38,13 @@ def render(report: ValidationReport, stream: IO[str], *, all_rows: bool = False)
         console.print(_reasons_table(report))
     console.print(_summary_table("source", report.by_source))
     console.print(_summary_table("GPU", report.by_gpu))
+    console.print(_summary_table("kind of run", {k: v for k, v in report.by_set.items() if v is not None}))
+    if report.layout_sweeps:
+        console.print(_sweeps_table(report.layout_sweeps))
     if report.timed:
         console.print(_timed_table(report))
+    if report.components:
+        console.print(_components_table(report))
     console.print(_closing(report))
 
 
@@ -71,6 +80,21 @@ def _summary_table(name: str, groups: Mapping[str, ErrorSummary | None]) -> Tabl
     return table
 
 
+def _sweeps_table(sweeps: Sequence[LayoutSweep]) -> Table:
+    table = Table(
+        title="Layouts of one model on one cluster: rank correlation, and what the predicted best yields",
+        title_justify="left",
+    )
+    table.add_column("source")
+    table.add_column("sweep", overflow="fold")
+    for column in ("layouts", "Spearman", "choice/best"):
+        table.add_column(column, justify="right")
+    for sweep in sweeps:
+        numbers = (str(sweep.rows), f"{sweep.rank_correlation:.2f}", f"{sweep.choice:.3f}")
+        table.add_row(sweep.source, sweep.name, *numbers)
+    return table
+
+
 def _timed_table(report: ValidationReport) -> Table:
     """Show rows with their own measured times, where only the schedule and the engine are under test."""
     groups: dict[tuple[str, str], list[float]] = {}
@@ -94,6 +118,17 @@ def _timed_table(report: ValidationReport) -> Table:
             f"{max(map(abs, errors)):.1%}",
             _percent(sum(errors) / len(errors)),
         )
+    return table
+
+
+def _components_table(report: ValidationReport) -> Table:
+    table = Table(title="Parts of a step beside measurements of the same parts", title_justify="left")
+    table.add_column("part")
+    table.add_column("source", overflow="fold")
+    for column in ("times", "mean |error|", "p90", "bias"):
+        table.add_column(column, justify="right")
+    for (kind, source), found in component_errors(report.components).items():
+        table.add_row(kind, source, *(cell for place, cell in enumerate(_cells(found)[:-1]) if place != 2))
     return table
 
 
@@ -123,6 +158,24 @@ def _closing(report: ValidationReport) -> str:
             f"median {errors.median_abs_error:.1%}, p90 {errors.p90_abs_error:.1%}, "
             f"bias {_percent(errors.bias)}{skill}."
         )
+    if unseen := report.unseen_errors:
+        lines.append(
+            f"Constants fitted without the row's source: mean absolute error {unseen.mean_abs_error:.1%}, "
+            f"median {unseen.median_abs_error:.1%}, p90 {unseen.p90_abs_error:.1%}."
+        )
+    if sweeps := report.layout_sweeps:
+        middle = median(sweep.rank_correlation for sweep in sweeps)
+        chosen = sum(sweep.choice for sweep in sweeps) / len(sweeps)
+        lines.append(
+            f"{len(sweeps)} sweeps over layouts: median rank correlation {middle:.2f}; the layout predicted "
+            f"to be the fastest yields {chosen:.1%} of the best."
+        )
+    lines += [
+        f"Campaign {campaign.id}: {campaign.stepping_hours / 1e6:.1f} million GPU hours of steps, "
+        f"{campaign.with_interruptions_hours / 1e6:.1f} with interruptions, "
+        f"{campaign.published_hours / 1e6:.2f} published."
+        for campaign in report.campaigns
+    ]
     if memory:
         lines.append(
             f"Peak memory ({memory.rows} rows): mean absolute error {memory.mean_abs_error:.1%}, "
