@@ -27,6 +27,7 @@ from simulator.workload.work import Collective, Group
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
+    from simulator.workload.work import CollectiveKind
 
 DENSE = {
     "num_hidden_layers": 8,
@@ -212,7 +213,7 @@ def test_no_bound_exceeds_what_is_simulated_and_no_valid_layout_is_missing(conte
     st.sampled_from(["h100-80gb-sxm", "a100-80gb-sxm", "tpu-v5p", "gb200"]),
 )
 def test_one_collective_takes_no_longer_than_two_that_carry_as_much(
-    kind: Any, size: int, stride: int, first: float, second: float, gpu: str
+    kind: CollectiveKind, size: int, stride: int, first: float, second: float, gpu: str
 ) -> None:
     content = {
         "cluster": {"gpu": gpu, "gpus": size * stride * 8},
