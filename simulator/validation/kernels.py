@@ -1,7 +1,8 @@
-"""Kernels that a row names beside its stack (``kernel``): what they fuse that the stack alone does not."""
+"""Kernels that a row's software has or lacks beside its stack: those it names, and those of later releases."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from simulator import catalogue
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 _KNOWN = ("torch", "fused", "flash_attention", "flash_attentionv1.0.8", "flash_attention2")
 _FUSED_NORM = " + RMS kernel"
+_NO_EXPERT_KERNELS = re.compile(r"PyTorch 2\.[0-6]\b")
+"""Releases before Transformer Engine 2.1 of March 2025, the first with fused permutations (Megatron-Core 0.11,
+moe_utils.py: "fused_permute is not available. Please install TE >= 2.1.0"); a fused router came later."""
 
 
 def software_choice(row: Row, software: str, blanks: Blanks) -> object:
@@ -21,19 +25,22 @@ def software_choice(row: Row, software: str, blanks: Blanks) -> object:
     fused norm (arXiv:2311.05610, section 3).
     """
     kernel = row.kernel
+    usual = catalogue.software(software).fused
     if kernel is None:
-        return software
+        older = usual - {"router", "permute"}
+        if older == usual or not _NO_EXPERT_KERNELS.search(row.notes):
+            return software
+        return _with_fused(software, older, "PyTorch of the row: older than Transformer Engine 2.1")
     attention = kernel.removesuffix(_FUSED_NORM)
     if attention not in _KNOWN:
         blanks.note(f"kernel {kernel!r} is not simulated; attention {row.attention!r} is")
         return software
-    usual = catalogue.software(software).fused
     fused = usual | ({"norm"} if kernel.endswith(_FUSED_NORM) else set())
     fused -= {"softmax"} if attention == "torch" else set()
     if fused == usual:
         return software
-    return {
-        "like": software,
-        "name": software,
-        "fused": {"value": sorted(fused), "source": f"kernel {kernel!r} of the row"},
-    }
+    return _with_fused(software, fused, f"kernel {kernel!r} of the row")
+
+
+def _with_fused(software: str, fused: frozenset[str], source: str) -> dict[str, object]:
+    return {"like": software, "name": software, "fused": {"value": sorted(fused), "source": source}}
