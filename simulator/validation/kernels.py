@@ -1,11 +1,11 @@
-"""Kernels that a row's software has or lacks beside its stack: those it names, and those of later releases."""
+"""Kernels that a row's software has or lacks beside its stack: those it names, those of later releases."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from simulator import catalogue
+from simulator.validation.releases import is_early
 
 if TYPE_CHECKING:
     from simulator.validation.blanks import Blanks
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 
 _KNOWN = ("torch", "fused", "flash_attention", "flash_attentionv1.0.8", "flash_attention2")
 _FUSED_NORM = " + RMS kernel"
-_NO_EXPERT_KERNELS = re.compile(r"PyTorch 2\.[0-6]\b")
-"""Releases before Transformer Engine 2.1 of March 2025, the first with fused permutations (Megatron-Core 0.11,
-moe_utils.py: "fused_permute is not available. Please install TE >= 2.1.0"); a fused router came later."""
 
 
 def software_choice(row: Row, software: str, blanks: Blanks) -> object:
@@ -28,7 +25,7 @@ def software_choice(row: Row, software: str, blanks: Blanks) -> object:
     usual = catalogue.software(software).fused
     if kernel is None:
         older = usual - {"router", "permute"}
-        if older == usual or not _NO_EXPERT_KERNELS.search(row.notes):
+        if older == usual or not is_early(row):
             return software
         return _with_fused(software, older, "PyTorch of the row: older than Transformer Engine 2.1")
     attention = kernel.removesuffix(_FUSED_NORM)
