@@ -53,3 +53,17 @@ def test_one_hardware_queue_exposes_the_gradients_of_sharded_weights() -> None:
     assert (early.grad_reduce, early.param_gather) == (False, True)
     stated = {"parallel": sharded, "overlap": {"dp": True}}
     assert scenario(**stated, notes=EARLY).training.overlap.grad_reduce
+
+
+def test_notes_that_begin_with_a_commit_name_the_software() -> None:
+    other = {"stack": "see notes", "source": "MegaScale-MoE, Table 3"}
+    assert parsed(**other, notes="Megatron-LM f1f03922 with TP=8").software == "Megatron-Core"
+    assert parsed(**other, notes="ours, not Megatron-LM f1f03922").software == other["source"]
+
+
+def test_deepseeks_own_trainer_sends_fp8_tokens_once_per_node() -> None:
+    parallel = {"tp": 1, "pp": 1, "dp": 64, "ep": 64}
+    arch = {**EXPERTS, "experts": 64}
+    row = parsed(stack="see notes", model="deepseek-v3", gpu="h800-80gb", parallel=parallel, arch=arch)
+    experts = to_scenario(row)[0].training.experts
+    assert (experts.dispatcher, experts.dispatch_dtype) == ("deepep", "fp8")

@@ -23,6 +23,8 @@ from ruamel.yaml.error import YAMLError
 
 from simulator.errors import InputError, RowError
 
+_COMMIT = re.compile(r"Megatron-LM [0-9a-f]{7,}\b")
+"""A commit of the repository, as papers of today cite their baseline: Megatron-Core."""
 _COMPILED = re.compile(r"(?<!no )torch\.compile|local_batch_size=2, compile")
 
 
@@ -148,10 +150,11 @@ class Row(_Part):
     def software(self) -> str:
         """What names the software: the stack, or the citation where that is ``see notes`` or not stated.
 
+        Notes that begin with a commit of Megatron-LM name it better than the citation, which is another's.
         A stack that the notes say is compiled carries that in its name.
         """
         if self.stack is None or self.stack == "see notes":
-            return self.source or ""
+            return "Megatron-Core" if _COMMIT.match(self.notes) else self.source or ""
         notes = self.notes or ""
         return f"{self.stack}, torch.compile" if _COMPILED.search(notes) else self.stack
 
