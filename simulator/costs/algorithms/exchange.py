@@ -21,8 +21,8 @@ def all_to_all(
     """Yield the cost of an exchange of S/n bytes with each of n ranks, S being what a rank sends in total.
 
     Peers inside the domain are served first, those outside after them: NCCL's order of point-to-point rounds
-    goes from node to node, starting with the own one (``p2pSchedule``, src/init.cc). What leaves a unit of the
-    network pays that tier's oversubscription, as all ranks send across it at once.
+    goes from node to node, starting with the own one (``p2pSchedule``, src/init.cc). What leaves a unit of
+    the network pays that tier's oversubscription, as all ranks send across it at once.
     """
     if kind != "all_to_all":
         return
