@@ -97,7 +97,7 @@ def test_files_say_what_was_fitted() -> None:
     assert isinstance(data, dict)
     gpu, stack = scenario.cluster.gpu.name, scenario.software.name
     assert data["gpus"][gpu]["bf16"]["value"] == pytest.approx(0.93 * math.exp(0.01), rel=0.01)
-    assert data["stacks"][stack]["kernel_launch_s"]["value"] == pytest.approx(8e-6)
+    assert data["stacks"][stack]["kernel_launch_s"]["value"] == pytest.approx(12e-6)
     assert data["typical"]["bf16"]["value"] == pytest.approx(0.93)
     left_out = parse(without_text(found), "leave_one_out.yaml").data
     assert isinstance(left_out, dict)

@@ -62,12 +62,12 @@ STACK_QUANTITIES = (
     Quantity(
         field="kernel_launch_s",
         per="stack",
-        typical=8e-6,
+        typical=12e-6,
         typical_spread=0.5,
         own_spread=0.5,
-        least=1e-6,
+        least=2e-6,
         most=80e-6,
-        step=0.25,
+        step=1.0,
     ),
     Quantity(
         field="elementwise_slowdown",
