@@ -115,6 +115,10 @@ class SoftwareEntry(Entry):
     """Whether the gradient of the logits overwrites their fp32 soft-max."""
     gathers_logits: Sourced[bool] = assumed(False, "as Megatron's vocabulary-parallel cross entropy")
     """Whether tensor-parallel ranks gather the logits and each runs the loss over the whole vocabulary."""
+    holds_last_output: Sourced[bool] = assumed(False, "as Megatron, whose last stage puts out a loss")
+    """Whether the last stage's output of one micro-batch is still held during the next one."""
+    copies_attention_output: Sourced[bool] = assumed(False, "the kernel writes what the projection reads")
+    """Whether the result of a fused attention kernel is copied into another layout and both are kept."""
     matches: list[Name] = Field(default_factory=list)
     """Regular expressions of the names under which publications mention exactly this stack."""
     nearest_for: list[Name] = Field(default_factory=list)
@@ -168,6 +172,8 @@ class SoftwareEntry(Entry):
             casts_every_pass=self.casts_every_pass.value,
             loss_in_place=self.loss_in_place.value,
             gathers_logits=self.gathers_logits.value,
+            holds_last_output=self.holds_last_output.value,
+            copies_attention_output=self.copies_attention_output.value,
             fp16_grad_dtype=self.fp16_grad_dtype.value if self.fp16_grad_dtype else None,
             cp_comm=self.cp_comm.value,
             cp_gathers_in_turns=self.cp_gathers_in_turns.value,
@@ -200,6 +206,8 @@ class SoftwareEntry(Entry):
             "casts_every_pass": self.casts_every_pass,
             "loss_in_place": self.loss_in_place,
             "gathers_logits": self.gathers_logits,
+            "holds_last_output": self.holds_last_output,
+            "copies_attention_output": self.copies_attention_output,
             **({"fp16_grad_dtype": self.fp16_grad_dtype} if self.fp16_grad_dtype else {}),
             "cp_comm": self.cp_comm,
             "cp_gathers_in_turns": self.cp_gathers_in_turns,
