@@ -36,8 +36,9 @@ class StackDefaults:
         seq_length: Tokens of one sequence.
         flops_convention: How the stack counts FLOPs in the TFLOP/s and MFU it prints.
         low_precision_params: Whether its fp8 recipes store and gather weights in fp8.
-        attention: Attention kernel of rows older than the kernel that the stack uses today, and the beginning
-            of the names of the accelerators that those rows are about.
+        attention: Attention kernel of rows older than the kernel that the stack uses today, and how the names
+            of the accelerators begin that those rows are about.
+        newer_tables: Regular expression of the sources on these accelerators that are not older.
     """
 
     name: str
@@ -56,11 +57,14 @@ class StackDefaults:
     seq_length: int = 4096
     flops_convention: Convention = "causal"
     low_precision_params: bool = False
-    attention: tuple[str, str] | None = None
+    attention: tuple[str, tuple[str, ...]] | None = None
+    newer_tables: str | None = None
 
-    def attention_on(self, gpu: str) -> str | None:
+    def attention_on(self, gpu: str, source: str) -> str | None:
         """Return the attention kernel of an older row, or None where the stack's own kernel holds."""
         if self.attention is None or not gpu.startswith(self.attention[1]):
+            return None
+        if self.newer_tables is not None and re.search(self.newer_tables, source):
             return None
         return self.attention[0]
 
@@ -142,9 +146,12 @@ STACKS: tuple[StackDefaults, ...] = (
         name="llm-foundry",
         pattern=r"foundry|composer|mosaic",
         source="llm-foundry's MPT configurations (FSDP full shard, shared embeddings, ALiBi, vocabulary "
-        "50368; scripts/train/benchmarking/README.md: full attention FLOPs; its A100 tables are older than "
-        "FlashAttention-2, arXiv:2307.08691)",
-        attention=("flash1", "a100"),
+        "50368; scripts/train/benchmarking/README.md: full attention FLOPs; until March 2024 its "
+        "submit_benchmarks.py sets attn_impl to triton, FlashAttention-1 in Triton, within 5% of the CUDA "
+        "kernel's speed at head dimension 128 (FlashAttention-2, arXiv:2307.08691, figure 4); sweep.py of "
+        "January 2024, behind the tables of 128 to 512 H100, sets flash with flash-attn 2 for most models)",
+        attention=("flash1", ("a100", "h100")),
+        newer_tables=r"Large Scale",
         sharding="zero3",
         accumulates=False,
         tied=True,
