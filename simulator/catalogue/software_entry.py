@@ -26,6 +26,7 @@ Fusion = Literal[
     "gated_product",
     "gradient_accumulation",
     "bias_gradient",
+    "amax",
     "router",
     "permute",
 ]
@@ -94,7 +95,7 @@ class SoftwareEntry(Entry):
     casts_every_pass: Sourced[bool] = assumed(
         False, "as Transformer Engine, which caches low-precision weights"
     )
-    """Whether low-precision copies of weights are made in every pass instead of once per step."""
+    """Whether low-precision copies of weights are made in every pass, layouts by copies when needed."""
     cp_comm: Sourced[ContextExchange] = assumed("all_gather", "no context parallelism of its own is known")
     """How context-parallel ranks see each other's keys and values unless the scenario says otherwise."""
     cp_gathers_in_turns: Sourced[bool] = assumed(False, "one kernel over everything gathered")

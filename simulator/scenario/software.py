@@ -23,7 +23,8 @@ class Software:
             ``rope``, ``dropout_add``, ``softmax``, ``cross_entropy``; ``gated_product``: the backward pass of
             a gated activation makes its result again instead of keeping it; ``gradient_accumulation``: the
             weight-gradient GEMM adds to the accumulated gradient by itself; ``bias_gradient``: it sums the
-            rows of the output gradient, too; ``router`` and ``permute``:
+            rows of the output gradient, too; ``amax``: the kernel that makes a tensor finds the largest value
+            that its cast to fp8 needs; ``router`` and ``permute``:
             scores and top-k of a router, and the permutation of tokens, are kernels of their own.
         kernel_launch_s: Host time to launch one kernel; a layer cannot run faster than its launches.
         elementwise_slowdown: Time of its memory-bound kernels over that of the bytes listed for them: copies,
@@ -43,8 +44,8 @@ class Software:
         recompute_modules: What ``recompute: selective`` recomputes unless the scenario says otherwise.
         recompute_stops_early: Whether recomputing a layer ends with the last tensor that its backward pass
             needs, or runs all of its forward pass again.
-        casts_every_pass: Whether low-precision copies of weights are made in every forward and backward pass
-            instead of once per step.
+        casts_every_pass: Whether low-precision copies of weights are made in every forward pass instead of
+            once per step, and other layouts by transposing copies in the backward pass.
         cp_comm: How context-parallel ranks see each other's keys and values unless the scenario says it.
         cp_gathers_in_turns: Whether attention over gathered keys and values runs turn by turn like a ring's,
             with sums and gradient messages in fp32 (PyTorch's ``context_parallel``).

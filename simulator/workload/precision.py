@@ -69,13 +69,22 @@ class Quantisation:
     Attributes:
         recipe: The recipe.
         layouts: Copies of each tensor that are written.
-        recasts: Whether inputs are kept in 16 bits and converted again in the backward pass, as are weights
-            in every pass (torchao), instead of being kept in low precision (Transformer Engine).
+        recasts: Whether weights are converted in every pass, and the layouts that only the backward pass needs
+            are made there by transposing copies (torchao), instead of together (Transformer Engine).
+        gathers_params: Whether weights arrive in low precision from other data-parallel ranks.
+        fuses_amax: Whether the kernel that makes a tensor finds its largest value as well.
     """
 
     recipe: Recipe
     layouts: int
     recasts: bool = False
+    gathers_params: bool = False
+    fuses_amax: bool = False
+
+    @property
+    def reads(self) -> int:
+        """Return how often a tensor is read to be converted."""
+        return 2 if self.recipe.reads_first and not self.fuses_amax else 1
 
     @property
     def written_bytes(self) -> float:
@@ -96,6 +105,8 @@ def quantisation(scenario: Scenario) -> Quantisation | None:
         recipe=recipe,
         layouts=1 if reads_either and not recipe.scales_with_direction else 2,
         recasts=scenario.software.casts_every_pass,
+        gathers_params=scenario.training.low_precision_params and recipe.gathers_params,
+        fuses_amax="amax" in scenario.software.fused,
     )
 
 

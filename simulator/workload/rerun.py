@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _RESULT_BYTES = 2
-_FP8_SAVED_BY_NOBODY = frozenset({"fp8", "fp4"})
 
 
 def parts_run_again(steps: Sequence[Step], policy: str) -> tuple[tuple[Step, ...], float]:
@@ -23,7 +22,8 @@ def parts_run_again(steps: Sequence[Step], policy: str) -> tuple[tuple[Step, ...
 
     ``per_op`` is torchtitan's selective checkpointing (``_op_sac_save_list``): results of attention, of
     reduce-scatters and of every other matrix product are kept, counting query, key, value, output, gate, up
-    and down products one by one; fp8 and grouped products are not on the list. ``save_qkv`` is MaxText's
+    and down products one by one, in fp8 as well (with and without it, the published runs need the same memory);
+    grouped products are not on the list. ``save_qkv`` is MaxText's
     ``save_qkv_proj``: query, key and value are kept. ``save_dots`` is its ``minimal``: every matrix product's
     result is kept.
 
@@ -91,7 +91,7 @@ def _share_again(step: Linear, products: tuple[float, ...], policy: str, counted
         return 0.0, counted
     if policy == "save_qkv":
         return float(step.forward.name not in {"qkv", "q", "q_up", "kv_up"}), counted
-    if step.forward.dtype in _FP8_SAVED_BY_NOBODY or step.forward.grouped:
+    if step.forward.grouped:
         return 1.0, counted
     runs = [share for number, share in enumerate(products, start=counted + 1) if number % 2 == 0]
     return sum(runs), counted + len(products)

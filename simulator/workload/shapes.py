@@ -62,12 +62,6 @@ class Shapes:
         """Return the bytes of one value of a GEMM's input as it is gathered."""
         return self.element_bytes if self.quantisation is None else self.quantisation.recipe.element_bytes
 
-    @property
-    def kept_bytes(self) -> float:
-        """Return the bytes of one value of a GEMM's input as it is kept for the backward pass."""
-        recasts = self.quantisation is not None and self.quantisation.recasts
-        return self.element_bytes if recasts else self.operand_bytes
-
     def in_high_precision(self) -> Shapes:
         """Return the same sizes for a layer whose GEMMs run in 16 bits."""
         return replace(self, gemm_dtype=self.dtype, quantisation=None)
