@@ -16,6 +16,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OlderAttention:
+    """The attention kernel of rows that are older than the one that their stack uses today.
+
+    Attributes:
+        kernel: What they ran.
+        gpu: Beginning of the names of the accelerators that they are about.
+        named: Regular expression that their stack or source matches.
+    """
+
+    kernel: str
+    gpu: str = ""
+    named: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StackDefaults:
     """Habits of a training stack.
 
@@ -37,9 +52,8 @@ class StackDefaults:
         seq_length: Tokens of one sequence.
         flops_convention: How the stack counts FLOPs in the TFLOP/s and MFU it prints.
         low_precision_params: Whether its fp8 recipes store and gather weights in fp8.
-        attention: Attention kernel of rows older than the kernel that the stack uses today, and how the names
-            of the accelerators begin that those rows are about.
-        newer_tables: Regular expression of the sources on these accelerators that are not older.
+        attention: Attention kernel of rows older than the kernel that the stack uses today.
+        p2p_overlap_interleaves: Whether it overlaps messages between stages in interleaved schedules only.
         memory: What the stack prints as peak memory.
         memory_in_gib: Whether what it calls GB are 2^30 bytes.
     """
@@ -60,25 +74,30 @@ class StackDefaults:
     seq_length: int = 4096
     flops_convention: Convention = "causal"
     low_precision_params: bool = False
-    attention: tuple[str, tuple[str, ...]] | None = None
-    newer_tables: str | None = None
+    attention: OlderAttention | None = None
+    p2p_overlap_interleaves: bool = False
     memory: MemoryQuantity = "used"
     memory_in_gib: bool = False
 
-    def attention_on(self, gpu: str, source: str) -> str | None:
-        """Return the attention kernel of an older row, or None where the stack's own kernel holds."""
-        if self.attention is None or not gpu.startswith(self.attention[1]):
+    def attention_on(self, gpu: str, text: str) -> str | None:
+        """Return the attention kernel of an older row, or None where the stack's own kernel holds.
+
+        Args:
+            gpu: Accelerator of the row.
+            text: What names its stack and source.
+        """
+        older = self.attention
+        if older is None or not gpu.startswith(older.gpu) or not re.search(older.named, text, re.IGNORECASE):
             return None
-        if self.newer_tables is not None and re.search(self.newer_tables, source):
-            return None
-        return self.attention[0]
+        return older.kernel
 
 
 _MEGATRON_CORE = StackDefaults(
     name="megatron-core",
     pattern=r"megatron.?core",
-    source="Megatron-Core arguments.py (recompute_granularity None, make-vocab-size-divisible-by 128); "
-    "causal-halved FLOPs from version 0.12 on",
+    source="Megatron-Core arguments.py (recompute_granularity None, make-vocab-size-divisible-by 128, "
+    "messages between stages overlapped in interleaved schedules only); causal-halved FLOPs from 0.12",
+    p2p_overlap_interleaves=True,
 )
 _MEGATRON_LM = replace(
     _MEGATRON_CORE,
@@ -150,7 +169,9 @@ STACKS: tuple[StackDefaults, ...] = (
         name="nemo",
         pattern=r"nemo|dgxc",
         source="NeMo recipes of 2024 and 2025 (distributed optimizer, sequence parallelism with tp); FLOPs "
-        "with attention in full in 24.07 to 25.07; fp8_params in its fp8 recipes",
+        "with attention in full in 24.07 to 25.07; fp8_params in its fp8 recipes; cuDNN's attention switched "
+        "off before 24.09 (github:NVIDIA/NeMo-Framework-Launcher, NVTE_FUSED_ATTN: 0 up to commit 04b8d098)",
+        attention=OlderAttention(kernel="flash2", named=r"nemo[ -]?24\.0[1-7]"),
         low_precision_params=True,
         flops_convention="full",
     ),
@@ -184,8 +205,7 @@ STACKS: tuple[StackDefaults, ...] = (
         "submit_benchmarks.py sets attn_impl to triton, FlashAttention-1 in Triton, within 5% of the CUDA "
         "kernel's speed at head dimension 128 (FlashAttention-2, arXiv:2307.08691, figure 4); sweep.py of "
         "January 2024, behind the tables of 128 to 512 H100, sets flash with flash-attn 2 for most models)",
-        attention=("flash1", ("a100", "h100")),
-        newer_tables=r"Large Scale",
+        attention=OlderAttention(kernel="flash1", named=r"^(?!.*large scale)"),
         sharding="zero3",
         accumulates=False,
         tied=True,
@@ -197,7 +217,7 @@ STACKS: tuple[StackDefaults, ...] = (
     ),
     StackDefaults(
         name="maxtext",
-        pattern=r"maxtext|xla|jax",
+        pattern=r"maxtext|paxml|xla|jax",
         source="MaxText configs/base.yml (remat_policy full, fully sharded data parallelism, separate "
         "logits, vocab_size 32000, max_target_length 2048); attention FLOPs halved since pull request 1988",
         recompute="full",
@@ -226,6 +246,7 @@ UNKNOWN = replace(
     source="Megatron-Core, the most common stack among published runs; sequence parallelism only where it is "
     "said; a source that does not tell how it counts FLOPs is compared with attention causal-halved",
     sequence_parallel=False,
+    p2p_overlap_interleaves=False,
 )
 
 

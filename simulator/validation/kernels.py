@@ -49,7 +49,7 @@ def attention_choice(row: Row, blanks: Blanks) -> dict[str, object]:
     not a statement: that of the stack in the row's days stands in.
     """
     stated = None if _INFERRED.search(row.notes) else row.attention
-    older = blanks.defaults.attention_on(row.gpu, row.source or "")
+    older = blanks.defaults.attention_on(row.gpu, row.named)
     if stated in _ATTENTION_KERNELS:
         return {"attention": stated}
     if stated is None and older is not None:
