@@ -69,8 +69,9 @@ class Quantisation:
     Attributes:
         recipe: The recipe.
         layouts: Copies of each tensor that are written.
-        recasts: Whether weights are converted in every pass, and the layouts that only the backward pass needs
-            are made there by transposing copies (torchao), instead of together (Transformer Engine).
+        recasts: Whether weights are converted in every forward pass, and the layouts that only the backward
+            pass needs are made there by transposing copies (torchao), instead of all at once (Transformer
+            Engine).
         gathers_params: Whether weights arrive in low precision from other data-parallel ranks.
         fuses_amax: Whether the kernel that makes a tensor finds its largest value as well.
     """

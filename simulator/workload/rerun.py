@@ -24,10 +24,10 @@ def parts_run_again(
 
     ``per_op`` is torchtitan's selective checkpointing (``_op_sac_save_list``): results of attention, of
     reduce-scatters and of every other matrix product are kept, counting query, key, value, output, gate, up
-    and down products one by one, in fp8 as well (with and without it, the published runs need the same memory);
-    grouped products are not on the list. ``save_qkv`` is MaxText's
-    ``save_qkv_proj``: query, key and value are kept. ``save_dots`` is its ``minimal``: every matrix product's
-    result is kept.
+    and down products one by one; in fp8 as well, as the same memory with and without it shows (torchtitan,
+    benchmarks/llama3_h100_202412_torchtitan.md). Grouped products are not on the list. ``save_qkv`` is
+    MaxText's ``save_qkv_proj``: query, key and value are kept. ``save_dots`` is its ``minimal``: every matrix
+    product's result is kept.
 
     Args:
         steps: The layer.

@@ -83,6 +83,7 @@ EXAMPLES: Mapping[str, tuple[Settings, object]] = {
     "cluster.gpu.name": ({}, "another-gpu"),
     "cluster.gpu.like": ({}, "a100-80gb-sxm"),
     "cluster.gpu.peak": ({}, {"bf16": "500 TFLOP/s"}),
+    "cluster.gpu.matrix_speed": ({}, 0.8),
     "cluster.gpu.memory.capacity": ({}, "40 GB"),
     "cluster.gpu.memory.bandwidth": ({}, "2 TB/s"),
     "cluster.gpu.scale_up.bandwidth": (SPLIT, "200 GB/s"),

@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.workload.work import Elementwise
-from tests.factories import MODEL, make_scenario
+from simulator.workload.casts import casts
+from simulator.workload.layer_steps import Pointwise
+from simulator.workload.shapes import shapes_of
+from simulator.workload.work import Elementwise, Gemm
+from tests.factories import GPU, MODEL, make_scenario
 from tests.laws.layers import head, layer, layer_flops, ops
 
 if TYPE_CHECKING:
@@ -68,3 +71,19 @@ def test_bias_gradients_read_each_output_gradient_once_unless_a_gemm_sums_it() -
     (there, back), (fused_there, fused_back) = _moved(layer(apart)), _moved(layer(fused))
     assert there == fused_there
     assert back - fused_back == pytest.approx(2 * TOKENS * widths)
+
+
+@pytest.mark.parametrize(("low_params", "fuses"), [(False, False), (True, False), (True, True)])
+def test_torchao_casts_forward_and_transposes_backward(low_params: bool, fuses: bool) -> None:
+    """Tensor-wise fp8: read for the largest value, read, write; copies of both operands and the weight."""
+    scenario = make_scenario(gpu=replace(GPU, peak_flop_per_s={**GPU.peak_flop_per_s, "fp8": 2e15}))
+    training = replace(scenario.training, precision="fp8-current", low_precision_params=low_params)
+    fused = scenario.software.fused | ({"amax"} if fuses else set())
+    scenario = _with(replace(scenario, training=training), casts_every_pass=True, fused=fused)
+    m, n, k = 1024, 2048, 4096
+    (step,) = casts(shapes_of(scenario), Gemm(name="product", m=m, n=n, k=k, dtype="fp8"))
+    assert isinstance(step, Pointwise)
+    reads = 2 if fuses else 4
+    there, back = (sum(kernel.bytes_moved for kernel in way) for way in (step.forward, step.backward))
+    assert there == m * k * (reads + 1) + (0 if low_params else k * n * (4 + 1))
+    assert back == m * n * (reads + 1) + 2 * (m * k + m * n + k * n)
