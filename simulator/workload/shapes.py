@@ -62,6 +62,11 @@ class Shapes:
         """Return the bytes of one value of a GEMM's input as it is gathered."""
         return self.element_bytes if self.quantisation is None else self.quantisation.recipe.element_bytes
 
+    @property
+    def promotes(self) -> bool:
+        """Whether low-precision products add up scaled partial sums outside the matrix units."""
+        return self.quantisation is not None and self.quantisation.promotes
+
     def in_high_precision(self) -> Shapes:
         """Return the same sizes for a layer whose GEMMs run in 16 bits."""
         return replace(self, gemm_dtype=self.dtype, quantisation=None)
