@@ -54,7 +54,7 @@ STACKS = {
     "Megatron-LM (deterministic test mode)": ("megatron-core", True),
     "Megatron-LM fork 2024 (sail-sg)": ("megatron-core", False),
     "Megatron-LM fork 2023 (sail-sg)": ("megatron-core", False),
-    "Megatron-DeepSpeed (BigScience 2022)": ("megatron-deepspeed", True),
+    "Megatron-DeepSpeed (BigScience 2022)": ("bigscience", True),
     "Megatron-DeepSpeed (vTrain testbed)": ("megatron-deepspeed", False),
     "Megatron-Bridge": ("megatron-bridge", True),
     "Megatron-Bridge 26.06": ("megatron-bridge", True),

@@ -27,6 +27,7 @@ Fusion = Literal[
     "gradient_accumulation",
     "router",
     "permute",
+    "query_key_value",
 ]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -109,6 +110,16 @@ class SoftwareEntry(Entry):
     """Whether sharded gradients are reduced after each micro-batch where there is no pipeline."""
     unshard_copies: Sourced[bool] = assumed(False, "gathered weights are used where they arrive")
     """Whether gathered weights, and gradients to be reduced, are copied by kernels of their own."""
+    gate_apart: Sourced[bool] = assumed(False, "as Megatron: one matrix")
+    """Whether only the gate and the up projection are layers, each summing its own input gradient."""
+    sums_whole_gradients: Sourced[bool] = assumed(False, "arXiv:1910.02054: ZeRO-1 reduce-scatters")
+    """Whether ZeRO-1 sums whole gradients on every rank instead of reduce-scattering them."""
+    reduce_dtype: Sourced[Literal["fp32", "bf16", "fp16"]] | None = None
+    """Number format in which gradients travel; default: that in which they are accumulated."""
+    whole_messages: Sourced[bool] = assumed(False, "as Megatron since arXiv:2104.04473, section 4.1")
+    """Whether every tensor-parallel rank sends the whole activation to the next pipeline stage."""
+    blocks_launches: Sourced[bool] = assumed(False, "CUDA launches are asynchronous")
+    """Whether the host waits for every kernel before it launches the next (CUDA_LAUNCH_BLOCKING)."""
     dispatcher: Sourced[Dispatcher] = assumed("alltoall", "as Megatron-Core's moe_token_dispatcher_type")
     """Who carries tokens to experts unless the scenario says otherwise."""
     loss_in_place: Sourced[bool] = assumed(True, "as Megatron's vocabulary-parallel cross entropy")
@@ -175,6 +186,11 @@ class SoftwareEntry(Entry):
             keeps_gathered_input=self.keeps_gathered_input.value,
             separate_projections=self.separate_projections.value,
             collective_multiprocessors=self.collective_multiprocessors.value,
+            gate_apart=self.gate_apart.value,
+            sums_whole_gradients=self.sums_whole_gradients.value,
+            reduce_dtype=self.reduce_dtype.value if self.reduce_dtype else None,
+            whole_messages=self.whole_messages.value,
+            blocks_launches=self.blocks_launches.value,
             dispatcher=self.dispatcher.value,
             sources=self._sources()
             | {"kernel_launch_s": self.provenance(launch), "elementwise_slowdown": self.provenance(slowdown)},
@@ -207,6 +223,11 @@ class SoftwareEntry(Entry):
             "keeps_gathered_input": self.keeps_gathered_input,
             "separate_projections": self.separate_projections,
             "collective_multiprocessors": self.collective_multiprocessors,
+            "gate_apart": self.gate_apart,
+            "sums_whole_gradients": self.sums_whole_gradients,
+            **({"reduce_dtype": self.reduce_dtype} if self.reduce_dtype else {}),
+            "whole_messages": self.whole_messages,
+            "blocks_launches": self.blocks_launches,
             "dispatcher": self.dispatcher,
         }
         return {path: self.provenance(number) for path, number in numbers.items()}

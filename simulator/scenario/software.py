@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from simulator.scenario.experts import Dispatcher
@@ -54,6 +54,16 @@ class Software:
         separate_projections: Whether query, key and value projections, and the gate's, are matrices of their
             own, with kernels of their own and a sum of their input gradients.
         collective_multiprocessors: Multiprocessors that a collective takes from the kernels beside it.
+        gate_apart: Whether only the gate and the up projection are layers of their own; without sequence
+            parallelism each sums its input gradient over the tensor-parallel ranks.
+        sums_whole_gradients: Whether ZeRO-1 sums whole gradients on every rank (an all-reduce) before each
+            updates its shard, instead of reduce-scattering them.
+        reduce_dtype: Number format in which gradients travel unless the scenario says otherwise; None: that
+            in which they are accumulated.
+        whole_messages: Whether every tensor-parallel rank sends the whole activation to the next pipeline
+            stage instead of its part of it.
+        blocks_launches: Whether the host waits for every kernel before it launches the next one
+            (``CUDA_LAUNCH_BLOCKING``), so that launches and kernels take turns.
         dispatcher: Who carries tokens to experts unless the scenario says otherwise.
         loss_in_place: Whether the gradient of the logits overwrites their fp32 soft-max (Megatron's
             vocabulary-parallel cross entropy) or takes memory of its own (eager PyTorch).
@@ -89,6 +99,11 @@ class Software:
     keeps_gathered_input: bool = False
     separate_projections: bool = False
     collective_multiprocessors: int = 0
+    gate_apart: bool = False
+    sums_whole_gradients: bool = False
+    reduce_dtype: Literal["fp32", "bf16", "fp16"] | None = None
+    whole_messages: bool = False
+    blocks_launches: bool = False
     dispatcher: Dispatcher = "alltoall"
     elementwise_slowdown: float = 1.0
     sources: Sources = field(default_factory=dict, compare=False, repr=False)

@@ -36,6 +36,8 @@ class StackDefaults:
         seq_length: Tokens of one sequence.
         flops_convention: How the stack counts FLOPs in the TFLOP/s and MFU it prints.
         low_precision_params: Whether its fp8 recipes store and gather weights in fp8.
+        divides_modules: Whether stages hold equal numbers of modules, the embedding, the final norm and the
+            head being one each, instead of layers.
         attention: Attention kernel of rows older than the kernel that the stack uses today, and the beginning
             of the names of the accelerators that those rows are about.
     """
@@ -56,6 +58,7 @@ class StackDefaults:
     seq_length: int = 4096
     flops_convention: Convention = "causal"
     low_precision_params: bool = False
+    divides_modules: bool = False
     attention: tuple[str, str] | None = None
 
     def attention_on(self, gpu: str) -> str | None:
@@ -74,7 +77,7 @@ _MEGATRON_CORE = StackDefaults(
 _MEGATRON_LM = replace(
     _MEGATRON_CORE,
     name="megatron-lm",
-    pattern=r"megatron.?lm|aleph.?alpha",
+    pattern=r"megatron.?lm",
     source="Megatron-LM arguments.py of 2022 and 2023 (GPT-2 vocabulary, shared embeddings, learned "
     "positions, no distributed optimizer unless asked for); arXiv:2205.05198 counts attention in full",
     sharding="none",
@@ -93,6 +96,18 @@ _MEGATRON_2021 = replace(
     precision="fp16",
     recompute="full",
     flops_convention="recompute",
+)
+_ALEPH_ALPHA = replace(
+    _MEGATRON_LM,
+    name="aleph-alpha-scaling",
+    pattern=r"aleph.?alpha",
+    source="github:Aleph-Alpha/scaling (commit 737f8558) topology_config.py (pipe_partition_method uniform "
+    "over all modules, sequence_parallel False); arXiv:2311.05610 (ZeRO-1, LLaMA, 128k vocabulary)",
+    sharding="zero1",
+    tied=False,
+    positional="rope",
+    vocab_size=128000,
+    divides_modules=True,
 )
 _DEEPSPEED = replace(
     _MEGATRON_2021,
@@ -122,6 +137,7 @@ STACKS: tuple[StackDefaults, ...] = (
         flops_convention="full",
     ),
     _MEGATRON_CORE,
+    _ALEPH_ALPHA,
     _DEEPSPEED,
     _MEGATRON_2021,
     _MEGATRON_LM,

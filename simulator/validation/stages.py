@@ -26,6 +26,20 @@ def stage_layers(layers: int, stages: int) -> tuple[int, ...]:
     return (*(even,) * before, *(even + 1,) * rest, *(even,) * (stages - rest - before))
 
 
+def module_layers(layers: int, stages: int) -> tuple[int, ...]:
+    """Divide modules evenly: the embedding, each layer, the final norm and the head count one each.
+
+    The first stages take one module more where it does not come out even (aleph-alpha-scaling,
+    ``pipe_partition_uniform``).
+
+    >>> module_layers(40, 2), module_layers(40, 4), module_layers(60, 16)[-3:]
+    ((21, 19), (10, 11, 11, 8), (4, 4, 1))
+    """
+    each, rest = divmod(layers + 3, stages)
+    modules = [each + (number < rest) for number in range(stages)]
+    return (modules[0] - 1, *modules[1:-1], modules[-1] - 2) if stages > 1 else (layers,)
+
+
 def single_layer_chunks(layers: int, pp: int) -> int:
     """Return how many virtual stages per rank leave about one layer in each, lighter ends included.
 

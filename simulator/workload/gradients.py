@@ -99,6 +99,10 @@ def _bucket(scenario: Scenario, works: list[LayerWork], dense: float, experts: f
     if scenario.parallelism.sharding == "none":
         wholes = [(sharing.whole, size * each) for sharing, size in sharings]
         reduces = _collectives("all_reduce", wholes, "grad_reduce")
+    elif scenario.parallelism.sharding == "zero1" and scenario.software.sums_whole_gradients:
+        wholes = [(sharing.whole, size * each) for sharing, size in sharings]
+        reduces = _collectives("all_reduce", wholes, "grad_reduce")
+        gathers = _gathers(scenario, [(sharing.shard, size) for sharing, size in sharings])
     else:
         shards = [(sharing.shard, size) for sharing, size in sharings]
         replicas = [(sharing.replica, size * each / sharing.shard.size) for sharing, size in sharings]
@@ -106,11 +110,13 @@ def _bucket(scenario: Scenario, works: list[LayerWork], dense: float, experts: f
             "reduce_scatter", [(group, size * each) for group, size in shards], "grad_reduce"
         )
         sums = _collectives("all_reduce", replicas, "grad_replica_reduce")
-        gathered = gathered_bytes(scenario)
-        gathers = _collectives(
-            "all_gather", [(group, size * gathered) for group, size in shards], "param_gather"
-        )
+        gathers = _gathers(scenario, shards)
     return Bucket(works=tuple(works), parameters=dense + experts, reduces=reduces, sums=sums, gathers=gathers)
+
+
+def _gathers(scenario: Scenario, shards: Iterable[tuple[Group, float]]) -> tuple[Collective, ...]:
+    gathered = gathered_bytes(scenario)
+    return _collectives("all_gather", [(group, size * gathered) for group, size in shards], "param_gather")
 
 
 def _collectives(

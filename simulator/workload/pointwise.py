@@ -37,14 +37,18 @@ def norm(scenario: Scenario, shapes: Shapes, name: str, width: int) -> Pointwise
 def rope(scenario: Scenario, shapes: Shapes, heads: int, width: int) -> Pointwise:
     """Return the rotary embedding of ``heads`` query and key heads of ``width`` elements.
 
-    Fused: one read and one write. Unfused: two products, a rotation with its copy, and a sum.
+    Fused: one read and one write. Unfused: two products, a rotation with its copy, and a sum; backward two
+    products, a negation, two halves that are put into a cleared tensor each, and two sums.
     """
     elements = shapes.tokens * heads * width
     e = shapes.element_bytes
     fused = "rope" in scenario.software.fused
-    per_element, kernels = (2 * e, 1) if fused else (10 * e, 5)
-    kernel = Elementwise(name="rope", bytes_moved=elements * per_element, kernels=2 * kernels)
-    return Pointwise(forward=(kernel,), backward=(kernel,))
+    forward, backward = ((2 * e, 1), (2 * e, 1)) if fused else ((10 * e, 5), (15 * e, 9))
+    there, back = (
+        Elementwise(name="rope", bytes_moved=elements * per_element, kernels=2 * kernels)
+        for per_element, kernels in (forward, backward)
+    )
+    return Pointwise(forward=(there,), backward=(back,))
 
 
 def activation(scenario: Scenario, shapes: Shapes, rows: float, width: int) -> Pointwise:

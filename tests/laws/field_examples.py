@@ -303,6 +303,14 @@ EXAMPLES: Mapping[str, tuple[Settings, object]] = {
     "software.loss_in_place": ({}, False),
     "software.gathers_logits": (SPLIT, True),
     "software.separate_projections": ({}, True),
+    "software.gate_apart": ({**SPLIT, "parallelism.sequence_parallel": False}, True),
+    "software.sums_whole_gradients": ({"parallelism.sharding": "zero1"}, True),
+    "software.reduce_dtype": ({"parallelism.sharding": "zero1"}, "bf16"),
+    "software.whole_messages": (
+        {"parallelism.pp": 2, "parallelism.tp": 8, "parallelism.sequence_parallel": False},
+        True,
+    ),
+    "software.blocks_launches": ({}, True),
     "software.dispatcher": (ROUTED, "allgather"),
 }
 """Path -> (settings laid over ``BASE``, value); None as value: see the test."""
