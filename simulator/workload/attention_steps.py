@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simulator.workload.core_attention import core_attention
-from simulator.workload.layer_steps import Exchange, Step, within
+from simulator.workload.layer_steps import Exchange, Pointwise, Step, within
 from simulator.workload.linear import column_parallel, replicated, row_parallel, tensor_collective
-from simulator.workload.pointwise import norm, rope
+from simulator.workload.pointwise import bias_gradient_bytes, norm, rope
+from simulator.workload.work import Elementwise
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
@@ -26,6 +27,7 @@ def attention_steps(scenario: Scenario, shapes: Shapes, mask: Mask) -> list[Step
     else:
         parts = tuple(heads * model.head_dim for heads in (shapes.heads, shapes.kv_heads, shapes.kv_heads))
         steps += column_parallel(scenario, shapes, "qkv", sum(parts), model.hidden_size, parts=parts)
+        steps += _joined_gradients(scenario, shapes, sum(parts))
         if model.qk_norm:
             steps.append(_qk_norm(scenario, shapes))
         if model.positional == "rope":
@@ -34,6 +36,19 @@ def attention_steps(scenario: Scenario, shapes: Shapes, mask: Mask) -> list[Step
     steps += within("core_attn", core_attention(scenario, shapes, mask))
     proj = row_parallel(scenario, shapes, "proj", model.hidden_size, shapes.heads * value_dim)
     return [*steps, *within("attn_proj", proj)]
+
+
+def _joined_gradients(scenario: Scenario, shapes: Shapes, width: int) -> list[Step]:
+    """Join the gradients of query, key and value, which were parts of one result, and sum that of its bias."""
+    software, e = scenario.software, shapes.element_bytes
+    apart = software.separate_projections or "query_key_value" in software.fused
+    per_element = (0.0 if apart else 2.0 * e) + bias_gradient_bytes(scenario, shapes)
+    if not per_element:
+        return []
+    size = shapes.tokens * width * per_element
+    kernels = (not apart) + (scenario.model.linear_bias and "bias_gradient" not in software.fused)
+    joined = Elementwise(name="qkv_grad_join", bytes_moved=size, kernels=kernels)
+    return [Pointwise(forward=(), backward=(joined,))]
 
 
 def _shared_key(scenario: Scenario, shapes: Shapes, width: int) -> list[Step]:

@@ -177,9 +177,11 @@ def _unfused(
         product("key_grad", seq, heads.qk_dim, rows),
     )
     inputs, kept = held.query + held.key_value, scores * (2 * e + 1)
+    # Heads come out one after the other: a copy puts those of a token side by side, and back.
+    copied = Elementwise(name="context_copy", bytes_moved=2.0 * held.result)
     return CoreAttention(
-        forward=forward,
-        backward=backward,
+        forward=(*forward, copied),
+        backward=(copied, *backward),
         saved_bytes=inputs + kept,
         recomputed_bytes=kept,
         input_bytes=inputs,

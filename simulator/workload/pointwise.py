@@ -20,13 +20,16 @@ def norm(scenario: Scenario, shapes: Shapes, name: str, width: int) -> Pointwise
     """Return a norm over ``divided_tokens x width``.
 
     Fused: forward reads and writes each element once; backward reads the input and the output gradient and
-    writes the input gradient. Unfused (eager, in fp32): square, mean, rsqrt, two products and two casts; the
+    writes the input gradient; unless that kernel sums the gradients of the norm's weights as well, another one
+    reads both once more. Unfused (eager, in fp32): square, mean, rsqrt, two products and two casts; the
     input in fp32 and the normalised values wait for the backward pass instead of the input.
     """
     elements = shapes.divided_tokens * width
     e = shapes.element_bytes
     fused = "norm" in scenario.software.fused
     forward, backward, kernels = (2 * e, 3 * e, 1) if fused else (2 * e + 24, 3 * e + 44, 6)
+    if fused and "norm_gradient" not in scenario.software.fused:
+        backward += 2 * e
     return Pointwise(
         forward=(Elementwise(name=name, bytes_moved=elements * forward, kernels=kernels),),
         backward=(Elementwise(name=f"{name}_grad", bytes_moved=elements * backward, kernels=2 * kernels),),
@@ -55,7 +58,8 @@ def activation(scenario: Scenario, shapes: Shapes, rows: float, width: int) -> P
     """Return the feed-forward activation with ``rows x width`` results.
 
     Gated and fused: forward reads two and writes one element, backward reads three and writes two; plain:
-    reads one and writes one, backward reads two and writes one. Unfused adds a pass for each operation.
+    reads one and writes one, backward reads two and writes one. Unfused adds a pass for each operation. The
+    gradient of a bias is summed by a kernel of its own unless that is fused.
     """
     gated = scenario.model.gated
     elements = rows * width
@@ -66,6 +70,7 @@ def activation(scenario: Scenario, shapes: Shapes, rows: float, width: int) -> P
         forward, backward = forward + 2 * e, backward + 3 * e
     if remakes_product(scenario):
         backward += e
+    backward += bias_gradient_bytes(scenario, shapes)
     kernels = 1 if fused else 2
     # Unfused, the product's two operands and the activation's input are kept.
     kept = 2 if fused else 3
@@ -74,6 +79,12 @@ def activation(scenario: Scenario, shapes: Shapes, rows: float, width: int) -> P
         backward=(Elementwise(name="activation_grad", bytes_moved=elements * backward, kernels=kernels),),
         saved_bytes=elements * (kept if gated else 1) * e,
     )
+
+
+def bias_gradient_bytes(scenario: Scenario, shapes: Shapes) -> float:
+    """Return what summing the gradient of a bias reads for each element of the layer's output."""
+    fused = "bias_gradient" in scenario.software.fused
+    return 0.0 if fused or not scenario.model.linear_bias else shapes.element_bytes
 
 
 def remakes_product(scenario: Scenario) -> bool:
@@ -87,7 +98,7 @@ def remakes_product(scenario: Scenario) -> bool:
 def residual(scenario: Scenario, shapes: Shapes) -> Pointwise:
     """Return the residual addition: two reads and one write; backward sums the two branches' gradients.
 
-    Models with biases (GPT-3 and its like) were trained with dropout: its one-byte mask is kept as well.
+    Dropout makes another gradient of its own from the sum's and the mask. Models with biases (GPT-3 and its like) were trained with dropout: its one-byte mask is kept as well.
     """
     elements = shapes.divided_tokens * scenario.model.hidden_size
     e = shapes.element_bytes
@@ -96,5 +107,11 @@ def residual(scenario: Scenario, shapes: Shapes) -> Pointwise:
     fused = "dropout_add" in scenario.software.fused or not has_dropout
     forward = 3 * e * elements + mask if fused else 7 * e * elements + mask
     kernel = Elementwise(name="residual", bytes_moved=forward, kernels=1 if fused else 3)
-    gradient = Elementwise(name="residual_grad", bytes_moved=3 * e * elements + mask)
+    # The branch's own gradient: read, masked, written; its bias sums it.
+    branch = 2 * e + bias_gradient_bytes(scenario, shapes) if has_dropout else 0.0
+    gradient = Elementwise(
+        name="residual_grad",
+        bytes_moved=(3 * e + branch) * elements + mask,
+        kernels=2 if has_dropout else 1,
+    )
     return Pointwise(forward=(kernel,), backward=(gradient,), saved_bytes=mask)
