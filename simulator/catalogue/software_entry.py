@@ -120,6 +120,10 @@ class SoftwareEntry(Entry):
     """Number format in which gradients travel; default: that in which they are accumulated."""
     whole_messages: Sourced[bool] = assumed(False, "as Megatron since arXiv:2104.04473, section 4.1")
     """Whether every tensor-parallel rank sends the whole activation to the next pipeline stage."""
+    broadcasts_weights: Sourced[bool] = assumed(False, "equal shards, gathered at once")
+    """Whether ZeRO-1 ranks own whole tensors and broadcast them, one owner after the other."""
+    gathers_tensor_by_tensor: Sourced[bool] = assumed(False, "a layer at a time, into one buffer")
+    """Whether sharded weights are gathered one tensor at a time, with a copy for every rank's part."""
     blocks_launches: Sourced[bool] = assumed(False, "CUDA launches are asynchronous")
     """Whether the host waits for every kernel before it launches the next (CUDA_LAUNCH_BLOCKING)."""
     dispatcher: Sourced[Dispatcher] = assumed("alltoall", "as Megatron-Core's moe_token_dispatcher_type")
@@ -192,6 +196,8 @@ class SoftwareEntry(Entry):
             sums_whole_gradients=self.sums_whole_gradients.value,
             reduce_dtype=self.reduce_dtype.value if self.reduce_dtype else None,
             whole_messages=self.whole_messages.value,
+            broadcasts_weights=self.broadcasts_weights.value,
+            gathers_tensor_by_tensor=self.gathers_tensor_by_tensor.value,
             blocks_launches=self.blocks_launches.value,
             dispatcher=self.dispatcher.value,
             sources=self._sources()
@@ -229,6 +235,8 @@ class SoftwareEntry(Entry):
             "sums_whole_gradients": self.sums_whole_gradients,
             **({"reduce_dtype": self.reduce_dtype} if self.reduce_dtype else {}),
             "whole_messages": self.whole_messages,
+            "broadcasts_weights": self.broadcasts_weights,
+            "gathers_tensor_by_tensor": self.gathers_tensor_by_tensor,
             "blocks_launches": self.blocks_launches,
             "dispatcher": self.dispatcher,
         }

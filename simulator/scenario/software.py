@@ -62,6 +62,10 @@ class Software:
             in which they are accumulated.
         whole_messages: Whether every tensor-parallel rank sends the whole activation to the next pipeline
             stage instead of its part of it.
+        broadcasts_weights: Whether ZeRO-1 ranks own whole tensors and broadcast them after the update, one
+            owner after the other, instead of gathering equal shards.
+        gathers_tensor_by_tensor: Whether sharded weights are gathered, and gradients reduced, one tensor at a
+            time, with a copy for every rank's part (``torch.distributed.all_gather`` into a list).
         blocks_launches: Whether the host waits for every kernel before it launches the next one
             (``CUDA_LAUNCH_BLOCKING``), so that launches and kernels take turns.
         dispatcher: Who carries tokens to experts unless the scenario says otherwise.
@@ -103,6 +107,8 @@ class Software:
     sums_whole_gradients: bool = False
     reduce_dtype: Literal["fp32", "bf16", "fp16"] | None = None
     whole_messages: bool = False
+    broadcasts_weights: bool = False
+    gathers_tensor_by_tensor: bool = False
     blocks_launches: bool = False
     dispatcher: Dispatcher = "alltoall"
     elementwise_slowdown: float = 1.0

@@ -39,7 +39,7 @@ def attention_steps(scenario: Scenario, shapes: Shapes, mask: Mask) -> list[Step
 
 
 def _joined_gradients(scenario: Scenario, shapes: Shapes, width: int) -> list[Step]:
-    """Join the gradients of query, key and value, which were parts of one result, and sum that of its bias."""
+    """Join the gradients of query, key and value, the parts of one result, and sum that of its bias."""
     software, e = scenario.software, shapes.element_bytes
     apart = software.separate_projections or "query_key_value" in software.fused
     per_element = (0.0 if apart else 2.0 * e) + bias_gradient_bytes(scenario, shapes)

@@ -20,8 +20,8 @@ def norm(scenario: Scenario, shapes: Shapes, name: str, width: int) -> Pointwise
     """Return a norm over ``divided_tokens x width``.
 
     Fused: forward reads and writes each element once; backward reads the input and the output gradient and
-    writes the input gradient; unless that kernel sums the gradients of the norm's weights as well, another one
-    reads both once more. Unfused (eager, in fp32): square, mean, rsqrt, two products and two casts; the
+    writes the input gradient; unless that kernel sums the gradients of the norm's weights as well, another
+    one reads both once more. Unfused (eager, in fp32): square, mean, rsqrt, two products and two casts; the
     input in fp32 and the normalised values wait for the backward pass instead of the input.
     """
     elements = shapes.divided_tokens * width
@@ -98,7 +98,8 @@ def remakes_product(scenario: Scenario) -> bool:
 def residual(scenario: Scenario, shapes: Shapes) -> Pointwise:
     """Return the residual addition: two reads and one write; backward sums the two branches' gradients.
 
-    Dropout makes another gradient of its own from the sum's and the mask. Models with biases (GPT-3 and its like) were trained with dropout: its one-byte mask is kept as well.
+    Dropout makes another gradient of its own from the sum's and the mask. Models with biases (GPT-3 and its
+    like) were trained with dropout: its one-byte mask is kept as well.
     """
     elements = shapes.divided_tokens * scenario.model.hidden_size
     e = shapes.element_bytes

@@ -156,6 +156,7 @@ class Collective:
             reduce-scatter, an all-reduce's buffer, what one rank sends in total in an all-to-all.
         name: What the layer calls it.
         kernel: Library whose kernel runs it.
+        messages: Parts that it is cut into, each a collective of its own after the one before.
         routing: Of an all-to-all that carries tokens to experts or back, where the copies in ``bytes`` go.
     """
 
@@ -164,6 +165,7 @@ class Collective:
     bytes: float
     name: str = ""
     kernel: CollectiveKernel = "nccl"
+    messages: int = 1
     routing: Routing | None = None
 
 

@@ -310,6 +310,8 @@ EXAMPLES: Mapping[str, tuple[Settings, object]] = {
         {"parallelism.pp": 2, "parallelism.tp": 8, "parallelism.sequence_parallel": False},
         True,
     ),
+    "software.broadcasts_weights": ({"parallelism.sharding": "zero1"}, True),
+    "software.gathers_tensor_by_tensor": (ZERO3, True),
     "software.blocks_launches": ({}, True),
     "software.dispatcher": (ROUTED, "allgather"),
 }
