@@ -53,7 +53,8 @@ class Software:
             gradient instead of being gathered again.
         separate_projections: Whether query, key and value projections, and the gate's, are matrices of their
             own, with kernels of their own and a sum of their input gradients.
-        collective_multiprocessors: Multiprocessors that a collective takes from the kernels beside it.
+        collective_multiprocessors: Multiprocessors that a collective takes at most from the kernels beside
+            it; across the network NCCL has fewer channels (``costs.channels``).
         gate_apart: Whether only the gate and the up projection are layers of their own; without sequence
             parallelism each sums its input gradient over the tensor-parallel ranks.
         sums_whole_gradients: Whether ZeRO-1 sums whole gradients on every rank (an all-reduce) before each
