@@ -29,7 +29,6 @@ Fusion = Literal[
     "permute",
     "query_key_value",
     "norm_gradient",
-    "bias_gradient",
 ]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]

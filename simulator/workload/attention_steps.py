@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from simulator.workload.core_attention import core_attention
 from simulator.workload.layer_steps import Exchange, Pointwise, Step, within
 from simulator.workload.linear import column_parallel, replicated, row_parallel, tensor_collective
-from simulator.workload.pointwise import bias_gradient_bytes, norm, rope
+from simulator.workload.pointwise import norm, rope
 from simulator.workload.work import Elementwise
 
 if TYPE_CHECKING:
@@ -39,16 +39,11 @@ def attention_steps(scenario: Scenario, shapes: Shapes, mask: Mask) -> list[Step
 
 
 def _joined_gradients(scenario: Scenario, shapes: Shapes, width: int) -> list[Step]:
-    """Join the gradients of query, key and value, the parts of one result, and sum that of its bias."""
-    software, e = scenario.software, shapes.element_bytes
-    apart = software.separate_projections or "query_key_value" in software.fused
-    per_element = (0.0 if apart else 2.0 * e) + bias_gradient_bytes(scenario, shapes)
-    if not per_element:
+    """Join the gradients of query, key and value, which the forward pass split off one result."""
+    if scenario.software.separate_projections or "query_key_value" in scenario.software.fused:
         return []
-    size = shapes.tokens * width * per_element
-    kernels = (not apart) + (scenario.model.linear_bias and "bias_gradient" not in software.fused)
-    joined = Elementwise(name="qkv_grad_join", bytes_moved=size, kernels=kernels)
-    return [Pointwise(forward=(), backward=(joined,))]
+    size = 2.0 * shapes.tokens * width * shapes.element_bytes
+    return [Pointwise(forward=(), backward=(Elementwise(name="qkv_grad_join", bytes_moved=size),))]
 
 
 def _shared_key(scenario: Scenario, shapes: Shapes, width: int) -> list[Step]:

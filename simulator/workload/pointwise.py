@@ -58,8 +58,7 @@ def activation(scenario: Scenario, shapes: Shapes, rows: float, width: int) -> P
     """Return the feed-forward activation with ``rows x width`` results.
 
     Gated and fused: forward reads two and writes one element, backward reads three and writes two; plain:
-    reads one and writes one, backward reads two and writes one. Unfused adds a pass for each operation. The
-    gradient of a bias is summed by a kernel of its own unless that is fused.
+    reads one and writes one, backward reads two and writes one. Unfused adds a pass for each operation.
     """
     gated = scenario.model.gated
     elements = rows * width
@@ -70,7 +69,6 @@ def activation(scenario: Scenario, shapes: Shapes, rows: float, width: int) -> P
         forward, backward = forward + 2 * e, backward + 3 * e
     if remakes_product(scenario):
         backward += e
-    backward += bias_gradient_bytes(scenario, shapes)
     kernels = 1 if fused else 2
     # Unfused, the product's two operands and the activation's input are kept.
     kept = 2 if fused else 3
@@ -79,12 +77,6 @@ def activation(scenario: Scenario, shapes: Shapes, rows: float, width: int) -> P
         backward=(Elementwise(name="activation_grad", bytes_moved=elements * backward, kernels=kernels),),
         saved_bytes=elements * (kept if gated else 1) * e,
     )
-
-
-def bias_gradient_bytes(scenario: Scenario, shapes: Shapes) -> float:
-    """Return what summing the gradient of a bias reads for each element of the layer's output."""
-    fused = "bias_gradient" in scenario.software.fused
-    return 0.0 if fused or not scenario.model.linear_bias else shapes.element_bytes
 
 
 def remakes_product(scenario: Scenario) -> bool:
@@ -108,8 +100,8 @@ def residual(scenario: Scenario, shapes: Shapes) -> Pointwise:
     fused = "dropout_add" in scenario.software.fused or not has_dropout
     forward = 3 * e * elements + mask if fused else 7 * e * elements + mask
     kernel = Elementwise(name="residual", bytes_moved=forward, kernels=1 if fused else 3)
-    # The branch's own gradient: read, masked, written; its bias sums it.
-    branch = 2 * e + bias_gradient_bytes(scenario, shapes) if has_dropout else 0.0
+    # The branch's own gradient: read, masked, written.
+    branch = 2 * e if has_dropout else 0
     gradient = Elementwise(
         name="residual_grad",
         bytes_moved=(3 * e + branch) * elements + mask,
