@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from simulator.workload.experts import expert_steps
 from simulator.workload.layer_steps import Pointwise, Step, within
 from simulator.workload.linear import column_parallel, row_parallel
-from simulator.workload.pointwise import activation, norm, remakes_product
+from simulator.workload.pointwise import activation, bias_gradient, norm, remakes_product
 from simulator.workload.work import Elementwise
 
 if TYPE_CHECKING:
@@ -30,10 +30,14 @@ def feed_forward_steps(scenario: Scenario, shapes: Shapes, *, has_experts: bool)
 
 def _dense_steps(scenario: Scenario, shapes: Shapes, width: int) -> list[Step]:
     hidden = scenario.model.hidden_size
+    outputs = width * (2 if scenario.model.gated else 1)
+    bias = scenario.model.linear_bias
     return [
         *_up(scenario, shapes, width),
+        *bias_gradient(scenario, shapes, "mlp_up", shapes.tokens, outputs, has_bias=bias),
         activation(scenario, shapes, shapes.tokens, width),
         *row_parallel(scenario, shapes, "mlp_down", hidden, width, keeps_input=not remakes_product(scenario)),
+        *bias_gradient(scenario, shapes, "mlp_down", shapes.divided_tokens, hidden, has_bias=bias),
     ]
 
 
