@@ -57,10 +57,10 @@ class StackDefaults:
         seq_length: Tokens of one sequence.
         flops_convention: How the stack counts FLOPs in the TFLOP/s and MFU it prints.
         low_precision_params: Whether its fp8 recipes store and gather weights in fp8.
-        divides_modules: Whether stages hold equal numbers of modules, the embedding, the final norm and the
-            head being one each, instead of layers.
         attention: Attention kernel of rows older than the kernel that the stack uses today.
         p2p_overlap_interleaves: Whether it overlaps messages between stages in interleaved schedules only.
+        even_with: Modules before and behind the layers that count as layers where these are divided evenly
+            among pipeline stages.
         memory: What the stack prints as peak memory.
         memory_in_gib: Whether what it calls GB are 2^30 bytes.
     """
@@ -84,9 +84,9 @@ class StackDefaults:
     seq_length: int = 4096
     flops_convention: Convention = "causal"
     low_precision_params: bool = False
-    divides_modules: bool = False
     attention: OlderAttention | None = None
     p2p_overlap_interleaves: bool = False
+    even_with: tuple[int, int] = (0, 0)
     memory: MemoryQuantity = "used"
     memory_in_gib: bool = False
 
@@ -167,7 +167,7 @@ _ALEPH_ALPHA = replace(
     tied=False,
     positional="rope",
     vocab_size=128000,
-    divides_modules=True,
+    even_with=(1, 2),
 )
 _DEEPSPEED = replace(
     _MEGATRON_2021,

@@ -26,18 +26,23 @@ def stage_layers(layers: int, stages: int) -> tuple[int, ...]:
     return (*(even,) * before, *(even + 1,) * rest, *(even,) * (stages - rest - before))
 
 
-def module_layers(layers: int, stages: int) -> tuple[int, ...]:
-    """Divide modules evenly: the embedding, each layer, the final norm and the head count one each.
+def stages_of_modules(layers: int, stages: int, before: int, behind: int) -> tuple[int, ...]:
+    """Return the layers of each stage where stages divide all modules evenly, the larger stages first.
 
-    The first stages take one module more where it does not come out even (aleph-alpha-scaling,
-    ``pipe_partition_uniform``).
+    Args:
+        layers: Transformer layers.
+        stages: Pipeline stages.
+        before: Modules before the first layer (embedding).
+        behind: Modules behind the last one (final norm, head).
 
-    >>> module_layers(40, 2), module_layers(40, 4), module_layers(60, 16)[-3:]
-    ((21, 19), (10, 11, 11, 8), (4, 4, 1))
+    >>> stages_of_modules(40, 4, 1, 2), stages_of_modules(80, 2, 1, 2)
+    ((10, 11, 11, 8), (41, 39))
     """
-    each, rest = divmod(layers + 3, stages)
-    modules = [each + (number < rest) for number in range(stages)]
-    return (modules[0] - 1, *modules[1:-1], modules[-1] - 2) if stages > 1 else (layers,)
+    even, rest = divmod(layers + before + behind, stages)
+    ends = [
+        min(max((stage + 1) * even + min(stage + 1, rest) - before, 0), layers) for stage in range(stages)
+    ]
+    return tuple(end - start for start, end in zip((0, *ends[:-1]), ends, strict=True))
 
 
 def single_layer_chunks(layers: int, pp: int) -> int:

@@ -306,6 +306,8 @@ EXAMPLES: Mapping[str, tuple[Settings, object]] = {
     "software.unshard_copies": (ZERO3, True),
     "software.loss_in_place": ({}, False),
     "software.gathers_logits": (SPLIT, True),
+    "software.holds_last_output": ({}, True),
+    "software.copies_attention_output": ({}, True),
     "software.separate_projections": ({}, True),
     "software.gate_apart": ({**SPLIT, "parallelism.sequence_parallel": False}, True),
     "software.sums_whole_gradients": ({"parallelism.sharding": "zero1"}, True),
