@@ -114,6 +114,30 @@ class Elementwise:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """A kernel of a state-space scan: products inside chunks, their operands weighted by decays.
+
+    Attributes:
+        name: What the layer calls it.
+        multiply_adds: Multiplications and additions of its products.
+        bytes_moved: Bytes read and written in HBM.
+        dtype: Number format of the products.
+        direction: Forward, or backward with its sums over the tokens of a chunk.
+    """
+
+    name: str
+    multiply_adds: float
+    bytes_moved: float
+    dtype: str
+    direction: Pass
+
+    @property
+    def flops(self) -> float:
+        """Multiplications and additions."""
+        return self.multiply_adds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
     """The ranks that a collective joins: ``size`` ranks, ``stride`` apart, in global rank numbering.
 
@@ -258,11 +282,11 @@ class Sequence:
     share: float = 1.0
 
 
-Leaf = Gemm | Attention | Elementwise | Collective | Transfer | HostCopy | HostUpdate | StepOverhead
+Leaf = Gemm | Attention | Scan | Elementwise | Collective | Transfer | HostCopy | HostUpdate | StepOverhead
 Work = Leaf | Sequence
 
 
 def floating_point_operations(program: Program) -> float:
     """Sum the FLOPs of a layer's matrix multiplications and attention kernels."""
-    each = [work.flops if isinstance(work, Gemm | Attention) else 0.0 for work in program.works]
+    each = [work.flops if isinstance(work, Gemm | Attention | Scan) else 0.0 for work in program.works]
     return sum((each[int(work)] for work in program.work), 0.0)
