@@ -68,7 +68,20 @@ class Fixed:
             "tokens_per_s_per_gpu": tokens,
             "tflops_per_gpu": 400.0,
             "tflops_per_gpu_by_convention": by_convention,
-            "memory": {"peak_bytes": 60 * 2**30, "fits": True},
+            "memory": {
+                "peak_bytes": 60 * 2**30,
+                "fits": True,
+                "ranks": [
+                    {"terms_bytes": {"framework": 5 * 2**30, "weights": 40 * 2**30, "fragmentation": 2**30}},
+                    {
+                        "terms_bytes": {
+                            "framework": 5 * 2**30,
+                            "activations": 50 * 2**30,
+                            "fragmentation": 5 * 2**30,
+                        }
+                    },
+                ],
+            },
         }
 
 
@@ -231,6 +244,25 @@ def test_memory_in_gib_and_in_gb() -> None:
     assert gb is not None
     assert gib.memory_error == pytest.approx(0.2)
     assert gb.memory_error == pytest.approx(0.2 * 2**30 / 1e9 + (2**30 / 1e9 - 1), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("stack", "notes", "gib"),
+    [
+        ("Megatron-Core", "", 60.0),
+        ("Megatron-Core", "peak is max_memory_allocated", 50.0),
+        ("torchtitan", "", 55.0),
+        ("Megatron-LM fork 2024 (sail-sg)", "", 50.0),
+        ("Megatron-LM fork 2024 (sail-sg)", "memory is max reserved", 55.0),
+    ],
+)
+def test_memory_is_compared_in_the_quantity_that_the_source_measures(
+    stack: str, notes: str, gib: float
+) -> None:
+    found = run(stack=stack, notes=notes, measured={"peak_memory_gib": gib}).comparison
+    assert found is not None
+    assert found.memory_error == pytest.approx(0.0)
+    assert found.predicted_memory_bytes == 60 * 2**30
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from simulator.results.flops import Convention
+    from simulator.validation.memory_quantity import MemoryQuantity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,8 @@ class StackDefaults:
         low_precision_params: Whether its fp8 recipes store and gather weights in fp8.
         attention: Attention kernel of rows older than the kernel that the stack uses today, and the beginning
             of the names of the accelerators that those rows are about.
+        memory: What the stack prints as peak memory.
+        memory_in_gib: Whether what it calls GB are 2^30 bytes.
     """
 
     name: str
@@ -57,6 +60,8 @@ class StackDefaults:
     flops_convention: Convention = "causal"
     low_precision_params: bool = False
     attention: tuple[str, str] | None = None
+    memory: MemoryQuantity = "used"
+    memory_in_gib: bool = False
 
     def attention_on(self, gpu: str) -> str | None:
         """Return the attention kernel of an older row, or None where the stack's own kernel holds."""
@@ -84,6 +89,30 @@ _MEGATRON_LM = replace(
     vocab_size=50257,
     seq_length=2048,
     flops_convention="full",
+)
+_ZERO_BUBBLE = replace(
+    _MEGATRON_LM,
+    name="zero-bubble fork of Megatron-LM",
+    pattern=r"fork 2023 \(sail-sg\)",
+    source="github:sail-sg/zero-bubble-pipeline-parallelism (commit fd34fb0a, November 2023) "
+    "examples/pretrain_zero_bubble.sh (fp16, no --use-flash-attn, dropout as usual, tied embeddings, a "
+    "SentencePiece tokenizer; the paper's 14.6 and 28.3 billion parameters leave 24,000 to 32,450 entries to "
+    "it: 32,000, the usual size); schedules.py prints max_memory_allocated // 1000000",
+    precision="fp16",
+    vocab_size=32000,
+    memory="allocated",
+)
+_VOCABULARY = replace(
+    _MEGATRON_LM,
+    name="vocabulary-parallel fork of Megatron-LM",
+    pattern=r"fork 20\d\d \(sail-sg\)",
+    source="github:sail-sg/VocabularyParallelism pretrain_gpt.sh (fp16, --use-flash-attn, untied "
+    "embeddings); training/utils.py report_memory and artifact/show_result_full_exp.py: "
+    "max_memory_allocated in MiB, over 1024, called GB",
+    precision="fp16",
+    tied=False,
+    memory="allocated",
+    memory_in_gib=True,
 )
 _MEGATRON_2021 = replace(
     _MEGATRON_LM,
@@ -122,6 +151,8 @@ STACKS: tuple[StackDefaults, ...] = (
         flops_convention="full",
     ),
     _MEGATRON_CORE,
+    _ZERO_BUBBLE,
+    _VOCABULARY,
     _DEEPSPEED,
     _MEGATRON_2021,
     _MEGATRON_LM,
@@ -129,7 +160,10 @@ STACKS: tuple[StackDefaults, ...] = (
         name="torchtitan",
         pattern=r"torchtitan",
         source="arXiv:2410.06511 and torchtitan's train configurations (selective activation checkpointing, "
-        "two stages per rank for interleaved schedules, no gradient accumulation, full attention FLOPs)",
+        "two stages per rank for interleaved schedules, no gradient accumulation, full attention FLOPs); "
+        "components/metrics.py: 'memory' is max_reserved_gib",
+        memory="reserved",
+        memory_in_gib=True,
         recompute="selective",
         sharding="zero3",
         accumulates=False,
