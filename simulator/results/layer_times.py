@@ -56,7 +56,8 @@ def sequence_shares(program: Program, system: System) -> dict[int, dict[str, flo
 def _shares(block: Block, system: System) -> dict[str, float]:
     makespan_s, on_device = _on_device(block.program, system)
     shares = dict(on_device)
-    host_s = (launches(block.program) - block.captured) * system.software.kernel_launch_s
+    launched = launches(block.program) - block.captured
+    host_s = launched * system.software.kernel_launch_s + block.calls * system.software.module_call_s
     if host_s > makespan_s:
         shares["overhead"] = shares.get("overhead", 0.0) + host_s - makespan_s
     return shares
@@ -73,10 +74,15 @@ def host_holds_up(program: Program, system: System) -> bool:
         for block, _ in work.blocks
     }
     return any(
-        launches(block.program) * system.at(kind).software.kernel_launch_s
-        > _on_device(block.program, system.at(kind))[0]
+        _eager_s(block.program, system.at(kind)) > _on_device(block.program, system.at(kind))[0]
         for block, kind in pairs
     )
+
+
+def _eager_s(program: Program, system: System) -> float:
+    """Return the host's time without CUDA graphs, a call for each distinct piece of work."""
+    software = system.software
+    return launches(program) * software.kernel_launch_s + len(program.works) * software.module_call_s
 
 
 def device_s(program: Program, system: System) -> float:

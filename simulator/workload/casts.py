@@ -40,6 +40,10 @@ def casts(
     quantisation = shapes.quantisation
     there = _conversion(shapes, quantisation, rows * gemm.k, input_share, f"{gemm.name}_cast")
     back = _conversion(shapes, quantisation, rows * gemm.n, gradient_share, f"{gemm.name}_grad_cast")
+    if gemm.grouped:
+        # Transformer Engine's split_quantize: kernels for each expert's rows.
+        there = replace(there, kernels=there.kernels * gemm.batch)
+        back = replace(back, kernels=back.kernels * gemm.batch)
     if quantisation.recasts:
         return _recasts(shapes, quantisation, gemm, input_share, back)
     steps: list[Step] = [Pointwise(forward=(there,), backward=(back,))]

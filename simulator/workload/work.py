@@ -260,11 +260,13 @@ class Block:
         name: What it is, for example ``dense layer, backward``.
         program: Its ops; its time is that program's makespan, or the host's launches if these take longer.
         captured: Kernels of the program that CUDA graphs launch, less one launch for each graph.
+        calls: Modules that the host calls for it, and CUDA graphs that it starts.
     """
 
     name: str
     program: Program
     captured: int = 0
+    calls: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
