@@ -49,6 +49,7 @@ class Comparison:
         error: Predicted over measured throughput, less one: above zero where the prediction is too fast.
         convention: How FLOPs are counted, where the metric depends on it.
         measured_tflops: What the measurement means in causal-halved model TFLOP/s per GPU.
+        tokens_per_s_per_gpu: Predicted speed.
         predicted_memory_bytes: Peak memory of the worst rank, all that has to fit.
         published_memory_bytes: Measured peak memory, where stated.
         memory_error: Predicted over measured peak memory, less one, where stated, both in the quantity that
@@ -63,6 +64,7 @@ class Comparison:
     error: float
     convention: Convention | None
     measured_tflops: float
+    tokens_per_s_per_gpu: float
     predicted_memory_bytes: float
     published_memory_bytes: float | None
     memory_error: float | None
@@ -125,6 +127,7 @@ def compare(row: Row, scenario: Scenario, answer: Answer) -> Comparison:
         error=error,
         convention=convention,
         measured_tflops=_number(content["tflops_per_gpu"]) / (1 + error),
+        tokens_per_s_per_gpu=_number(content["tokens_per_s_per_gpu"]),
         predicted_memory_bytes=peak_bytes,
         published_memory_bytes=stated.peak_bytes if stated else None,
         memory_error=measured_as / stated.peak_bytes - 1 if stated and measured_as else None,

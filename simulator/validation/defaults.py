@@ -16,6 +16,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OlderAttention:
+    """The attention kernel of rows that are older than the one that their stack uses today.
+
+    Attributes:
+        kernel: What they ran.
+        gpu: Beginning of the names of the accelerators that they are about.
+        named: Regular expression that their stack or source matches.
+    """
+
+    kernel: str
+    gpu: str = ""
+    named: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StackDefaults:
     """Habits of a training stack.
 
@@ -37,8 +52,8 @@ class StackDefaults:
         seq_length: Tokens of one sequence.
         flops_convention: How the stack counts FLOPs in the TFLOP/s and MFU it prints.
         low_precision_params: Whether its fp8 recipes store and gather weights in fp8.
-        attention: Attention kernel of rows older than the kernel that the stack uses today, and the beginning
-            of the names of the accelerators that those rows are about.
+        attention: Attention kernel of rows older than the kernel that the stack uses today.
+        p2p_overlap_interleaves: Whether it overlaps messages between stages in interleaved schedules only.
         memory: What the stack prints as peak memory.
         memory_in_gib: Whether what it calls GB are 2^30 bytes.
     """
@@ -59,22 +74,30 @@ class StackDefaults:
     seq_length: int = 4096
     flops_convention: Convention = "causal"
     low_precision_params: bool = False
-    attention: tuple[str, str] | None = None
+    attention: OlderAttention | None = None
+    p2p_overlap_interleaves: bool = False
     memory: MemoryQuantity = "used"
     memory_in_gib: bool = False
 
-    def attention_on(self, gpu: str) -> str | None:
-        """Return the attention kernel of an older row, or None where the stack's own kernel holds."""
-        if self.attention is None or not gpu.startswith(self.attention[1]):
+    def attention_on(self, gpu: str, text: str) -> str | None:
+        """Return the attention kernel of an older row, or None where the stack's own kernel holds.
+
+        Args:
+            gpu: Accelerator of the row.
+            text: What names its stack and source.
+        """
+        older = self.attention
+        if older is None or not gpu.startswith(older.gpu) or not re.search(older.named, text, re.IGNORECASE):
             return None
-        return self.attention[0]
+        return older.kernel
 
 
 _MEGATRON_CORE = StackDefaults(
     name="megatron-core",
     pattern=r"megatron.?core",
-    source="Megatron-Core arguments.py (recompute_granularity None, make-vocab-size-divisible-by 128); "
-    "causal-halved FLOPs from version 0.12 on",
+    source="Megatron-Core arguments.py (recompute_granularity None, make-vocab-size-divisible-by 128, "
+    "messages between stages overlapped in interleaved schedules only); causal-halved FLOPs from 0.12",
+    p2p_overlap_interleaves=True,
 )
 _MEGATRON_LM = replace(
     _MEGATRON_CORE,
@@ -146,7 +169,9 @@ STACKS: tuple[StackDefaults, ...] = (
         name="nemo",
         pattern=r"nemo|dgxc",
         source="NeMo recipes of 2024 and 2025 (distributed optimizer, sequence parallelism with tp); FLOPs "
-        "with attention in full in 24.07 to 25.07; fp8_params in its fp8 recipes",
+        "with attention in full in 24.07 to 25.07; fp8_params in its fp8 recipes; cuDNN's attention switched "
+        "off before 24.09 (github:NVIDIA/NeMo-Framework-Launcher, NVTE_FUSED_ATTN: 0 up to commit 04b8d098)",
+        attention=OlderAttention(kernel="flash2", named=r"nemo[ -]?24\.0[1-7]"),
         low_precision_params=True,
         flops_convention="full",
     ),
@@ -178,7 +203,7 @@ STACKS: tuple[StackDefaults, ...] = (
         source="llm-foundry's MPT configurations (FSDP full shard, shared embeddings, ALiBi, vocabulary "
         "50368; scripts/train/benchmarking/README.md: full attention FLOPs; its A100 tables are older than "
         "FlashAttention-2, arXiv:2307.08691)",
-        attention=("flash1", "a100"),
+        attention=OlderAttention(kernel="flash1", gpu="a100"),
         sharding="zero3",
         accumulates=False,
         tied=True,
@@ -190,7 +215,7 @@ STACKS: tuple[StackDefaults, ...] = (
     ),
     StackDefaults(
         name="maxtext",
-        pattern=r"maxtext|xla|jax",
+        pattern=r"maxtext|paxml|xla|jax",
         source="MaxText configs/base.yml (remat_policy full, fully sharded data parallelism, separate "
         "logits, vocab_size 32000, max_target_length 2048); attention FLOPs halved since pull request 1988",
         recompute="full",
@@ -219,6 +244,7 @@ UNKNOWN = replace(
     source="Megatron-Core, the most common stack among published runs; sequence parallelism only where it is "
     "said; a source that does not tell how it counts FLOPs is compared with attention causal-halved",
     sequence_parallel=False,
+    p2p_overlap_interleaves=False,
 )
 
 
