@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator.workload.program import Floats, Ints, OpKind, Program, Stream
+from simulator.workload.ragged import ranges
 from simulator.workload.work import Collective
 
 if TYPE_CHECKING:
@@ -73,25 +74,23 @@ def communication_categories(program: Program) -> Ints:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """The wait relation of a program, as lists for quick walks.
+    """The wait relation of a program: of each op its dependencies, its predecessor and its partners.
 
     Attributes:
+        timeline: When ops ran.
         category: Category of each communication op, -1 for other ops.
-        dependency: Ops that others wait for; see ``Program``.
-        dependency_start: Where those of each op begin.
         previous: Op before each one on the same rank and stream, -1 for the first.
-        partners: Ops of the same join, for ops that have one.
-        start_s: Start of each op.
-        end_s: End of each op.
+        partner_start: Where the ops of the join of each op begin in ``partner``, itself included.
+        partner_count: How many they are.
+        partner: Ops of joins, join by join.
     """
 
-    category: list[int]
-    dependency: list[int]
-    dependency_start: list[int]
-    previous: list[int]
-    partners: dict[int, list[int]]
-    start_s: list[float]
-    end_s: list[float]
+    timeline: Timeline
+    category: Ints
+    previous: Ints
+    partner_start: Ints
+    partner_count: Ints
+    partner: Ints
 
     @classmethod
     def of(cls, timeline: Timeline) -> Waiting:
@@ -102,51 +101,89 @@ class Waiting:
         previous = np.full(program.num_ops, -1, dtype=np.int64)
         same = queue[1:] == queue[:-1]
         previous[order[1:][same]] = order[:-1][same]
-        joins: dict[int, list[int]] = {}
-        joined = np.flatnonzero(program.join >= 0).tolist()
-        for op, join in zip(joined, program.join[joined].tolist(), strict=True):
-            joins.setdefault(join, []).append(op)
+        joined = np.flatnonzero(program.join >= 0)
+        partner = joined[np.argsort(program.join[joined], kind="stable")]
+        _, first, which, sizes = np.unique(
+            program.join[partner], return_index=True, return_inverse=True, return_counts=True
+        )
+        start, count = np.zeros((2, program.num_ops), dtype=np.int64)
+        start[partner], count[partner] = first[which], sizes[which]
         return cls(
-            category=communication_categories(program).tolist(),
-            dependency=program.dependency.tolist(),
-            dependency_start=program.dependency_start.tolist(),
-            previous=previous.tolist(),
-            partners={op: members for members in joins.values() for op in members},
-            start_s=timeline.start_s.tolist(),
-            end_s=timeline.end_s.tolist(),
+            timeline=timeline,
+            category=communication_categories(program),
+            previous=previous,
+            partner_start=start,
+            partner_count=count,
+            partner=partner,
         )
 
-    def awaited(self, op: int, since_s: float) -> list[int]:
-        """Return the communication in flight after ``since_s`` that ``op`` waits for.
+    def awaited(self, ops: Ints, since_s: Floats) -> tuple[Ints, Ints]:
+        """Return the communication in flight after ``since_s`` that each of some ops waits for.
 
         Followed are dependencies, partners of a join and, for communication, its queue; never compute: what
         another rank's compute waits for is that rank's exposed communication and this rank's bubble.
-        """
-        found: list[int] = []
-        seen, stack = {op}, [op]
-        while stack:
-            current = stack.pop()
-            before = self.dependency[self.dependency_start[current] : self.dependency_start[current + 1]]
-            if self.previous[current] >= 0:
-                before.append(self.previous[current])
-            for other in (*before, *self.partners.get(current, ())):
-                if other not in seen and self.category[other] >= 0 and self.end_s[other] > since_s:
-                    seen.add(other)
-                    found.append(other)
-                    stack.append(other)
-        return found
 
-    def attribute(self, ops: list[int], low_s: float, high_s: float, seconds: Floats) -> None:
-        """Add to ``seconds`` (by category) the parts of a gap during which ``ops`` are in flight.
+        Returns:
+            Pairs of a place in ``ops`` and an op that the op there waits for.
+        """
+        count = self.timeline.program.num_ops
+        seen = found = np.zeros(0, dtype=np.int64)
+        place, current = np.arange(len(ops)), ops
+        while current.size:
+            place, current = self._before(place, current)
+            flies = (self.category[current] >= 0) & (self.timeline.end_s[current] > since_s[place])
+            new = np.unique(place[flies] * count + current[flies])
+            new = new[~np.isin(new, seen)]
+            seen = np.concatenate((seen, new))
+            place, current = np.divmod(new, count)
+        found = seen[seen % count != ops[seen // count]]
+        return found // count, found % count
+
+    def _before(self, place: Ints, ops: Ints) -> tuple[Ints, Ints]:
+        """Return what each op waits for, with its place."""
+        program = self.timeline.program
+        start = program.dependency_start
+        needs = np.diff(start)[ops]
+        follows = self.previous[ops] >= 0
+        joins = self.partner_count[ops]
+        before = (
+            program.dependency[ranges(start[ops], needs)],
+            self.previous[ops[follows]],
+            self.partner[ranges(self.partner_start[ops], joins)],
+        )
+        places = (np.repeat(place, needs), place[follows], np.repeat(place, joins))
+        return np.concatenate(places), np.concatenate(before)
+
+    def attribute(self, place: Ints, ops: Ints, low_s: Floats, high_s: Floats, ranks: Ints) -> Floats:
+        """Return, by rank and category, the parts of gaps during which ops are in flight.
 
         Where several are, the one that ends last is what the gap waits for.
+
+        Args:
+            place: Gap of each op.
+            ops: The ops.
+            low_s: Begin of each gap.
+            high_s: End of each gap.
+            ranks: Rank of each gap.
         """
-        cursor = high_s
-        for op in sorted(ops, key=lambda op: (-self.end_s[op], op)):
-            low, high = max(self.start_s[op], low_s), min(self.end_s[op], cursor)
-            if high > low:
-                seconds[self.category[op]] += high - low
-                cursor = low
+        start_s, end_s, program = self.timeline.start_s, self.timeline.end_s, self.timeline.program
+        order = np.lexsort((ops, -end_s[ops], place))
+        place, ops = place[order], ops[order]
+        low = np.maximum(start_s[ops], low_s[place])
+        high = np.minimum(end_s[ops], high_s[place])
+        # What the ops before in the same gap have left of it: one after the other, many gaps at a time.
+        is_first = np.diff(place, prepend=-1) != 0
+        every = np.arange(len(place))
+        number = every - np.maximum.accumulate(np.where(is_first, every, 0))
+        left = low.copy()
+        for turn in range(1, int(number.max(initial=0)) + 1):
+            later = np.flatnonzero(number == turn)
+            high[later] = np.minimum(high[later], left[later - 1])
+            left[later] = np.minimum(left[later], left[later - 1])
+        slot = ranks[place] * len(CATEGORIES) + self.category[ops]
+        size = program.num_ranks * len(CATEGORIES)
+        seconds = np.bincount(slot, np.maximum(high - low, 0.0), size)
+        return seconds.astype(np.float64).reshape(program.num_ranks, len(CATEGORIES))
 
 
 def waiting_seconds(timeline: Timeline, *, tail_transfers: bool) -> Floats:
@@ -159,22 +196,20 @@ def waiting_seconds(timeline: Timeline, *, tail_transfers: bool) -> Floats:
     """
     program, makespan = timeline.program, timeline.makespan_s
     waiting = Waiting.of(timeline)
-    seconds = np.zeros((program.num_ranks, len(CATEGORIES)))
     ops = np.flatnonzero(program.stream == Stream.COMPUTE)
     ops = ops[np.argsort(program.rank[ops], kind="stable")]
     ranks, starts = program.rank[ops], timeline.start_s[ops]
     free_from = np.zeros(len(ops))
     same = ranks[1:] == ranks[:-1]
     free_from[1:][same] = timeline.end_s[ops[:-1]][same]
-    for i in np.flatnonzero(starts - free_from > _RELATIVE_ROUNDING * makespan).tolist():
-        low, high = float(free_from[i]), float(starts[i])
-        waiting.attribute(waiting.awaited(int(ops[i]), low), low, high, seconds[ranks[i]])
+    gaps = np.flatnonzero(starts - free_from > _RELATIVE_ROUNDING * makespan)
+    low = free_from[gaps]
+    place, others = waiting.awaited(ops[gaps], low)
+    seconds = waiting.attribute(place, others, low, starts[gaps], ranks[gaps])
     last_end = np.zeros(program.num_ranks)
     np.maximum.at(last_end, ranks, timeline.end_s[ops])
-    tail = (timeline.end_s > last_end[program.rank]) & (program.kind == OpKind.COLLECTIVE)
-    if tail_transfers:
-        tail |= (timeline.end_s > last_end[program.rank]) & (program.kind == OpKind.TRANSFER)
-    for rank in np.unique(program.rank[tail]).tolist():
-        own = np.flatnonzero(tail & (program.rank == rank)).tolist()
-        waiting.attribute(own, float(last_end[rank]), makespan, seconds[rank])
-    return seconds
+    kinds = (OpKind.COLLECTIVE, OpKind.TRANSFER) if tail_transfers else (OpKind.COLLECTIVE,)
+    tail = np.flatnonzero((timeline.end_s > last_end[program.rank]) & np.isin(program.kind, kinds))
+    every = np.arange(program.num_ranks)
+    ends = np.full(program.num_ranks, makespan)
+    return seconds + waiting.attribute(program.rank[tail], tail, last_end, ends, every)

@@ -98,13 +98,23 @@ def _batches(row: Row, dp: int, micro_batch: int | None, blanks: Blanks) -> tupl
     return micro_batch, global_batch
 
 
+def _interleaves(row: Row, blanks: Blanks) -> bool:
+    """Tell whether a row's schedule is interleaved, or must be: Megatron overlaps messages in no other one.
+
+    Megatron-LM arguments.py: "Overlap P2P communication is disabled if not using the interleaved schedule".
+    """
+    if row.schedule is not None:
+        return row.schedule == "interleaved"
+    return bool(row.overlap.pp) and blanks.defaults.p2p_overlap_interleaves
+
+
 def _chunks(row: Row, layers: int, blanks: Blanks) -> int:
     if row.parallel.pp == 1:
         return 1
     schedule = SCHEDULES.get(row.schedule or "")
     if schedule is not None and schedule.copies > 1:
         return schedule.chunks[0]  # rows count the copies of other ranks' stages as chunks
-    if row.parallel.vpp is not None or row.schedule != "interleaved":
+    if row.parallel.vpp is not None or not _interleaves(row, blanks):
         return row.parallel.vpp or (schedule.chunks[0] if schedule is not None else 1)
     usual = blanks.defaults.chunks_per_rank or single_layer_chunks(layers, row.parallel.pp)
     return blanks.fill("number of virtual stages", None, usual)

@@ -146,7 +146,7 @@ def _training(row: Row, degrees: Degrees, blanks: Blanks, *, has_experts: bool) 
         document["post_validation"] = False
     if row.attention in _ATTENTION_KERNELS:
         document["attention"] = row.attention
-    elif row.attention is None and (older := defaults.attention_on(row.gpu)) is not None:
+    elif row.attention is None and (older := defaults.attention_on(row.gpu, row.named)) is not None:
         document["attention"] = blanks.fill("attention kernel", None, older)
     elif row.attention is None:
         blanks.left("attention kernel")

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from simulator.workload.data_parallel import DataParallel, Segment
 from simulator.workload.gradients import Bucket, buckets_of
 from simulator.workload.program import OpKind, Stream
@@ -17,6 +19,7 @@ from simulator.workload.program import OpKind, Stream
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from simulator.workload.program import Bools
     from simulator.workload.schedules import Action
 
 
@@ -46,6 +49,16 @@ class Bucketed(DataParallel):
                     self.builder.add(OpKind.COLLECTIVE, rank, Stream.DP_GATHER, collective, stage=stage)
                     for collective in bucket.gathers
                 )
+
+    def untouched(self, rank: int) -> Bools:
+        """Tell that only a rank's first pass and a stage's first and last one gather or reduce.
+
+        With gradients reduced after every micro-batch, any pass may have to wait for a reduction.
+        """
+        passes = self.order[rank]
+        whole = np.full(len(passes), not self.scenario.parallelism.reduce_every_microbatch)
+        whole[[0, *self.edge_places[rank]]] = False
+        return whole
 
     def segments(self, rank: int, action: Action) -> Sequence[Segment]:
         """Cut a stage's first forward pass, and passes whose gradients are sent off, into buckets."""

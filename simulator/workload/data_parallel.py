@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from simulator.workload.op_kind import OpKind
 
 if TYPE_CHECKING:
@@ -16,8 +18,9 @@ if TYPE_CHECKING:
 
     from simulator.scenario import Scenario
     from simulator.workload.gradients import Bucket
-    from simulator.workload.program import ProgramBuilder
+    from simulator.workload.program import Bools, ProgramBuilder
     from simulator.workload.schedules import Action
+    from simulator.workload.schedules.columns import Passes
     from simulator.workload.stages import LayerWork, Stage
 
 MAKES_GRADIENTS = (OpKind.BACKWARD, OpKind.BACKWARD_WEIGHT)
@@ -54,22 +57,32 @@ class DataParallel:
         order: Passes of each rank in their order.
         reduced: Ops that reduce gradients, by rank.
         edges: First forward pass and last pass that makes gradients of each stage, by rank.
+        edge_places: Their places in the rank's order.
     """
 
     scenario: Scenario
     stages: tuple[Stage, ...]
     builder: ProgramBuilder
-    order: Sequence[Sequence[Action]]
+    order: Sequence[Passes]
     reduced: dict[int, list[int]] = field(init=False)
     edges: Mapping[int, frozenset[Action]] = field(init=False)
+    edge_places: Mapping[int, frozenset[int]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.reduced = {rank: [] for rank in range(len(self.order))}
-        self.edges = {rank: _edges(actions) for rank, actions in enumerate(self.order)}
+        self.edge_places = {rank: _edges(passes) for rank, passes in enumerate(self.order)}
+        self.edges = {
+            rank: frozenset(self.order[rank][place] for place in places)
+            for rank, places in self.edge_places.items()
+        }
         self.prepare()
 
     def prepare(self) -> None:
         """Lay out what the strategy needs before the first pass."""
+
+    def untouched(self, rank: int) -> Bools:
+        """Tell which passes of a rank run whole, wait for nothing of the strategy's and start nothing."""
+        return np.ones(len(self.order[rank]), dtype=np.bool_)
 
     def segments(self, rank: int, action: Action) -> Sequence[Segment]:
         """Cut a pass into the parts that run as one op each, in the order in which they run."""
@@ -95,11 +108,13 @@ class DataParallel:
 
     def held_stages(self, rank: int) -> list[int]:
         """Return the stages of a rank in model order."""
-        return sorted({action.stage for action in self.order[rank]})
+        held: list[int] = np.unique(self.order[rank].stage).tolist()
+        return held
 
 
-def _edges(actions: Sequence[Action]) -> frozenset[Action]:
-    """Return the first forward pass, and the last one that makes gradients, of each stage of a rank."""
-    first = {action.stage: action for action in reversed(actions) if action.kind is OpKind.FORWARD}
-    last = {action.stage: action for action in actions if action.kind in MAKES_GRADIENTS}
-    return frozenset((*first.values(), *last.values()))
+def _edges(passes: Passes) -> frozenset[int]:
+    """Return the places of the first forward pass and the last one that makes gradients, of each stage."""
+    forward = np.flatnonzero(passes.kind == OpKind.FORWARD)
+    makes = np.flatnonzero(np.isin(passes.kind, MAKES_GRADIENTS))[::-1]
+    edges = [places[np.unique(passes.stage[places], return_index=True)[1]] for places in (forward, makes)]
+    return frozenset(np.concatenate(edges).tolist())

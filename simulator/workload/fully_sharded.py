@@ -15,6 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from simulator.workload.data_parallel import NEEDS_WEIGHTS, DataParallel, Segment
 from simulator.workload.gradients import Bucket, units_of
 from simulator.workload.program import OpKind, Stream
@@ -25,6 +27,7 @@ from simulator.workload.work import Collective, Elementwise
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from simulator.workload.program import Bools
     from simulator.workload.schedules import Action
 
 
@@ -70,6 +73,10 @@ class FullySharded(DataParallel):
             pairs = [(action, segment) for action in actions for segment in cuts[action]]
             self.cuts.append(cuts)
             self.queues.append(_Queue([action for action, _ in pairs], [segment for _, segment in pairs]))
+
+    def untouched(self, rank: int) -> Bools:
+        """Tell that every pass counts: gathers look ahead over all of them."""
+        return np.zeros(len(self.order[rank]), dtype=np.bool_)
 
     def segments(self, rank: int, action: Action) -> Sequence[Segment]:
         """Return the units of a pass that gathers or reduces; other passes run whole."""

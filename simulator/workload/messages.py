@@ -5,18 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from simulator.workload.grid import stride
-from simulator.workload.pipeline import plain
-from simulator.workload.program import OpKind, ProgramBuilder, Stream
-from simulator.workload.schedules.chains import needed, split_backward_passes
+from simulator.workload.op_kind import OpKind
+from simulator.workload.program import Stream
+from simulator.workload.schedules import Action
 from simulator.workload.shapes import shapes_of
 from simulator.workload.work import Transfer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Sequence
 
     from simulator.scenario import Scenario
-    from simulator.workload.schedules import Action, Order
+    from simulator.workload.program import Bools, Ints, ProgramBuilder
+    from simulator.workload.schedules.columns import Passes
+
+_KINDS = (OpKind.FORWARD, OpKind.BACKWARD, OpKind.BACKWARD_INPUT, OpKind.BACKWARD_WEIGHT)
 
 
 def message_bytes(scenario: Scenario) -> float:
@@ -29,98 +34,175 @@ def message_bytes(scenario: Scenario) -> float:
     return shapes.tokens / shapes.tp.size * scenario.model.hidden_size * shapes.element_bytes
 
 
+def message(scenario: Scenario, source: int, target: int, *, receives: bool = False) -> Transfer:
+    """Return the message of one micro-batch between two pipeline ranks, or the receiver's part in it."""
+    return Transfer(
+        bytes=message_bytes(scenario),
+        stride=abs(source - target) * stride(scenario.parallelism, "pp"),
+        source=source,
+        target=target,
+        receives=receives,
+    )
+
+
 @dataclass(slots=True, kw_only=True)
 class Messages:
     """Appends the messages of one step.
 
+    Passes are numbered by kind, stage and micro-batch (see ``number``); -1 stands for none.
+
     Attributes:
         scenario: The request.
         builder: Where ops are appended.
-        owners: Rank that runs each pass.
-        producers: The pass of the neighbouring stage whose result each pass needs.
-        consumers: The pass of the neighbouring stage that needs each pass's result.
-        ends: First and last op of each pass, as far as they were appended.
-        sent: Op of each message, by the pass that sends it.
-        received: Op of the receiver's part, by the pass that waits for it.
-        transfers: Work of a message by source, target and whether it is the receiver's part.
+        stages: Stages of the model.
+        microbatches: Micro-batches of the step.
+        owner: Rank that runs each pass.
+        producer: Pass of the neighbouring stage whose result each pass needs.
+        travels: Whether what each pass needs comes from another rank.
+        target: Rank that each pass sends its result to.
+        first: First op of each pass, as far as they were appended.
+        last: Last op of each pass.
+        sent: Message that each pass sends.
+        received: Receiver's part, of the pass that waits for it.
+        works: Work of a message by source, target and whether it is the receiver's part.
     """
 
     scenario: Scenario
     builder: ProgramBuilder
-    owners: Mapping[Action, int]
-    producers: Mapping[Action, Action]
-    consumers: Mapping[Action, Action]
-    ends: dict[Action, tuple[int, int]] = field(default_factory=dict)
-    sent: dict[Action, int] = field(default_factory=dict)
-    received: dict[Action, int] = field(default_factory=dict)
-    transfers: dict[tuple[int, int, bool], Transfer] = field(default_factory=dict)
+    stages: int
+    microbatches: int
+    owner: Ints
+    producer: Ints
+    travels: Bools
+    target: Ints
+    first: Ints = field(init=False)
+    last: Ints = field(init=False)
+    sent: Ints = field(init=False)
+    received: Ints = field(init=False)
+    works: dict[tuple[int, int, bool], Transfer] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.first, self.last, self.sent, self.received = np.full((4, len(self.owner)), -1)
 
     @classmethod
-    def of(cls, scenario: Scenario, builder: ProgramBuilder, order: Order, stages: int) -> Messages:
+    def of(
+        cls, scenario: Scenario, builder: ProgramBuilder, order: Sequence[Passes], stages: int
+    ) -> Messages:
         """Work out who needs whose result."""
-        splits = split_backward_passes(order)
-        owners = {action: rank for rank, actions in enumerate(plain(order)) for action in actions}
-        pairs = [(action, needed(action, stages, splits)) for action in owners]
-        producers = {
-            action: before
-            for action, before in pairs
-            if before is not None
-            and action.kind is not OpKind.BACKWARD_WEIGHT
-            and before.stage != action.stage
-        }
-        consumers = {before: action for action, before in producers.items()}
+        microbatches = 1 + max(int(passes.microbatch.max(initial=0)) for passes in order)
+        owners = np.full((len(_KINDS), stages, microbatches), -1)
+        for rank, passes in enumerate(order):
+            owners[passes.kind, passes.stage, passes.microbatch] = rank
+        producer = _producers(owners)
+        owner: Ints = owners.reshape(-1)
+        needs = np.flatnonzero(producer >= 0)
+        travels = np.zeros(len(owner), dtype=np.bool_)
+        travels[needs] = owner[producer[needs]] != owner[needs]
+        target = np.full(len(owner), -1)
+        sends = np.flatnonzero(travels)
+        target[producer[sends]] = owner[sends]
         return cls(
-            scenario=scenario, builder=builder, owners=owners, producers=producers, consumers=consumers
+            scenario=scenario,
+            builder=builder,
+            stages=stages,
+            microbatches=microbatches,
+            owner=owner,
+            producer=producer,
+            travels=travels,
+            target=target,
         )
 
-    def _travels(self, action: Action) -> bool:
-        """Tell whether what a pass needs comes from another rank."""
-        before = self.producers.get(action)
-        return before is not None and self.owners[before] != self.owners[action]
+    def number(self, passes: Action | Passes) -> Ints:
+        """Return the numbers of passes, or of one."""
+        kind: Ints = np.asarray(passes.kind, dtype=np.int64)
+        numbers: Ints = (kind * self.stages + passes.stage) * self.microbatches + passes.microbatch
+        return numbers
+
+    def stage(self, numbers: Ints) -> Ints:
+        """Return the stages of numbered passes."""
+        return numbers // self.microbatches % self.stages
+
+    @property
+    def blocks(self) -> bool:
+        """Whether ranks wait while they send and receive."""
+        return not self.scenario.training.overlap.p2p
 
     def receive(self, action: Action) -> None:
         """Let a rank wait for a message, unless receiving is overlapped with its passes."""
-        if self.scenario.training.overlap.p2p or not self._travels(action):
+        number = self.number(action)
+        if not self.blocks or not self.travels[number]:
             return
-        before = self.producers[action]
-        self.received[action] = self._append(before, self.owners[action], Stream.COMPUTE, receives=True)
+        rank, source = int(self.owner[number]), int(self.owner[self.producer[number]])
+        self.received[number] = self.builder.add(
+            OpKind.TRANSFER,
+            rank,
+            Stream.COMPUTE,
+            self.work(source, rank, receives=True),
+            microbatch=action.microbatch,
+            stage=int(self.stage(self.producer[number])),
+        )
 
     def send(self, action: Action) -> None:
         """Send a pass's result; without overlap the rank's next pass waits until it has left."""
-        after = self.consumers.get(action)
-        if after is None or not self._travels(after):
+        number = self.number(action)
+        target = int(self.target[number])
+        if target < 0:
             return
-        blocks = not self.scenario.training.overlap.p2p
-        is_forward = action.kind is OpKind.FORWARD
-        stream = Stream.PP_FORWARD if is_forward else Stream.PP_BACKWARD
-        op = self._append(action, self.owners[action], Stream.COMPUTE if blocks else stream)
-        self.builder.wait(op, (self.ends[action][1],))
-        self.sent[action] = op
+        rank = int(self.owner[number])
+        self.sent[number] = self.builder.add(
+            OpKind.TRANSFER,
+            rank,
+            self.stream(action.kind),
+            self.work(rank, target),
+            after=(int(self.last[number]),),
+            microbatch=action.microbatch,
+            stage=action.stage,
+        )
+
+    def stream(self, kind: OpKind) -> Stream:
+        """Return the stream that sends the result of a pass."""
+        if self.blocks:
+            return Stream.COMPUTE
+        return Stream.PP_FORWARD if kind is OpKind.FORWARD else Stream.PP_BACKWARD
+
+    def work(self, source: int, target: int, *, receives: bool = False) -> Transfer:
+        """Return the work of a message, one for all micro-batches."""
+        key = (source, target, receives)
+        if key not in self.works:
+            self.works[key] = message(self.scenario, source, target, receives=receives)
+        return self.works[key]
 
     def connect(self) -> None:
         """Let every pass wait for what it needs."""
-        for action, before in self.producers.items():
-            first, made = self.ends[action][0], self.ends[before][1]
-            if not self._travels(action):
-                self.builder.wait(first, (made,))
-            elif action in self.received:
-                self.builder.wait(self.received[action], (made,))
-                self.builder.wait(first, (self.sent[before],))
-            else:
-                self.builder.wait(first, (self.sent[before],))
+        needs = np.flatnonzero(self.producer >= 0)
+        needs = needs[np.argsort(self.first[needs], kind="stable")]
+        before = self.producer[needs]
+        comes = np.where(self.travels[needs], self.sent[before], self.last[before])
+        self.builder.wait_all(self.first[needs], comes)
+        receives = np.flatnonzero(self.received >= 0)
+        self.builder.wait_all(self.received[receives], self.last[self.producer[receives]])
 
-    def _append(self, action: Action, rank: int, stream: Stream, *, receives: bool = False) -> int:
-        """Append the message that a pass's result makes, on one end of its way."""
-        source, target = self.owners[action], self.owners[self.consumers[action]]
-        if (source, target, receives) not in self.transfers:
-            self.transfers[source, target, receives] = Transfer(
-                bytes=message_bytes(self.scenario),
-                stride=abs(source - target) * stride(self.scenario.parallelism, "pp"),
-                source=source,
-                target=target,
-                receives=receives,
-            )
-        message = self.transfers[source, target, receives]
-        return self.builder.add(
-            OpKind.TRANSFER, rank, stream, message, microbatch=action.microbatch, stage=action.stage
-        )
+    def passes_of(self, stage: int) -> Iterator[tuple[Action, int, int, int]]:
+        """Yield the passes of a stage, each with its rank, its first and its last op."""
+        for kind in _KINDS:
+            for microbatch in range(self.microbatches):
+                action = Action(kind, stage, microbatch)
+                number = self.number(action)
+                if self.owner[number] >= 0:
+                    yield action, int(self.owner[number]), int(self.first[number]), int(self.last[number])
+
+
+def _producers(owner: Ints) -> Ints:
+    """Return the pass of a neighbouring stage that each pass needs: see ``schedules.chains.needed``.
+
+    Args:
+        owner: Rank of each pass by kind, stage and micro-batch, -1 where there is none.
+    """
+    number = np.arange(owner.size).reshape(owner.shape)
+    producer = np.full_like(owner, -1)
+    forward, backward, inputs, _ = range(len(_KINDS))
+    producer[forward, 1:] = number[forward, :-1]
+    later = np.where(owner[inputs, 1:] >= 0, number[inputs, 1:], number[backward, 1:])
+    producer[backward, :-1] = producer[inputs, :-1] = later
+    producer[owner < 0] = -1
+    return producer.reshape(-1)

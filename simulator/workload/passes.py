@@ -6,9 +6,14 @@ from dataclasses import dataclass, field
 from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from simulator.workload.data_parallel import Segment
+from simulator.workload.message_run import MessageRun
 from simulator.workload.overlapped_program import overlapped_block
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
 from simulator.workload.schedules import Action, Overlapped
+from simulator.workload.schedules.columns import columns
 from simulator.workload.stages import copied_bytes
 from simulator.workload.work import Block, floating_point_operations
 from simulator.workload.work import Sequence as Blocks
@@ -17,11 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from simulator.scenario import Scenario
-    from simulator.workload.data_parallel import DataParallel, Segment
+    from simulator.workload.data_parallel import DataParallel
     from simulator.workload.messages import Messages
-    from simulator.workload.schedules import Order
+    from simulator.workload.schedules import Entry, Order
+    from simulator.workload.schedules.columns import Passes
     from simulator.workload.stages import LayerWork, Stage
     from simulator.workload.vocabulary import OutputWriter
+    from simulator.workload.work import Work
 
 _OUTPUT = (OpKind.OUTPUT_FORWARD, OpKind.OUTPUT_BACKWARD)
 
@@ -57,22 +64,66 @@ class PassWriter:
     def run(self, order: Order) -> None:
         """Append the passes of all ranks in their order, and the messages between them."""
         for rank, entries in enumerate(order):
-            for entry in entries:
-                if self.output is not None and isinstance(entry, Action) and entry.kind in _OUTPUT:
-                    self.last_compute[rank] = self.output.append(rank, entry)
-                    continue
-                both = tuple(entry) if isinstance(entry, Overlapped) else (entry,)
-                for action in both:
-                    self.messages.receive(action)
-                ops = self._pair(rank, entry) if isinstance(entry, Overlapped) else self._single(rank, entry)
-                self.last_compute[rank] = ops[-1]
-                for action in both:
-                    self.messages.ends[action] = (ops[0], ops[-1])
-                    self.messages.send(action)
+            single = columns(entries)
+            if single is None:
+                for entry in entries:
+                    self._entry(rank, entry)
+            else:
+                self._rank(rank, single)
             self.data_parallel.finish(rank, self.last_compute[rank])
         self.messages.connect()
         if self.output is not None:
-            self.output.connect(self.messages.ends, len(self.stages) - 1, self.messages.owners)
+            self.output.connect(self.messages)
+
+    def _rank(self, rank: int, passes: Passes) -> None:
+        """Append single passes: at once those that are nothing but passes, one by one the others."""
+        untouched = self.data_parallel.untouched(rank)
+        bounds = np.flatnonzero(np.diff(untouched)) + 1
+        for run in np.split(np.arange(len(passes)), bounds):
+            if run.size and untouched[run[0]]:
+                self._whole(rank, passes.taken(run))
+            else:
+                for action in passes.taken(run):
+                    self._entry(rank, action)
+
+    def _whole(self, rank: int, passes: Passes) -> None:
+        """Append passes that run whole, each after the message that it waits for and before its own."""
+        kinds, which = np.unique(passes.kind * len(self.stages) + passes.stage, return_inverse=True)
+        works: list[Work] = []
+        taken: list[tuple[float, float]] = []
+        for kind, stage in (divmod(each, len(self.stages)) for each in kinds.tolist()):
+            action, segment = Action(OpKind(kind), stage, 0), Segment(works=self.stages[stage].works)
+            works.append(self._sequence(rank, action, segment))
+            taken.append(self._bytes(action, segment))
+        allocated, freed = np.array(taken).T
+        run = MessageRun.of(self.messages, rank, passes)
+        first = self.builder.num_ops
+        self.builder.add_all(
+            rank,
+            [*works, *run.works],
+            kind=run.filled(OpKind.TRANSFER, passes.kind),
+            stream=run.filled(run.stream, Stream.COMPUTE),
+            work=run.filled(len(works) + run.work, which),
+            microbatch=run.microbatch,
+            stage=run.stage,
+            allocated_bytes=run.filled(0.0, allocated[which]),
+            freed_bytes=run.filled(0.0, freed[which]),
+        )
+        self.last_compute[rank] = run.append(first)
+
+    def _entry(self, rank: int, entry: Entry) -> None:
+        if self.output is not None and isinstance(entry, Action) and entry.kind in _OUTPUT:
+            self.last_compute[rank] = self.output.append(rank, entry)
+            return
+        both = tuple(entry) if isinstance(entry, Overlapped) else (entry,)
+        for action in both:
+            self.messages.receive(action)
+        ops = self._pair(rank, entry) if isinstance(entry, Overlapped) else self._single(rank, entry)
+        self.last_compute[rank] = ops[-1]
+        for action in both:
+            number = self.messages.number(action)
+            self.messages.first[number], self.messages.last[number] = ops[0], ops[-1]
+            self.messages.send(action)
 
     def _single(self, rank: int, action: Action) -> list[int]:
         ops = []
@@ -137,10 +188,7 @@ class PassWriter:
     def _compute(
         self, rank: int, action: Action, segment: Segment, work: Blocks, after: tuple[int, ...]
     ) -> int:
-        key = (action.kind, action.stage, segment.number)
-        if key not in self.memory:
-            self.memory[key] = _memory(action, segment.works)
-        allocated, freed = self.memory[key]
+        allocated, freed = self._bytes(action, segment)
         return self.builder.add(
             action.kind,
             rank,
@@ -152,6 +200,12 @@ class PassWriter:
             allocated_bytes=allocated,
             freed_bytes=freed,
         )
+
+    def _bytes(self, action: Action, segment: Segment) -> tuple[float, float]:
+        key = (action.kind, action.stage, segment.number)
+        if key not in self.memory:
+            self.memory[key] = _memory(action, segment.works)
+        return self.memory[key]
 
     def _sequence(self, rank: int, action: Action, segment: Segment) -> Blocks:
         holder = rank if self.scenario.cluster.pools else 0

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from simulator.workload.schedules import SCHEDULES, Request, passes
+from simulator.workload.schedules.columns import Passes
 from simulator.workload.schedules.csv_form import read_rows
 from simulator.workload.schedules.in_pairs import PAIRED, in_pairs
 from simulator.workload.schedules.with_vocabulary import with_vocabulary
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
-    from simulator.workload.schedules import Action, Order, StageTimes
+    from simulator.workload.schedules import Order, StageTimes
 
 CUSTOM = "custom"
 """Name of a schedule that is read from a file."""
@@ -67,9 +70,9 @@ def held_stages(order: Order) -> tuple[tuple[int, ...], ...]:
     >>> held_stages(SCHEDULES["zb-v"].order(Request(pp=2, vpp=2, num_microbatches=4)))
     ((0, 3), (1, 2))
     """
-    return tuple(tuple(sorted({action.stage for action in passes(entries)})) for entries in order)
+    return tuple(tuple(np.unique(actions.stage).tolist()) for actions in plain(order))
 
 
-def plain(order: Order) -> tuple[tuple[Action, ...], ...]:
+def plain(order: Order) -> tuple[Passes, ...]:
     """Return an order with overlapped pairs as single passes."""
-    return tuple(tuple(passes(entries)) for entries in order)
+    return tuple(entries if isinstance(entries, Passes) else Passes.of(passes(entries)) for entries in order)

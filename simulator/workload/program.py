@@ -14,19 +14,20 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from simulator.workload.op_kind import OpKind
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Hashable, Iterable, Sequence
 
     from simulator.workload.work import Work
 
-__all__ = ["Floats", "Ints", "OpKind", "Program", "ProgramBuilder", "Stream"]
+__all__ = ["Bools", "Floats", "Ints", "OpKind", "Program", "ProgramBuilder", "Stream"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 
 class Stream(IntEnum):
@@ -119,6 +120,19 @@ class Program:
         return getattr(work, "name", "") or kind.name.lower()
 
 
+_COLUMNS = (
+    "kind",
+    "rank",
+    "stream",
+    "work",
+    "microbatch",
+    "stage",
+    "join",
+    "allocated_bytes",
+    "freed_bytes",
+)
+
+
 @dataclass(slots=True)
 class ProgramBuilder:
     """Collects ops one by one and turns them into a ``Program``.
@@ -171,9 +185,37 @@ class ProgramBuilder:
             self._waits.append(op)
             self._needs.append(before)
 
+    def add_all(self, rank: int, works: Sequence[Work], work: ArrayLike, **columns: ArrayLike) -> None:
+        """Append many ops of a rank at once, none of them in a join.
+
+        Args:
+            rank: Their rank.
+            works: Their pieces of work.
+            work: Index into ``works`` of each op.
+            columns: The others of ``add``, an array or one value for all: kind, stream, microbatch, stage,
+                allocated_bytes, freed_bytes.
+        """
+        index = np.array([self._works.setdefault(each, len(self._works)) for each in works])
+        indices = index[np.asarray(work, dtype=np.int64)]
+        rows = np.empty((len(indices), len(_COLUMNS)))
+        for number, name in enumerate(_COLUMNS):
+            rows[:, number] = {"rank": rank, "join": -1, **columns, "work": indices}[name]
+        self._columns.frombytes(rows.tobytes())
+        self._count += len(rows)
+
+    def wait_all(self, ops: Ints, after: Ints) -> None:
+        """Let each of some ops that were already added wait for one further op."""
+        self._waits.frombytes(ops.astype(np.int64).tobytes())
+        self._needs.frombytes(after.astype(np.int64).tobytes())
+
+    @property
+    def num_ops(self) -> int:
+        """Number of ops so far."""
+        return self._count
+
     def build(self) -> Program:
         """Return the program."""
-        columns = np.array(self._columns).reshape(-1, 9).T
+        columns = np.array(self._columns).reshape(-1, len(_COLUMNS)).T
         kind, rank, stream, work, microbatch, stage, join = columns[:7].astype(np.int64)
         waits = np.array(self._waits)
         start = np.zeros(self._count + 1, dtype=np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from simulator.workload.op_kind import OpKind
@@ -37,7 +38,7 @@ class Overlapped(NamedTuple):
 
 
 Entry = Action | Overlapped
-Order = tuple[tuple[Entry, ...], ...]
+Order = tuple[Sequence[Entry], ...]
 """What every rank does, in its order."""
 
 

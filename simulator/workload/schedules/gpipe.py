@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simulator.workload.op_kind import OpKind
-from simulator.workload.schedules.action import Action
+from simulator.workload.schedules.columns import Passes
 from simulator.workload.schedules.schedule import Request, Schedule
 
 if TYPE_CHECKING:
@@ -18,12 +18,10 @@ def gpipe(request: Request) -> Order:
     >>> [f"{a.kind.name[0]}{a.microbatch}" for a in gpipe(Request(pp=2, vpp=1, num_microbatches=2))[0]]
     ['F0', 'F1', 'B0', 'B1']
     """
-    kinds = (OpKind.FORWARD, OpKind.BACKWARD)
-    microbatches = range(request.num_microbatches)
-    return tuple(
-        tuple(Action(kind, rank, microbatch) for kind in kinds for microbatch in microbatches)
-        for rank in range(request.pp)
-    )
+    forward = [
+        Passes.of_kind(OpKind.FORWARD, rank, range(request.num_microbatches)) for rank in range(request.pp)
+    ]
+    return tuple(Passes.joined(passes, passes.with_kind(OpKind.BACKWARD)) for passes in forward)
 
 
 SCHEDULE = Schedule(name="gpipe", order=gpipe, source="arXiv:1811.06965", pytorch="GPipe")

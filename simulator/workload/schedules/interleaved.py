@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simulator.workload.op_kind import OpKind
+from simulator.workload.schedules.columns import one_forward_one_backward
 from simulator.workload.schedules.rounds import RULE, fits_rounds, in_rounds, warm_up
 from simulator.workload.schedules.schedule import Request, Schedule
 
 if TYPE_CHECKING:
-    from simulator.workload.schedules.action import Action, Order
+    from simulator.workload.schedules.action import Order
+    from simulator.workload.schedules.columns import Passes
 
 
 def interleaved(request: Request) -> Order:
@@ -22,13 +24,10 @@ def interleaved(request: Request) -> Order:
     return tuple(_rank(request, rank) for rank in range(request.pp))
 
 
-def _rank(request: Request, rank: int) -> tuple[Action, ...]:
+def _rank(request: Request, rank: int) -> Passes:
     forward = in_rounds(request, rank, OpKind.FORWARD)
     backward = in_rounds(request, rank, OpKind.BACKWARD)
-    ahead = warm_up(request, rank, per_hop=2)
-    steady = len(forward) - ahead
-    pairs = [action for pair in zip(forward[ahead:], backward[:steady], strict=True) for action in pair]
-    return (*forward[:ahead], *pairs, *backward[steady:])
+    return one_forward_one_backward(forward, backward, warm_up(request, rank, per_hop=2))
 
 
 SCHEDULE = Schedule(

@@ -27,8 +27,8 @@ def interleaved_zero_bubble(request: Request) -> Order:
 
 
 def _rank(request: Request, rank: int) -> tuple[Action, ...]:
-    forward = in_rounds(request, rank, OpKind.FORWARD)
-    inputs = in_rounds(request, rank, OpKind.BACKWARD_INPUT)
+    forward = list(in_rounds(request, rank, OpKind.FORWARD))
+    inputs = list(in_rounds(request, rank, OpKind.BACKWARD_INPUT))
     weights = [action._replace(kind=OpKind.BACKWARD_WEIGHT) for action in inputs]
     ahead = warm_up(request, rank, per_hop=1)
     order = forward[:ahead]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from simulator.workload.op_kind import OpKind
-from simulator.workload.schedules.action import Action
+from simulator.workload.schedules.columns import Passes
 from simulator.workload.schedules.schedule import Request, Schedule
 
 if TYPE_CHECKING:
@@ -22,13 +24,12 @@ def looped_bfs(request: Request) -> Order:
     return tuple(_rank(request, rank) for rank in range(request.pp))
 
 
-def _rank(request: Request, rank: int) -> tuple[Action, ...]:
-    forward = [
-        Action(OpKind.FORWARD, stage, microbatch)
-        for stage in range(rank, request.stages, request.pp)
-        for microbatch in range(request.num_microbatches)
-    ]
-    return (*forward, *(action._replace(kind=OpKind.BACKWARD) for action in reversed(forward)))
+def _rank(request: Request, rank: int) -> Passes:
+    stages, microbatches = np.meshgrid(
+        range(rank, request.stages, request.pp), range(request.num_microbatches), indexing="ij"
+    )
+    forward = Passes.of_kind(OpKind.FORWARD, stages.reshape(-1), microbatches.reshape(-1))
+    return Passes.joined(forward, forward[::-1].with_kind(OpKind.BACKWARD))
 
 
 SCHEDULE = Schedule(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simulator.workload.op_kind import OpKind
-from simulator.workload.schedules.action import Action
+from simulator.workload.schedules.columns import Passes, one_forward_one_backward
 from simulator.workload.schedules.schedule import Request, Schedule
 
 if TYPE_CHECKING:
@@ -21,13 +21,10 @@ def one_f_one_b(request: Request) -> Order:
     return tuple(_rank(rank, request.pp, request.num_microbatches) for rank in range(request.pp))
 
 
-def _rank(rank: int, pp: int, num_microbatches: int) -> tuple[Action, ...]:
-    warm_up = min(pp - 1 - rank, num_microbatches)
-    forward = [Action(OpKind.FORWARD, rank, microbatch) for microbatch in range(num_microbatches)]
-    backward = [Action(OpKind.BACKWARD, rank, microbatch) for microbatch in range(num_microbatches)]
-    steady = num_microbatches - warm_up
-    pairs = [action for pair in zip(forward[warm_up:], backward[:steady], strict=True) for action in pair]
-    return (*forward[:warm_up], *pairs, *backward[steady:])
+def _rank(rank: int, pp: int, num_microbatches: int) -> Passes:
+    forward = Passes.of_kind(OpKind.FORWARD, rank, range(num_microbatches))
+    backward = forward.with_kind(OpKind.BACKWARD)
+    return one_forward_one_backward(forward, backward, min(pp - 1 - rank, num_microbatches))
 
 
 SCHEDULE = Schedule(name="1f1b", order=one_f_one_b, source="arXiv:2104.04473", pytorch="1F1B")

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from simulator.workload.op_kind import OpKind
-from simulator.workload.schedules.action import Action
+from simulator.workload.schedules.columns import Passes
 
 if TYPE_CHECKING:
     from simulator.workload.schedules.schedule import Request
@@ -34,16 +36,19 @@ def fits_rounds(request: Request) -> bool:
     return size >= request.pp and (rest == 0 or rest >= request.pp)
 
 
-def in_rounds(request: Request, rank: int, kind: OpKind) -> list[Action]:
+def in_rounds(request: Request, rank: int, kind: OpKind) -> Passes:
     """Return a rank's passes of one kind, round by round; backward passes begin with the last chunk."""
     size = round_size(request)
-    chunks = range(request.vpp) if kind is OpKind.FORWARD else range(request.vpp - 1, -1, -1)
-    return [
-        Action(kind, chunk * request.pp + rank, microbatch)
+    stages = np.arange(rank, request.stages, request.pp)
+    if kind is not OpKind.FORWARD:
+        stages = stages[::-1]
+    rounds = [
+        np.meshgrid(stages, range(first, min(first + size, request.num_microbatches)), indexing="ij")
         for first in range(0, request.num_microbatches, size)
-        for chunk in chunks
-        for microbatch in range(first, min(first + size, request.num_microbatches))
     ]
+    return Passes.joined(
+        *(Passes.of_kind(kind, stage.reshape(-1), microbatch.reshape(-1)) for stage, microbatch in rounds)
+    )
 
 
 def warm_up(request: Request, rank: int, per_hop: int) -> int:
