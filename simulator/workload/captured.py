@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from simulator.workload.casts import MODULE as QUANTISE
 from simulator.workload.launches import launches
 from simulator.workload.layer_program import backward_program, forward_program
 from simulator.workload.layer_steps import Exchange
@@ -66,5 +67,7 @@ def host_work(
 
 
 def _calls(step: Step) -> int:
-    """Return one, and one for each step beside an exchange."""
+    """Return one, and one for each step beside an exchange; a matrix's module quantises by itself."""
+    if QUANTISE in step.modules:
+        return 0
     return 1 + (sum(map(_calls, step.beside)) if isinstance(step, Exchange) else 0)
