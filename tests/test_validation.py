@@ -311,6 +311,12 @@ def test_recipes_that_run_on_another_trainer_are_simulated_on_it() -> None:
     assert scenario.software.name == "maxtext-gpu"
 
 
+def test_notes_tell_that_attention_and_feed_forward_run_side_by_side() -> None:
+    notes = "MegaScale = Megatron + parallel transformer block + sliding window attention"
+    assert to_scenario(parsed(notes=notes))[0].model.parallel_blocks
+    assert not to_scenario(parsed())[0].model.parallel_blocks
+
+
 @pytest.mark.parametrize(("release", "kernel"), [("24.03.01", "flash2"), ("24.09", "cudnn")])
 def test_older_releases_ran_older_attention(release: str, kernel: str) -> None:
     row = parsed(stack="NeMo 25.xx", source=f"NeMo docs, LLAMA2-7B on H100, NeMo {release}", attention=None)

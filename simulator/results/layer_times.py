@@ -9,6 +9,7 @@ from simulator.costs.price import price
 from simulator.engines import run_fastest
 from simulator.results.breakdown import block_shares
 from simulator.workload.launches import launches
+from simulator.workload.program import Stream
 from simulator.workload.work import Block, Sequence
 
 if TYPE_CHECKING:
@@ -53,14 +54,33 @@ def sequence_shares(program: Program, system: System) -> dict[int, dict[str, flo
     return shares
 
 
+def block_seconds(block: Block, system: System) -> float:
+    """Return the seconds of one layer's pass."""
+    return sum(_shares(block, system).values())
+
+
+def kernel_seconds(block: Block, system: System) -> float:
+    """Return the seconds that the kernels of one layer's pass take, or the host to launch them if longer.
+
+    The pass takes no less, wherever the ranks lie that it talks to.
+    """
+    on_device = price(block.program, system).fixed_s[block.program.stream == Stream.COMPUTE].sum()
+    return max(float(on_device), _launch_s(block, system))
+
+
 def _shares(block: Block, system: System) -> dict[str, float]:
     makespan_s, on_device = _on_device(block.program, system)
     shares = dict(on_device)
-    launched = launches(block.program) - block.captured
-    host_s = launched * system.software.kernel_launch_s + block.calls * system.software.module_call_s
+    host_s = _launch_s(block, system)
     if host_s > makespan_s:
         shares["overhead"] = shares.get("overhead", 0.0) + host_s - makespan_s
     return shares
+
+
+def _launch_s(block: Block, system: System) -> float:
+    """Return the seconds that the host takes to call the modules of a pass and to launch their kernels."""
+    launched = launches(block.program) - block.captured
+    return launched * system.software.kernel_launch_s + block.calls * system.software.module_call_s
 
 
 def host_holds_up(program: Program, system: System) -> bool:

@@ -45,6 +45,8 @@ class StackDefaults:
         accumulates: Whether a step runs micro-batches of one sequence; else one micro-batch takes the whole
             batch of its rank (pipelines always run micro-batches of one sequence).
         chunks_per_rank: Virtual stages of an interleaved schedule; 0: as many as leave one layer in each.
+        interleaves_experts: Whether pipelines of models with experts run interleaved, one layer per virtual
+            stage, where neither schedule nor virtual stages are stated.
         tied: Whether the output head shares the embedding's weights.
         positional: How positions are encoded.
         vocab_size: Size of the vocabulary.
@@ -67,6 +69,7 @@ class StackDefaults:
     sequence_parallel: bool = True
     accumulates: bool = True
     chunks_per_rank: int = 0
+    interleaves_experts: bool = False
     tied: bool = False
     positional: str = "rope"
     vocab_size: int = 128256
@@ -175,7 +178,13 @@ STACKS: tuple[StackDefaults, ...] = (
         low_precision_params=True,
         flops_convention="full",
     ),
-    _MEGATRON_CORE,
+    replace(
+        _MEGATRON_CORE,
+        source=f"{_MEGATRON_CORE.source}; github:yanring/Megatron-MoE-ModelZoo (commits 78fd4d6 and e865051) "
+        "runtime_configs/benchmarking/runtime.conf: Mixtral 8x7B and 8x22B and Qwen2-57B-A14B have one layer "
+        "per virtual stage",
+        interleaves_experts=True,
+    ),
     _ZERO_BUBBLE,
     _VOCABULARY,
     _DEEPSPEED,

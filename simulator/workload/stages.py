@@ -136,6 +136,20 @@ def stages_of(scenario: Scenario) -> tuple[Stage, ...]:
     return tuple(stages)
 
 
+def layer_work(scenario: Scenario, layer: int, plan: LayerPlan) -> LayerWork:
+    """Return the work of one layer by itself."""
+    return _layer(scenario, shapes_of(scenario), Habits.of(scenario), {}, layer, plan)
+
+
+def boundary_works(scenario: Scenario) -> tuple[LayerWork, tuple[LayerWork, ...]]:
+    """Return the work before the first layer, and what follows the last one."""
+    shapes, habits = shapes_of(scenario), Habits.of(scenario)
+    embedding = _edge("embedding", scenario, shapes, embedding_steps(scenario, shapes), habits)
+    head = _edge("head and loss", scenario, shapes, _last_steps(scenario, shapes), habits)
+    modules = [*_prediction(scenario, shapes, habits), head] * scenario.model.num_nextn_predict_layers
+    return embedding, (*modules, head)
+
+
 def _last_steps(scenario: Scenario, shapes: Shapes) -> list[Step]:
     """Return what follows the last layer: only the final norm, where all ranks share the output layer."""
     steps = head_steps(scenario, shapes)

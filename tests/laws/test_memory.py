@@ -44,6 +44,7 @@ _SELECTIONS = (
     ("shared_experts",),
     ("mla_up_proj", "mlp"),
     ("per_op",),
+    ("save_attention",),
     ("save_qkv",),
     ("save_dots",),
 )
