@@ -296,6 +296,26 @@ def test_what_is_not_stated_gets_the_stacks_default_and_a_warning(
     assert not any(text.startswith(warning) for text in to_scenario(parsed())[1])
 
 
+@pytest.mark.parametrize(
+    ("row", "path", "expected"),
+    [
+        ({"stack": "torchtitan", "micro_batch": None}, "micro_batch_size", 4),
+        ({"stack": "Megatron-Core", "micro_batch": None}, "micro_batch_size", 1),
+        ({"stack": "llm-foundry", "attention": "flash2"}, "attention", "flash2"),
+        (
+            {"stack": "llm-foundry", "attention": "flash2", "notes": "attention impl inferred: HEAD"},
+            "attention",
+            "flash1",
+        ),
+    ],
+)
+def test_stacks_fill_blanks_as_their_sources_say(row: dict[str, object], path: str, expected: object) -> None:
+    """torchtitan cuts 16 sequences into as many micro-batches as ranks; an inferred kernel is a blank."""
+    shape = {"gpus": 64, "global_batch": 128, "parallel": {"tp": 2, "pp": 4, "cp": 1, "ep": 1, "dp": 8}}
+    scenario, _ = to_scenario(parsed(**{**shape, "micro_batch": 1, **row}))
+    assert getattr(scenario.training, path) == expected
+
+
 def test_unknown_stack_fabric_and_gpu_are_replaced_by_the_nearest_with_a_warning() -> None:
     strange = {"stack": "HomeGrown 7", "network": "carrier pigeons", "gpu": "h100-80gb-sxm-water-cooled"}
     scenario, warnings = to_scenario(parsed(**strange))

@@ -22,7 +22,9 @@ class Software:
         fused: Element-wise operations that it runs as one kernel: any of ``norm``, ``bias_activation``,
             ``rope``, ``dropout_add``, ``softmax``, ``cross_entropy``; ``gated_product``: the backward pass of
             a gated activation makes its result again instead of keeping it; ``gradient_accumulation``: the
-            weight-gradient GEMM adds to the accumulated gradient by itself; ``router`` and ``permute``:
+            weight-gradient GEMM adds to the accumulated gradient by itself; ``bias_gradient``: it sums the
+            rows of the output gradient, too; ``amax``: the kernel that makes a tensor finds the largest value
+            that its cast to fp8 needs; ``router`` and ``permute``:
             scores and top-k of a router, and the permutation of tokens, are kernels of their own.
         kernel_launch_s: Host time to launch one kernel; a layer cannot run faster than its launches.
         module_call_s: Host time to call one module, forward or backward, beside its launches: Python, checks,
@@ -44,8 +46,8 @@ class Software:
         recompute_modules: What ``recompute: selective`` recomputes unless the scenario says otherwise.
         recompute_stops_early: Whether recomputing a layer ends with the last tensor that its backward pass
             needs, or runs all of its forward pass again.
-        casts_every_pass: Whether low-precision copies of weights are made in every forward and backward pass
-            instead of once per step.
+        casts_every_pass: Whether low-precision copies of weights are made in every forward pass instead of
+            once per step, and other layouts by transposing copies in the backward pass.
         cp_comm: How context-parallel ranks see each other's keys and values unless the scenario says it.
         cp_gathers_in_turns: Whether attention over gathered keys and values runs turn by turn like a ring's,
             with sums and gradient messages in fp32 (PyTorch's ``context_parallel``).
@@ -62,6 +64,10 @@ class Software:
             vocabulary-parallel cross entropy) or takes memory of its own (eager PyTorch).
         gathers_logits: Whether tensor-parallel ranks gather the logits and each runs the loss over the whole
             vocabulary, or run it over their part of the vocabulary.
+        loss_metrics: Training metrics that compute the loss of every micro-batch again from its logits, not
+            fused and in fp32.
+        unpads_attention: Attention kernels before which it takes padding out of queries, keys and values, and
+            after which it puts it back into the result, by copies that run whether there is padding or not.
         fp16_grad_dtype: The same where weights are fp16, or None where it does not depend on that.
         sources: Provenance of every field.
     """
@@ -85,6 +91,8 @@ class Software:
     casts_every_pass: bool = False
     loss_in_place: bool = True
     gathers_logits: bool = False
+    loss_metrics: int = 0
+    unpads_attention: frozenset[str] = frozenset()
     fp16_grad_dtype: str | None = None
     cp_comm: ContextExchange = "all_gather"
     cp_gathers_in_turns: bool = False

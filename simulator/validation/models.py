@@ -140,6 +140,7 @@ def _habits(known: Model) -> dict[str, object]:
             "qkv_bias",
             "qk_norm",
             "parallel_blocks",
+            "residual_dropout",
             "num_nextn_predict_layers",
         )
     }

@@ -18,7 +18,7 @@ from simulator.validation.expert_settings import (
     expert_training,
     graph_scopes,
 )
-from simulator.validation.kernels import software_choice
+from simulator.validation.kernels import attention_choice, software_choice
 from simulator.validation.memory_settings import precision_settings, recompute_settings
 from simulator.validation.models import model_document
 from simulator.validation.not_yet import refuse
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from simulator.validation.rows import Row
 
 VOCABULARY_METHODS = get_args(VocabularyMethod)[1:]
-_ATTENTION_KERNELS = ("unfused", "flash1", "flash2", "flash3", "cudnn")
 
 
 def to_scenario(row: Row) -> tuple[Scenario, tuple[str, ...]]:
@@ -145,14 +144,7 @@ def _training(row: Row, degrees: Degrees, blanks: Blanks, *, has_experts: bool) 
     }
     if "without optimizer post-validation" in row.notes.lower():
         document["post_validation"] = False
-    if row.attention in _ATTENTION_KERNELS:
-        document["attention"] = row.attention
-    elif row.attention is None and (older := defaults.attention_on(row.gpu, row.named)) is not None:
-        document["attention"] = blanks.fill("attention kernel", None, older)
-    elif row.attention is None:
-        blanks.left("attention kernel")
-    else:
-        blanks.note(f"attention kernel {row.attention!r} is not known: that of {blanks.software}")
+    document |= attention_choice(row, blanks)
     return document
 
 

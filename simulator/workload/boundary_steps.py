@@ -48,6 +48,7 @@ def head_steps(scenario: Scenario, shapes: Shapes) -> list[Step]:
         *column_parallel(scenario, part, "head", shapes.vocabulary, hidden, dtype=shapes.dtype),
         *_loss_exchange(scenario, part),
         _cross_entropy(scenario, part),
+        *_loss_metrics(scenario, part),
     ]
     # The loss of a chunk leaves gradients of the head's input, and no logits, before the next one starts.
     return [norm(scenario, shapes, "final_norm", hidden), *chunk, *map(_without_logits, chunk * (chunks - 1))]
@@ -89,3 +90,16 @@ def _cross_entropy(scenario: Scenario, shapes: Shapes) -> Pointwise:
         saved_bytes=logits * (e if fused else e + 4),
         working_bytes=0.0 if fused or scenario.software.loss_in_place else 4.0 * logits,
     )
+
+
+def _loss_metrics(scenario: Scenario, shapes: Shapes) -> list[Step]:
+    """Return what training metrics compute from the logits: a cast to fp32, log-soft-max and a look-up each.
+
+    Composer's ``LanguageCrossEntropy`` runs ``torch.nn.CrossEntropyLoss`` without gradients under autocast.
+    """
+    metrics, logits = scenario.software.loss_metrics, shapes.tokens * shapes.vocabulary
+    if not metrics:
+        return []
+    per_logit = (shapes.element_bytes + 4) + (4 + 4)
+    kernel = Elementwise(name="loss_metrics", bytes_moved=logits * metrics * per_logit, kernels=3 * metrics)
+    return [Pointwise(forward=(kernel,), backward=())]

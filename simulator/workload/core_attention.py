@@ -14,6 +14,7 @@ from simulator.workload.context_parallel import (
     ring_message,
 )
 from simulator.workload.layer_steps import CoreAttention, Kernel, Step
+from simulator.workload.padding import around_padding
 from simulator.workload.ring_attention import SUM_BYTES, ring_turns
 from simulator.workload.work import Attention, Elementwise, Gemm
 
@@ -75,7 +76,8 @@ def core_attention(scenario: Scenario, shapes: Shapes, mask: Mask) -> list[Step]
         core = _fused(scenario, shapes, heads.over(split.heads), split, held, mask)
     turns = split.turns(scenario, mask)
     before, after = around_attention(shapes, split, held, turns=turns)
-    return [*before, core, *after]
+    unpad, pad = around_padding(scenario, held)
+    return [*unpad, *before, core, *after, *pad]
 
 
 def _fused(

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _RESULT_BYTES = 2
 _KEEPS_ATTENTION = frozenset({"per_op", "save_attention"})
-_FP8_SAVED_BY_NOBODY = frozenset({"fp8", "fp4"})
 
 
 def parts_run_again(
@@ -26,9 +25,11 @@ def parts_run_again(
 
     ``per_op`` is torchtitan's selective checkpointing (``_op_sac_save_list``): results of attention, of
     reduce-scatters and of every other matrix product are kept, counting query, key, value, output, gate, up
-    and down products one by one; fp8 and grouped products are not on the list. ``save_qkv`` is MaxText's
-    ``save_qkv_proj``: query, key and value are kept; ``save_attention`` keeps the result of attention, its
-    ``context``, as well. ``save_dots`` is its ``minimal``: every matrix product's result is kept.
+    and down products one by one; in fp8 as well, as the same memory with and without it shows (torchtitan,
+    benchmarks/llama3_h100_202412_torchtitan.md). Grouped products are not on the list. ``save_qkv`` is
+    MaxText's ``save_qkv_proj``: query, key and value are kept; ``save_attention`` keeps the result of
+    attention, its ``context``, as well. ``save_dots`` is its ``minimal``: every matrix product's result is
+    kept.
 
     Args:
         steps: The layer.
@@ -97,7 +98,7 @@ def _share_again(step: Linear, products: tuple[float, ...], policy: str, counted
         return 0.0, counted
     if policy in {"save_qkv", "save_attention"}:
         return float(step.forward.name not in {"qkv", "q", "q_up", "kv_up"}), counted
-    if step.forward.dtype in _FP8_SAVED_BY_NOBODY or step.forward.grouped:
+    if step.forward.grouped:
         return 1.0, counted
     runs = [share for number, share in enumerate(products, start=counted + 1) if number % 2 == 0]
     return sum(runs), counted + len(products)

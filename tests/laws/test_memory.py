@@ -299,6 +299,7 @@ def test_activations_of_a_layer_are_those_of_korthikanti() -> None:
         intermediate_size=4 * MODEL.hidden_size,
         gated=False,
         linear_bias=True,
+        residual_dropout=True,
         norm="layernorm",
         positional="learned",
         max_position_embeddings=4096,
