@@ -19,6 +19,7 @@ from simulator.reports.figure import figure_bytes
 from simulator.reports.validation_figure import validation_figure
 from simulator.validation import not_yet
 from simulator.validation.conventions import stated_convention
+from simulator.validation.fits import judge_fits
 from simulator.validation.rows import RawRow, Row, read_rows
 from simulator.validation.run import outcome
 from simulator.validation.stages import stage_layers
@@ -505,3 +506,11 @@ def test_figure_draws_simulated_rows_only() -> None:
     assert figure_bytes(figure, ".png").startswith(b"\x89PNG")
     with pytest.raises(InputError):
         validation_figure([found for found in rows if found["skipped"]])
+
+
+def test_runs_that_ran_out_of_memory_are_told_from_those_that_finished() -> None:
+    report = judge_fits(stride=12)
+    assert (report.skipped, report.finished + report.failed) == (0, 53)
+    assert report.finished_right == report.finished
+    assert report.share_right > 0.85  # 0.95 of all runs; this sample holds more of the close ones
+    assert len(report.wrong) == round((1 - report.share_right) * 53)

@@ -120,6 +120,10 @@ class SoftwareEntry(Entry):
     """Whether the gradient of the logits overwrites their fp32 soft-max."""
     gathers_logits: Sourced[bool] = assumed(False, "as Megatron's vocabulary-parallel cross entropy")
     """Whether tensor-parallel ranks gather the logits and each runs the loss over the whole vocabulary."""
+    holds_last_output: Sourced[bool] = assumed(False, "as Megatron, whose last stage puts out a loss")
+    """Whether the last stage's output of one micro-batch is still held during the next one."""
+    copies_attention_output: Sourced[bool] = assumed(False, "the kernel writes what the projection reads")
+    """Whether the result of a fused attention kernel is copied into another layout and both are kept."""
     loss_metrics: Sourced[Count] = assumed(0, "no metric besides the loss")
     """Training metrics that compute the loss of every micro-batch again from its logits."""
     unpads_attention: Sourced[list[AttentionKernel]] = assumed([], "sequences are packed, without padding")
@@ -178,6 +182,8 @@ class SoftwareEntry(Entry):
             casts_every_pass=self.casts_every_pass.value,
             loss_in_place=self.loss_in_place.value,
             gathers_logits=self.gathers_logits.value,
+            holds_last_output=self.holds_last_output.value,
+            copies_attention_output=self.copies_attention_output.value,
             loss_metrics=self.loss_metrics.value,
             unpads_attention=frozenset(self.unpads_attention.value),
             fp16_grad_dtype=self.fp16_grad_dtype.value if self.fp16_grad_dtype else None,
@@ -217,6 +223,8 @@ class SoftwareEntry(Entry):
             "casts_every_pass": self.casts_every_pass,
             "loss_in_place": self.loss_in_place,
             "gathers_logits": self.gathers_logits,
+            "holds_last_output": self.holds_last_output,
+            "copies_attention_output": self.copies_attention_output,
             "loss_metrics": self.loss_metrics,
             "unpads_attention": self.unpads_attention,
             **({"fp16_grad_dtype": self.fp16_grad_dtype} if self.fp16_grad_dtype else {}),

@@ -38,7 +38,7 @@ class Software:
         step_overhead_s: Fixed time of a step that nothing hides: data, logging, host synchronisation.
         optimizer_bytes_per_parameter: HBM traffic of the optimizer step per parameter of the rank's shard.
         framework_bytes: Memory that the framework, CUDA context and communicators hold.
-        memory_fragmentation: Share of the allocated memory lost to the allocator.
+        memory_fragmentation: Memory lost to the allocator, as a share of what comes and goes within a step.
         reduce_every_microbatch: Whether it reduces gradients after each micro-batch where gradients or
             parameters are sharded and there is no pipeline.
         unshard_copies: Whether gathered weights are copied into the layer's tensors, and gradients out of
@@ -62,6 +62,9 @@ class Software:
         dispatcher: Who carries tokens to experts unless the scenario says otherwise.
         loss_in_place: Whether the gradient of the logits overwrites their fp32 soft-max (Megatron's
             vocabulary-parallel cross entropy) or takes memory of its own (eager PyTorch).
+        holds_last_output: Whether the last stage's output of a micro-batch is still held during the next one.
+        copies_attention_output: Whether the result of a fused attention kernel is copied into another layout
+            for the projection behind it, so that two copies are kept.
         gathers_logits: Whether tensor-parallel ranks gather the logits and each runs the loss over the whole
             vocabulary, or run it over their part of the vocabulary.
         loss_metrics: Training metrics that compute the loss of every micro-batch again from its logits, not
@@ -91,6 +94,8 @@ class Software:
     casts_every_pass: bool = False
     loss_in_place: bool = True
     gathers_logits: bool = False
+    holds_last_output: bool = False
+    copies_attention_output: bool = False
     loss_metrics: int = 0
     unpads_attention: frozenset[str] = frozenset()
     fp16_grad_dtype: str | None = None

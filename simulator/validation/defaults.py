@@ -59,6 +59,8 @@ class StackDefaults:
         low_precision_params: Whether its fp8 recipes store and gather weights in fp8.
         attention: Attention kernel of rows older than the kernel that the stack uses today.
         p2p_overlap_interleaves: Whether it overlaps messages between stages in interleaved schedules only.
+        even_with: Modules before and behind the layers that count as layers where these are divided evenly
+            among pipeline stages.
         memory: What the stack prints as peak memory.
         memory_in_gib: Whether what it calls GB are 2^30 bytes.
     """
@@ -84,6 +86,7 @@ class StackDefaults:
     low_precision_params: bool = False
     attention: OlderAttention | None = None
     p2p_overlap_interleaves: bool = False
+    even_with: tuple[int, int] = (0, 0)
     memory: MemoryQuantity = "used"
     memory_in_gib: bool = False
 
@@ -110,7 +113,7 @@ _MEGATRON_CORE = StackDefaults(
 _MEGATRON_LM = replace(
     _MEGATRON_CORE,
     name="megatron-lm",
-    pattern=r"megatron.?lm|aleph.?alpha",
+    pattern=r"megatron.?lm",
     source="Megatron-LM arguments.py of 2022 and 2023 (GPT-2 vocabulary, shared embeddings, learned "
     "positions, no distributed optimizer unless asked for); arXiv:2205.05198 counts attention in full",
     sharding="none",
@@ -120,6 +123,14 @@ _MEGATRON_LM = replace(
     vocab_size=50257,
     seq_length=2048,
     flops_convention="full",
+)
+_ALEPH_ALPHA = replace(
+    _MEGATRON_LM,
+    name="aleph-alpha-scaling",
+    pattern=r"aleph.?alpha",
+    source="github:Aleph-Alpha/scaling (commit 737f855): topology_config.py (pipe_partition_method uniform) "
+    "and transformer/model/model.py (embedding, layers, norm and head are modules); as Megatron-LM otherwise",
+    even_with=(1, 2),
 )
 _ZERO_BUBBLE = replace(
     _MEGATRON_LM,
@@ -190,6 +201,7 @@ STACKS: tuple[StackDefaults, ...] = (
         "per virtual stage",
         interleaves_experts=True,
     ),
+    _ALEPH_ALPHA,
     _ZERO_BUBBLE,
     _VOCABULARY,
     _DEEPSPEED,

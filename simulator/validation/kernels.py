@@ -18,6 +18,18 @@ _KNOWN = ("torch", "fused", "flash_attention", "flash_attentionv1.0.8", "flash_a
 _FUSED_NORM = " + RMS kernel"
 
 
+def attention_of(kernel: str) -> str:
+    """Return the attention kernel that a row's ``kernel`` names.
+
+    >>> [attention_of(name) for name in ("torch", "flash_attentionv1.0.8", "flash_attention2 + RMS kernel")]
+    ['unfused', 'flash1', 'flash2']
+    """
+    name = kernel.removesuffix(_FUSED_NORM)
+    if name in {"torch", "fused"}:
+        return "unfused"
+    return "flash2" if name == "flash_attention2" else "flash1"
+
+
 def software_choice(row: Row, software: str, blanks: Blanks) -> object:
     """Return the software of a row: a catalogue name, or that entry with other fusions.
 

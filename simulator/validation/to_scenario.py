@@ -24,7 +24,7 @@ from simulator.validation.models import model_document
 from simulator.validation.not_yet import refuse
 from simulator.validation.releases import runs_in_one_queue
 from simulator.validation.shard_groups import sharding_document
-from simulator.validation.stages import redistributed_layers, stage_layers
+from simulator.validation.stages import redistributed_layers, stage_layers, stages_of_modules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,9 +119,12 @@ def _layers(row: Row, model: Mapping[str, object], stages: int, blanks: Blanks) 
         # 24 h^2 + 4 s h FLOPs per token and layer (Narayanan et al.) against 2 h V of the head.
         head = vocabulary / (12 * hidden + 2 * (row.seq_len or 0))
         return {"layers": list(redistributed_layers(layers, stages, head))}
-    if layers % stages == 0:
+    before, behind = blanks.defaults.even_with
+    if stages == 1 or (layers % stages == 0 and not before + behind):
         return {}
-    split = stage_layers(layers, stages)
+    split = (
+        stages_of_modules(layers, stages, before, behind) if before + behind else stage_layers(layers, stages)
+    )
     runs = ", ".join(f"{len(list(equal))} x {size}" for size, equal in groupby(split))
     blanks.note(f"partition of {layers} layers not stated: stages of {runs}")
     return {"layers": list(split)}

@@ -21,7 +21,8 @@ def norm(scenario: Scenario, shapes: Shapes, name: str, width: int) -> Pointwise
 
     Fused: forward reads and writes each element once; backward reads the input and the output gradient and
     writes the input gradient. Unfused (eager, in fp32): square, mean, rsqrt, two products and two casts; the
-    input in fp32 and the normalised values wait for the backward pass instead of the input.
+    input in fp32 and the normalised values wait for the backward pass instead of the input, which has three
+    gradients in fp32 at once.
     """
     elements = shapes.divided_tokens * width
     e = shapes.element_bytes
@@ -31,6 +32,7 @@ def norm(scenario: Scenario, shapes: Shapes, name: str, width: int) -> Pointwise
         forward=(Elementwise(name=name, bytes_moved=elements * forward, kernels=kernels),),
         backward=(Elementwise(name=f"{name}_grad", bytes_moved=elements * backward, kernels=2 * kernels),),
         saved_bytes=elements * (e if fused else 4 + e),
+        working_bytes=elements * (2 * e if fused else 3 * 4),
     )
 
 

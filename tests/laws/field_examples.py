@@ -307,6 +307,8 @@ EXAMPLES: Mapping[str, tuple[Settings, object]] = {
     "software.unshard_copies": (ZERO3, True),
     "software.loss_in_place": ({}, False),
     "software.gathers_logits": (SPLIT, True),
+    "software.holds_last_output": ({}, True),
+    "software.copies_attention_output": ({}, True),
     "software.separate_projections": ({}, True),
     "software.dispatcher": (ROUTED, "allgather"),
 }
