@@ -68,6 +68,8 @@ class SoftwareEntry(Entry):
     """Element-wise operations that it runs as one kernel."""
     kernel_launch: Sourced[Seconds]
     """Host time to launch one kernel."""
+    module_call: Sourced[Seconds] = assumed(0.0, "hidden behind the kernels of earlier modules")
+    """Host time to call one module, forward or backward, beside its launches."""
     overlap: Sourced[OverlapEntry]
     """What it overlaps unless the scenario says otherwise."""
     wgrad_overlaps_tp: Sourced[bool]
@@ -179,6 +181,7 @@ class SoftwareEntry(Entry):
             attention=self.attention.value,
             fused=frozenset(self.fused.value),
             kernel_launch_s=launch.value,
+            module_call_s=self.module_call.value,
             elementwise_slowdown=float(slowdown.value),
             overlap=Overlap(**self.overlap.value.model_dump()),
             wgrad_overlaps_tp=self.wgrad_overlaps_tp.value,
@@ -227,6 +230,7 @@ class SoftwareEntry(Entry):
             "attention": self.attention,
             "fused": self.fused,
             "kernel_launch_s": self.kernel_launch,
+            "module_call_s": self.module_call,
             "overlap": self.overlap,
             "wgrad_overlaps_tp": self.wgrad_overlaps_tp,
             "bucket_bytes": self.bucket,

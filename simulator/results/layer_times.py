@@ -79,8 +79,9 @@ def _shares(block: Block, system: System) -> dict[str, float]:
 
 
 def _launch_s(block: Block, system: System) -> float:
-    """Return the seconds that the host takes to launch the kernels of a pass."""
-    return (launches(block.program) - block.captured) * system.software.kernel_launch_s
+    """Return the seconds that the host takes to call the modules of a pass and to launch their kernels."""
+    launched = launches(block.program) - block.captured
+    return launched * system.software.kernel_launch_s + block.calls * system.software.module_call_s
 
 
 def host_holds_up(program: Program, system: System) -> bool:
@@ -94,10 +95,15 @@ def host_holds_up(program: Program, system: System) -> bool:
         for block, _ in work.blocks
     }
     return any(
-        launches(block.program) * system.at(kind).software.kernel_launch_s
-        > _on_device(block.program, system.at(kind))[0]
+        _eager_s(block.program, system.at(kind)) > _on_device(block.program, system.at(kind))[0]
         for block, kind in pairs
     )
+
+
+def _eager_s(program: Program, system: System) -> float:
+    """Return the host's time without CUDA graphs, a call for each distinct piece of work."""
+    software = system.software
+    return launches(program) * software.kernel_launch_s + len(program.works) * software.module_call_s
 
 
 def device_s(program: Program, system: System) -> float:

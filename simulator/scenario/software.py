@@ -27,6 +27,8 @@ class Software:
             that its cast to fp8 needs; ``router`` and ``permute``:
             scores and top-k of a router, and the permutation of tokens, are kernels of their own.
         kernel_launch_s: Host time to launch one kernel; a layer cannot run faster than its launches.
+        module_call_s: Host time to call one module, forward or backward, beside its launches: Python, checks,
+            allocations and autograd. A layer cannot run faster than its calls and launches together.
         elementwise_slowdown: Time of its memory-bound kernels over that of the bytes listed for them: copies,
             layout changes and casts that a layer's steps do not name.
         overlap: What it overlaps unless the scenario says otherwise.
@@ -126,4 +128,5 @@ class Software:
     blocks_launches: bool = False
     dispatcher: Dispatcher = "alltoall"
     elementwise_slowdown: float = 1.0
+    module_call_s: float = 0.0
     sources: Sources = field(default_factory=dict, compare=False, repr=False)

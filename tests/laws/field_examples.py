@@ -282,6 +282,7 @@ EXAMPLES: Mapping[str, tuple[Settings, object]] = {
     "software.attention": ({}, "flash3"),
     "software.fused": ({}, []),
     "software.kernel_launch": ({}, "100 us"),
+    "software.module_call": ({}, "1 ms"),
     "software.elementwise_slowdown": ({}, 2.0),
     "software.overlap": ({}, {"grad_reduce": False, "param_gather": False, "p2p": False, "tp": False}),
     "software.wgrad_overlaps_tp": (SPLIT, False),
