@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator import api, load, validation
@@ -29,9 +29,10 @@ from simulator.validation.leave_one_out import without_source
 SCENARIO = Path(__file__).parent.parent / "scenarios" / "llama3-70b-512.yaml"
 GATE = Path(__file__).parent / "data" / "published_gate.yaml"
 GPUS = [Constant(CLOCK, name, "16-bit") for name in ("one", "two")]
-STACKS = [Constant(STACK_QUANTITIES[1], name) for name in ("first", "second")]
+STACKS = [Constant(STACK_QUANTITIES[2], name) for name in ("first", "second")]
 
 
+@settings(deadline=None)
 @given(truth=st.lists(st.floats(-0.1, 0.1), min_size=4, max_size=4), seed=st.integers(0, 99))
 def test_linear_data_is_met_and_outliers_do_not_pull(truth: list[float], seed: int) -> None:
     """Errors made by known constants vanish at them; one run in 27 is far too fast and hardly counts."""
@@ -101,7 +102,9 @@ def test_files_say_what_was_fitted() -> None:
     assert data["typical"]["bf16"]["value"] == pytest.approx(0.93)
     left_out = parse(without_text(found), "leave_one_out.yaml").data
     assert isinstance(left_out, dict)
-    assert left_out["somewhere"]["stacks"][stack].keys() == {q.field for q in STACK_QUANTITIES}
+    assert left_out["somewhere"]["stacks"][stack].keys() == {q.field for q in STACK_QUANTITIES} - {
+        "module_call_s"
+    }
 
 
 def test_every_fitted_constant_changes_the_scenario_that_has_it() -> None:

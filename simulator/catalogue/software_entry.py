@@ -176,12 +176,13 @@ class SoftwareEntry(Entry):
         launch = habits.get("kernel_launch_s", self.kernel_launch)
         slowdown = habits.get("elementwise_slowdown", self.elementwise_slowdown)
         overhead = habits.get("step_overhead_s", self.step_overhead)
+        call = habits.get("module_call_s", self.module_call)
         return Software(
             name=self.name or name,
             attention=self.attention.value,
             fused=frozenset(self.fused.value),
             kernel_launch_s=launch.value,
-            module_call_s=self.module_call.value,
+            module_call_s=call.value,
             elementwise_slowdown=float(slowdown.value),
             overlap=Overlap(**self.overlap.value.model_dump()),
             wgrad_overlaps_tp=self.wgrad_overlaps_tp.value,
@@ -222,6 +223,7 @@ class SoftwareEntry(Entry):
                 "kernel_launch_s": self.provenance(launch),
                 "elementwise_slowdown": self.provenance(slowdown),
                 "step_overhead_s": self.provenance(overhead),
+                "module_call_s": self.provenance(call),
             },
         )
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Numbers = dict[str, Sourced[float]]
-HABITS = ("kernel_launch_s", "elementwise_slowdown", "step_overhead_s")
+HABITS = ("kernel_launch_s", "module_call_s", "elementwise_slowdown", "step_overhead_s")
 """What is fitted of a software stack, by field of ``Software``."""
 
 

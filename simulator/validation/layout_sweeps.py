@@ -44,11 +44,12 @@ class LayoutSweep:
 
 
 def sweep_name(row: Row) -> str:
-    """Name what the rows of a sweep share; all else is layout."""
+    """Name what the rows of a sweep share, kernels included; all else is layout."""
     shape = "/".join(str(value) for value in row.arch.model_dump().values() if value is not None)
     batch = f"{row.global_batch} x {row.seq_len} tokens"
     precision = "" if row.precision is None else f", {row.precision}"
-    return f"{row.model} ({shape}) on {row.gpus} {row.gpu}, {batch}{precision}, {row.stack}"
+    kernels = "".join(f", {name}" for name in (row.kernel or row.attention,) if name)
+    return f"{row.model} ({shape}) on {row.gpus} {row.gpu}, {batch}{precision}{kernels}, {row.stack}"
 
 
 def layout_sweeps(simulated: Sequence[tuple[RowOutcome, Comparison]]) -> tuple[LayoutSweep, ...]:

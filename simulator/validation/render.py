@@ -181,6 +181,11 @@ def _closing(report: ValidationReport) -> str:
             f"Peak memory ({memory.rows} rows): mean absolute error {memory.mean_abs_error:.1%}, "
             f"bias {_percent(memory.bias)}."
         )
+    if fits := report.fits:
+        lines.append(
+            f"Fits or not: {fits.share_right:.1%} right; {fits.finished_right} of {fits.finished} runs that "
+            f"finished, {fits.failed_right} of {fits.failed} that ran out of memory."
+        )
     lines.append("An error above zero means that the prediction is too fast (or too much memory).")
     return "\n".join(lines)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from simulator.validation.compare import Comparison
     from simulator.validation.components import ComponentOutcome
+    from simulator.validation.fits import FitsReport
     from simulator.validation.measured_times import TimedRow
 
 WORST_ROWS = 20
@@ -88,11 +89,13 @@ class ValidationReport:
         rows: Their outcomes, in the order of the files.
         timed: Rows simulated once more with their own measured times of passes and messages.
         components: Parts of a step beside measurements of the same parts.
+        fits: Runs that finished and runs that ran out of memory, if they were judged.
     """
 
     rows: tuple[RowOutcome, ...]
     timed: tuple[TimedRow, ...] = ()
     components: tuple[ComponentOutcome, ...] = ()
+    fits: FitsReport | None = None
 
     @cached_property
     def simulated(self) -> tuple[tuple[RowOutcome, Comparison], ...]:
@@ -176,6 +179,7 @@ class ValidationReport:
             "by_gpu": {name: _plain(summary) for name, summary in self.by_gpu.items()},
             "by_set": {name: _plain(summary) for name, summary in self.by_set.items()},
             "leave_one_source_out": _plain(self.unseen_errors),
+            "fits_or_not": self.fits.to_dict() if self.fits else None,
             "campaigns": [campaign.to_dict() for campaign in self.campaigns],
             "layout_sweeps": [asdict(sweep) for sweep in self.layout_sweeps],
             "memory_errors": _plain(memory),

@@ -12,6 +12,7 @@ from simulator.errors import RowError, ScenarioError, SimulatorError
 from simulator.scenario import Scenario
 from simulator.validation.compare import Answer, compare, stated_metric
 from simulator.validation.components import validate_components
+from simulator.validation.fits import judge_fits
 from simulator.validation.layout_sweeps import sweep_name
 from simulator.validation.leave_one_out import without_source
 from simulator.validation.measured_times import timed_rows
@@ -48,7 +49,8 @@ def validate(
             these, so that only schedule and engine are under test.
         leave_one_out: Whether each row is simulated once more with constants fitted without its source.
         jobs: Processes that share the work; with more than one, ``simulate`` must be a module's function.
-        with_components: Whether the measured parts of steps that ship with the package are predicted too.
+        with_components: Whether the measured parts of steps that ship with the package are predicted too,
+            and the runs of sweeps that did not fit are judged.
 
     Returns:
         Every row: simulated, or skipped with its reason.
@@ -67,6 +69,7 @@ def validate(
         rows=tuple(outcomes),
         timed=timed_rows(rows) if with_measured_times else (),
         components=validate_components() if with_components else (),
+        fits=judge_fits() if with_components else None,
     )
 
 

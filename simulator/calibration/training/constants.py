@@ -70,6 +70,16 @@ STACK_QUANTITIES = (
         step=1.0,
     ),
     Quantity(
+        field="module_call_s",
+        per="stack",
+        typical=200e-6,
+        typical_spread=0.5,
+        own_spread=0.3,
+        least=5e-6,
+        most=1e-3,
+        step=0.25,
+    ),
+    Quantity(
         field="elementwise_slowdown",
         per="stack",
         typical=1.1,
@@ -90,8 +100,9 @@ STACK_QUANTITIES = (
         step=0.5,
     ),
 )
-"""What the host spends on a kernel that a layer lists, how many more bytes memory-bound kernels move than the
-listed ones (copies, casts, layout changes), and the fixed time of a step (data, logging, synchronisation)."""
+"""What the host spends on a kernel that a layer lists and on calling a module, how many more bytes
+memory-bound kernels move than the listed ones (copies, casts, layout changes), and the fixed time of a step
+(data, logging, synchronisation). Only a stack whose modules are slow to call has the second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +145,8 @@ def constants_of(scenario: Scenario) -> tuple[Constant, ...]:
     families = ["16-bit"] + [name for name, formats in FORMATS.items() if lowest in formats]
     gpu, stack = scenario.cluster.gpu.name, scenario.software.name
     clocks = [Constant(CLOCK, gpu, family) for family in dict.fromkeys(families)]
-    return (*clocks, *(Constant(quantity, stack) for quantity in STACK_QUANTITIES))
+    has = [q for q in STACK_QUANTITIES if q.field != "module_call_s" or scenario.software.module_call_s > 0]
+    return (*clocks, *(Constant(quantity, stack) for quantity in has))
 
 
 def applied(scenario: Scenario, values: Mapping[Constant, float]) -> Scenario:
