@@ -48,8 +48,8 @@ def slowed_passes(
     shares: dict[tuple[Block, int], float] = {}
     for rank in np.unique(program.rank[beside]).tolist():
         mine = beside[program.rank[beside] == rank]
-        passes = np.flatnonzero((program.rank == rank) & (program.stream == Stream.COMPUTE))
-        passes = passes[end_s[passes] > start_s[mine].min()]
+        passes = program.queue(rank, Stream.COMPUTE)
+        passes = passes[(end_s[passes] > start_s[mine].min()) & (start_s[passes] < end_s[mine].max())]
         multiprocessors = system.at(kinds[rank]).cluster.gpu.multiprocessors
         lost_s = _overlap(start_s, end_s, passes, mine) @ np.minimum(held[mine] / multiprocessors, 1.0)
         slow = np.flatnonzero(lost_s)

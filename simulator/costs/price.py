@@ -47,7 +47,8 @@ def price(program: Program, system: System, sequence_s: Mapping[int, float] | No
     alike = np.asarray(system.kinds(program.num_ranks), dtype=np.int64)[program.rank]
     fixed_s = np.zeros((program.num_ranks, len(program.works)))
     flow_bytes = np.zeros_like(fixed_s)
-    for rank, index in sorted(set(zip(alike.tolist(), program.work.tolist(), strict=True))):
+    pairs = np.flatnonzero(np.bincount(alike * len(program.works) + program.work))
+    for rank, index in (divmod(pair, len(program.works)) for pair in pairs.tolist()):
         work = program.works[index]
         if isinstance(work, Sequence):
             fixed_s[rank, index] = (sequence_s or {})[index]

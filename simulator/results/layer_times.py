@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from simulator.costs.contention import slowed
 from simulator.costs.price import price
 from simulator.engines import run_fastest
@@ -37,7 +39,7 @@ def sequence_shares(program: Program, system: System) -> dict[int, dict[str, flo
     blocks: dict[tuple[Block, int], dict[str, float]] = {}
     shares: dict[int, dict[str, float]] = {}
     kinds = system.kinds(program.num_ranks)
-    runners = dict(zip(program.work.tolist(), program.rank.tolist(), strict=True))
+    runners = _runners(program)
     for index, work in enumerate(program.works):
         if not isinstance(work, Sequence):
             continue
@@ -53,6 +55,14 @@ def sequence_shares(program: Program, system: System) -> dict[int, dict[str, flo
     return shares
 
 
+def _runners(program: Program) -> list[int]:
+    """Return for each work a rank that runs it."""
+    runners = np.zeros(len(program.works), dtype=np.int64)
+    runners[program.work] = program.rank
+    found: list[int] = runners.tolist()
+    return found
+
+
 def _shares(block: Block, system: System) -> dict[str, float]:
     makespan_s, on_device = _on_device(block.program, system)
     shares = dict(on_device)
@@ -65,7 +75,7 @@ def _shares(block: Block, system: System) -> dict[str, float]:
 def host_holds_up(program: Program, system: System) -> bool:
     """Tell whether launching the kernels of some layer one by one takes longer than running them."""
     kinds = system.kinds(program.num_ranks)
-    runners = dict(zip(program.work.tolist(), program.rank.tolist(), strict=True))
+    runners = _runners(program)
     pairs = {
         (block, kinds[runners[index]])
         for index, work in enumerate(program.works)
@@ -82,13 +92,31 @@ def host_holds_up(program: Program, system: System) -> bool:
 def _on_device(program: Program, system: System) -> tuple[float, Mapping[str, float]]:
     """Return a layer's makespan and its seconds by category, looked up where the same was asked before."""
     answers = _answers(system)
-    content = program.content()
+    content = program.derived.get("content")
+    if content is None:
+        content = program.derived["content"] = _Content(program.content())
     if content not in answers:
         if len(answers) >= _LAYERS:
             answers.clear()
         timeline = _timeline(program, system)
         answers[content] = timeline.makespan_s, block_shares(timeline)
     return answers[content]
+
+
+class _Content:
+    """What equal programs have in common, hashed once."""
+
+    __slots__ = ("_content", "_hash")
+
+    def __init__(self, content: Hashable) -> None:
+        self._content = content
+        self._hash = hash(content)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Content) and self._content == other._content
 
 
 def _answers(system: System) -> Answers:

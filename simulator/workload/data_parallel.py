@@ -115,6 +115,7 @@ class DataParallel:
 def _edges(passes: Passes) -> frozenset[int]:
     """Return the places of the first forward pass and the last one that makes gradients, of each stage."""
     forward = np.flatnonzero(passes.kind == OpKind.FORWARD)
-    makes = np.flatnonzero(np.isin(passes.kind, MAKES_GRADIENTS))[::-1]
-    edges = [places[np.unique(passes.stage[places], return_index=True)[1]] for places in (forward, makes)]
-    return frozenset(np.concatenate(edges).tolist())
+    makes = np.flatnonzero(np.logical_or.reduce([passes.kind == kind for kind in MAKES_GRADIENTS]))
+    first = dict(zip(passes.stage[forward[::-1]].tolist(), forward[::-1].tolist(), strict=True))
+    last = dict(zip(passes.stage[makes].tolist(), makes.tolist(), strict=True))
+    return frozenset((*first.values(), *last.values()))

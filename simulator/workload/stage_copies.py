@@ -54,7 +54,7 @@ def sum_stage_copies(
         ranks = [rank for rank, mine in enumerate(held) if number in mine]
         if len(ranks) < 2:
             continue
-        part = stage_parameters(scenario, stage)
+        part = stage_parameters(scenario, stage.outline)
         size = part.dense / (dense.shard.size if is_sharded else 1)
         size += part.experts / (experts.shard.size if is_sharded else 1)
         total = Collective(

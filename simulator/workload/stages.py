@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from simulator.scenario.parameters import prediction_layers
+from simulator.scenario.remembered import remembered
 from simulator.workload.boundary_steps import embedding_steps, head_steps
 from simulator.workload.captured import captured_launches
 from simulator.workload.layer_kinds import LayerKind, layer_steps
@@ -18,6 +19,7 @@ from simulator.workload.layer_program import (
     weight_gradient_program,
 )
 from simulator.workload.layer_steps import Pointwise
+from simulator.workload.outline import Outline, outlines
 from simulator.workload.pipeline import splits_backward
 from simulator.workload.prediction_steps import joining_steps
 from simulator.workload.shapes import Shapes, shapes_of
@@ -73,18 +75,22 @@ class Stage:
     Attributes:
         layers: Numbers of its transformer layers.
         works: Its work in model order: embedding, layers, prediction modules each with its head, head.
-        has_embedding: Whether it holds the token embedding.
-        has_head: Whether it holds the final norm, the vocabulary head and the loss.
-        predictions: Multi-token-prediction modules that it holds.
-        table_share: Part of the embedding's and of the head's rows that it holds, where all ranks share them.
+        outline: What decides how many parameters it has.
     """
 
     layers: tuple[int, ...]
     works: tuple[LayerWork, ...]
-    has_embedding: bool
-    has_head: bool
-    predictions: int = 0
-    table_share: float = 0.0
+    outline: Outline
+
+    @property
+    def has_embedding(self) -> bool:
+        """Whether it holds the token embedding."""
+        return self.outline.has_embedding
+
+    @property
+    def has_head(self) -> bool:
+        """Whether it holds the final norm, the vocabulary head and the loss."""
+        return self.outline.has_head
 
     @property
     def saved_bytes(self) -> float:
@@ -103,35 +109,23 @@ def copied_bytes(works: Sequence[LayerWork]) -> float:
 
 def stages_of(scenario: Scenario) -> tuple[Stage, ...]:
     """Divide the model into its pipeline stages; layers of one kind share their work."""
-    shapes, habits = shapes_of(scenario), Habits.of(scenario)
-    kinds: dict[tuple[LayerKind, LayerPlan], LayerWork] = {}
+    habits = Habits.of(scenario)
     counts = scenario.parallelism.stage_layers
     stages: list[Stage] = []
     first = 0
-    for number, count in enumerate(counts):
+    for count, outline in zip(counts, outlines(scenario), strict=True):
         layers = tuple(range(first, first + count))
         plans = [layer_plan(scenario, layer, position, count) for position, layer in enumerate(layers)]
         works = [
-            _layer(scenario, shapes, habits, kinds, layer, plan)
+            _layer(scenario, LayerKind.of(scenario, layer), plan, habits)
             for layer, plan in zip(layers, plans, strict=True)
         ]
-        is_first, is_last = number == 0, number == len(counts) - 1
-        if is_first:
-            works.insert(0, _edge("embedding", scenario, shapes, embedding_steps(scenario, shapes), habits))
-        predictions = scenario.model.num_nextn_predict_layers if is_last else 0
-        if is_last:
-            head = _edge("head and loss", scenario, shapes, _last_steps(scenario, shapes), habits)
-            works += [*_prediction(scenario, shapes, habits), head] * predictions + [head]
-        stages.append(
-            Stage(
-                layers=layers,
-                works=tuple(works),
-                has_embedding=is_first,
-                has_head=is_last,
-                predictions=predictions,
-                table_share=_table_share(scenario, number),
-            )
-        )
+        if outline.has_embedding:
+            works.insert(0, _edge(scenario, "embedding", habits))
+        if outline.has_head:
+            head = _edge(scenario, "head and loss", habits)
+            works += [*_prediction(scenario, habits), head] * outline.predictions + [head]
+        stages.append(Stage(layers=layers, works=tuple(works), outline=outline))
         first += count
     return tuple(stages)
 
@@ -142,35 +136,20 @@ def _last_steps(scenario: Scenario, shapes: Shapes) -> list[Step]:
     return steps if scenario.parallelism.vocabulary == "none" else steps[:1]
 
 
-def _table_share(scenario: Scenario, stage: int) -> float:
-    """Give each rank its part with its first chunk."""
-    parallelism = scenario.parallelism
-    shares = parallelism.vocabulary != "none" and stage < parallelism.pp
-    return 1 / parallelism.pp if shares else 0.0
+@remembered
+def _layer(scenario: Scenario, kind: LayerKind, plan: LayerPlan, habits: Habits) -> LayerWork:
+    shapes = shapes_of(scenario)
+    name = "layer with experts" if kind.has_experts else "layer"
+    sizes = shapes if plan.is_low else shapes.in_high_precision()
+    return _work(name, scenario, sizes, layer_steps(scenario, sizes, kind), habits, plan)
 
 
-def _layer(
-    scenario: Scenario,
-    shapes: Shapes,
-    habits: Habits,
-    kinds: dict[tuple[LayerKind, LayerPlan], LayerWork],
-    layer: int,
-    plan: LayerPlan,
-) -> LayerWork:
-    kind = LayerKind.of(scenario, layer)
-    if (kind, plan) not in kinds:
-        name = "layer with experts" if kind.has_experts else "layer"
-        sizes = shapes if plan.is_low else shapes.in_high_precision()
-        steps = layer_steps(scenario, sizes, kind)
-        kinds[kind, plan] = _work(name, scenario, sizes, steps, habits, plan)
-    return kinds[kind, plan]
-
-
-def _prediction(scenario: Scenario, shapes: Shapes, habits: Habits) -> list[LayerWork]:
+@remembered
+def _prediction(scenario: Scenario, habits: Habits) -> tuple[LayerWork, ...]:
     """Return a multi-token-prediction module without its head, if the model has any."""
-    model = scenario.model
+    model, shapes = scenario.model, shapes_of(scenario)
     if not model.num_nextn_predict_layers:
-        return []
+        return ()
     last = model.num_hidden_layers - 1
     plan = layer_plan(scenario, last, 0, 1)
     sizes = shapes if plan.is_low else shapes.in_high_precision()
@@ -178,7 +157,7 @@ def _prediction(scenario: Scenario, shapes: Shapes, habits: Habits) -> list[Laye
     for block, has_experts in prediction_layers(model):
         kind = replace(LayerKind.of(scenario, last), has_experts=has_experts, block=block)
         steps += layer_steps(scenario, sizes, kind)
-    return [_work("prediction module", scenario, sizes, steps, habits, plan)]
+    return (_work("prediction module", scenario, sizes, steps, habits, plan),)
 
 
 def _work(
@@ -219,8 +198,12 @@ def _halves(
     )
 
 
-def _edge(name: str, scenario: Scenario, shapes: Shapes, steps: list[Step], habits: Habits) -> LayerWork:
+@remembered
+def _edge(scenario: Scenario, name: str, habits: Habits) -> LayerWork:
     """Build the work of the embedding or of the head, of which nothing is ever recomputed."""
+    shapes = shapes_of(scenario)
+    is_first = name == "embedding"
+    steps = embedding_steps(scenario, shapes) if is_first else _last_steps(scenario, shapes)
     habits = replace(habits, overlaps_tp=False)
     saved = captured_launches(scenario, steps, habits)
     return LayerWork(

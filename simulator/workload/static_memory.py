@@ -73,7 +73,7 @@ def static_memory(
 def _gradients(scenario: Scenario, stages: Mapping[int, Stage], program: Program, rank: int) -> float:
     """Return the bytes of accumulated gradients: whole ones, or shards and those that are being summed up."""
     each = gradient_bytes(scenario)
-    parts = {number: stage_parameters(scenario, stage) for number, stage in stages.items()}
+    parts = {number: stage_parameters(scenario, stage.outline) for number, stage in stages.items()}
     whole = {number: part.total * each for number, part in parts.items()}
     if scenario.parallelism.sharding not in {"zero2", "zero3"}:
         return sum(whole.values())
@@ -85,11 +85,11 @@ def _gradients(scenario: Scenario, stages: Mapping[int, Stage], program: Program
 
 def _rank_memory(scenario: Scenario, stages: tuple[Stage, ...], gradients: float) -> StaticMemory:
     sharding = scenario.parallelism.sharding
-    parts = [stage_parameters(scenario, stage) for stage in stages]
+    parts = [stage_parameters(scenario, stage.outline) for stage in stages]
     held = sum(part.total for part in parts)
     divided = sum(_shard(scenario, part) for part in parts)
     has_master = weight_bytes(scenario) < MASTER_BYTES
-    layers = held - sum(boundary_parameters(scenario, stage) for stage in stages)
+    layers = held - sum(boundary_parameters(scenario, stage.outline) for stage in stages)
     low = 0.0 if sharding == "zero3" else layers * (layer_weight_bytes(scenario) - weight_bytes(scenario))
     whole = _gathered_parameters(scenario, stages) if sharding == "zero3" else held
     # Fully sharded weights in fp32 are what the optimizer updates; in a lower format they are cast from its

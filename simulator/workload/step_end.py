@@ -103,7 +103,7 @@ def _agree_on_scales(
 
 def _updated_parameters(scenario: Scenario, stages: Sequence[Stage]) -> float:
     """Return the parameters that the rank updates: all, or its shard."""
-    parts = [stage_parameters(scenario, stage) for stage in stages]
+    parts = [stage_parameters(scenario, stage.outline) for stage in stages]
     dense, experts = sum(part.dense for part in parts), sum(part.experts for part in parts)
     if scenario.parallelism.sharding != "none":
         dense /= dense_sharing(scenario.parallelism).shard.size
@@ -114,5 +114,6 @@ def _updated_parameters(scenario: Scenario, stages: Sequence[Stage]) -> float:
 def _layer_parameters(scenario: Scenario, stages: Sequence[Stage]) -> float:
     """Return the parameters of a rank's layers, the embedding and the head left out."""
     return sum(
-        stage_parameters(scenario, stage).total - boundary_parameters(scenario, stage) for stage in stages
+        stage_parameters(scenario, stage.outline).total - boundary_parameters(scenario, stage.outline)
+        for stage in stages
     )
