@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+import numpy as np
 from numba import njit
 
 if TYPE_CHECKING:
@@ -89,3 +90,66 @@ def follow_batch(order: Ints, bounds: Ints, predecessor: Ints, seconds: Floats, 
                 row[sample] = max(row[sample], other[sample])
         for sample in range(samples):
             row[sample] += own[sample]
+
+
+@_compiled
+def follow_replicas(
+    order: Ints,
+    bounds: Ints,
+    predecessor: Ints,
+    size: Ints,
+    step: Ints,
+    seconds: Floats,
+    joined: Floats,
+    row_of: Ints,
+    ends: Floats,
+) -> bool:
+    """Find the ends of all nodes in many replicas, some of whose nodes run together.
+
+    Args:
+        order: Nodes, each after all that it waits for.
+        bounds: Where each node's predecessors begin and end.
+        predecessor: Predecessors.
+        size: Replicas that run each node together.
+        step: Distance between these replicas.
+        seconds: Seconds of each node (rows) in each replica (columns).
+        joined: Seconds of nodes that stand for several ops.
+        row_of: Row of each node in ``joined``, -1 for those that stand for one op.
+        ends: Becomes the ends.
+
+    Returns:
+        Whether all seconds were positive or zero, and finite.
+    """
+    replicas = seconds.shape[1]
+    sound = True
+    for node in order:
+        row = ends[node]
+        own = seconds[node] if row_of[node] < 0 else joined[row_of[node]]
+        row[:] = 0.0
+        for edge in range(bounds[node], bounds[node + 1]):
+            other = ends[predecessor[edge]]
+            for replica in range(replicas):
+                row[replica] = max(row[replica], other[replica])
+        if size[node] > 1:
+            own = own.copy()
+            _over_groups(row, size[node], step[node])
+            _over_groups(own, size[node], step[node])
+        fine = True
+        for replica in range(replicas):
+            fine &= (own[replica] >= 0.0) & (own[replica] < np.inf)
+            row[replica] += own[replica]
+        sound &= fine
+    return sound
+
+
+@_compiled
+def _over_groups(row: Floats, size: int, step: int) -> None:
+    """Give every replica the largest number of its group."""
+    members = min(size, len(row) // step)
+    for block in range(0, len(row), members * step):
+        for first in range(block, block + step):
+            largest = row[first]
+            for member in range(members):
+                largest = max(largest, row[first + member * step])
+            for member in range(members):
+                row[first + member * step] = largest
