@@ -55,6 +55,7 @@ class DataParallel:
         stages: Its pipeline stages.
         builder: Where ops are appended.
         order: Passes of each rank in their order.
+        parts: Buckets or units of each stage; empty: those of the scenario.
         reduced: Ops that reduce gradients, by rank.
         edges: First forward pass and last pass that makes gradients of each stage, by rank.
         edge_places: Their places in the rank's order.
@@ -64,6 +65,7 @@ class DataParallel:
     stages: tuple[Stage, ...]
     builder: ProgramBuilder
     order: Sequence[Passes]
+    parts: list[list[Bucket]] = field(default_factory=list)
     reduced: dict[int, list[int]] = field(init=False)
     edges: Mapping[int, frozenset[Action]] = field(init=False)
     edge_places: Mapping[int, frozenset[int]] = field(init=False)

@@ -30,6 +30,8 @@ def summed_gradient_bytes(program: Program, rank: int, sizes: Mapping[int, float
         rank: Program rank.
         sizes: Bytes of the whole gradients of each of its stages.
     """
+    if not any(sizes.values()):
+        return 0.0
     ops = program.queue(rank, Stream.COMPUTE)
     freed = program.freed_bytes[ops]
     activations = np.cumsum(program.allocated_bytes[ops] - freed) + freed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from simulator.scenario.parameters import prediction_layers
@@ -68,6 +69,19 @@ class LayerWork:
     halves: Halves | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StageKind:
+    """What stages with the same work have in common.
+
+    Attributes:
+        outline: What decides how many parameters they have.
+        layers: Kind and plan of each layer.
+    """
+
+    outline: Outline
+    layers: tuple[tuple[LayerKind, LayerPlan], ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """One pipeline stage.
@@ -75,12 +89,17 @@ class Stage:
     Attributes:
         layers: Numbers of its transformer layers.
         works: Its work in model order: embedding, layers, prediction modules each with its head, head.
-        outline: What decides how many parameters it has.
+        kind: What it has in common with other stages.
     """
 
     layers: tuple[int, ...]
     works: tuple[LayerWork, ...]
-    outline: Outline
+    kind: StageKind
+
+    @property
+    def outline(self) -> Outline:
+        """What decides how many parameters it has."""
+        return self.kind.outline
 
     @property
     def has_embedding(self) -> bool:
@@ -110,24 +129,48 @@ def copied_bytes(works: Sequence[LayerWork]) -> float:
 def stages_of(scenario: Scenario) -> tuple[Stage, ...]:
     """Divide the model into its pipeline stages; layers of one kind share their work."""
     habits = Habits.of(scenario)
-    counts = scenario.parallelism.stage_layers
     stages: list[Stage] = []
     first = 0
-    for count, outline in zip(counts, outlines(scenario), strict=True):
+    for count, kind in zip(scenario.parallelism.stage_layers, stage_kinds(scenario), strict=True):
         layers = tuple(range(first, first + count))
-        plans = [layer_plan(scenario, layer, position, count) for position, layer in enumerate(layers)]
-        works = [
-            _layer(scenario, LayerKind.of(scenario, layer), plan, habits)
-            for layer, plan in zip(layers, plans, strict=True)
-        ]
-        if outline.has_embedding:
-            works.insert(0, _edge(scenario, "embedding", habits))
-        if outline.has_head:
-            head = _edge(scenario, "head and loss", habits)
-            works += [*_prediction(scenario, habits), head] * outline.predictions + [head]
-        stages.append(Stage(layers=layers, works=tuple(works), outline=outline))
+        stages.append(Stage(layers=layers, works=stage_works(scenario, kind, habits), kind=kind))
         first += count
     return tuple(stages)
+
+
+@remembered
+def stage_kinds(scenario: Scenario) -> tuple[StageKind, ...]:
+    """Return the kind of every stage of a scenario, in model order; one object for all that are alike."""
+    kinds: list[StageKind] = []
+    first = 0
+    for count, outline in zip(scenario.parallelism.stage_layers, outlines(scenario), strict=True):
+        layers = tuple(
+            (
+                LayerKind.of(scenario, first + position),
+                layer_plan(scenario, first + position, position, count),
+            )
+            for position in range(count)
+        )
+        kinds.append(_one_for_all(outline, layers))
+        first += count
+    return tuple(kinds)
+
+
+@lru_cache(maxsize=4096)
+def _one_for_all(outline: Outline, layers: tuple[tuple[LayerKind, LayerPlan], ...]) -> StageKind:
+    return StageKind(outline=outline, layers=layers)
+
+
+@remembered
+def stage_works(scenario: Scenario, kind: StageKind, habits: Habits) -> tuple[LayerWork, ...]:
+    """Return the work of a stage of one kind in model order; see ``Stage.works``."""
+    works = [_layer(scenario, layer, plan, habits) for layer, plan in kind.layers]
+    if kind.outline.has_embedding:
+        works.insert(0, _edge(scenario, "embedding", habits))
+    if kind.outline.has_head:
+        head = _edge(scenario, "head and loss", habits)
+        works += [*_prediction(scenario, habits), head] * kind.outline.predictions + [head]
+    return tuple(works)
 
 
 def _last_steps(scenario: Scenario, shapes: Shapes) -> list[Step]:
