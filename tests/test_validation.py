@@ -312,6 +312,23 @@ def test_catalogue_supplies_what_rows_have_no_word_for() -> None:
     assert other.model.latent_attention is None
 
 
+def test_recipes_of_a_release_fill_in_what_its_rows_leave_out() -> None:
+    experts = {"experts": 128, "topk": 8, "expert_ffn": 768}
+    told: dict[str, object] = {
+        "model": "qwen3-30b-a3b",
+        "arch": experts,
+        "parallel": {"pp": 1, "dp": 32, "ep": 8},
+    }
+    late = to_scenario(parsed(**told, stack="Megatron-Bridge 26.08", gpu="gb200", precision="fp8-mx"))[0]
+    assert late.training.cuda_graphs == ("full_iteration",)
+    assert late.training.overlap.ep
+    notes = "yaml: token drop, cuda graphs on."
+    early = to_scenario(parsed(**told, stack="Megatron-Bridge 25.09", notes=notes))[0]
+    assert set(early.training.cuda_graphs) == {"attn", "mlp", "moe"}
+    assert early.training.experts.dispatcher == "alltoall"
+    assert early.training.experts.capacity_factor == 1.0
+
+
 @given(st.integers(1, 200), st.integers(1, 64))
 @settings(max_examples=100, deadline=None)
 def test_stages_hold_all_layers_and_differ_by_at_most_one(layers: int, stages: int) -> None:
@@ -349,7 +366,7 @@ def test_simulation_errors_are_reasons_and_defects_carry_the_row() -> None:
 def test_json_keys_and_text() -> None:
     report = validation.validate([DATA], limit=7, simulate=Fixed)
     content = json.loads(json.dumps(report.to_dict(), allow_nan=False))
-    assert set(content) == {"summary", "rows", "measured_times"}
+    assert set(content) == {"summary", "rows", "measured_times", "components"}
     keys = {"id", "metric", "predicted", "published", "error", "skipped", "source", "gpu", "warnings"}
     assert all(keys <= set(found) for found in content["rows"])
     summary = content["summary"]

@@ -42,6 +42,7 @@ def validate_command(
         paths or [validation.PUBLISHED],
         limit=limit,
         progress=_progress if sys.stderr.isatty() else None,
+        with_components=not paths,
         simulate=lambda scenario: api.simulate(replace(scenario, engine=engine), quick=True),
     )
     if plot is not None:

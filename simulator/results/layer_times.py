@@ -89,6 +89,11 @@ def host_holds_up(program: Program, system: System) -> bool:
     )
 
 
+def device_s(program: Program, system: System) -> float:
+    """Return how long the kernels and collectives of a layer take, host launches left aside."""
+    return _on_device(program, system)[0]
+
+
 def _on_device(program: Program, system: System) -> tuple[float, Mapping[str, float]]:
     """Return a layer's makespan and its seconds by category, looked up where the same was asked before."""
     answers = _answers(system)

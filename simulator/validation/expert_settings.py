@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 from simulator.errors import RowError
 from simulator.scenario.training import CudaGraphScope
+from simulator.validation.recipes import recipe_of
 
 if TYPE_CHECKING:
     from simulator.validation.blanks import Blanks
@@ -17,7 +18,10 @@ _ETP = re.compile(r"\bETP\s*=?\s*(TP)?\s*=?\s*(\d+)?")
 _DISPATCHER = re.compile(r"\b(hybridep|deepep|alltoall|allgather)\b", re.IGNORECASE)
 _OVERLAP = re.compile(r"\bEP (?:all-to-all )?overlap(?:ped)?\b(?:\s+(ON|OFF)\b)?")
 _CAPACITY = re.compile(r"capacity factor (\d+(?:\.\d+)?)")
+_DROP = re.compile(r"\btoken drop\b")
 _GRAPHS = re.compile(r"scope=\[([^\]]*)\]|CUDA graphs ([\w+, ]+)", re.IGNORECASE)
+_WHOLE_LAYERS = re.compile(r"\bcuda graphs on\b(?! for)", re.IGNORECASE)
+"""Megatron-Core's ``enable_cuda_graph``: a graph for each layer, experts too if shapes never change."""
 _FOLDED_STACKS = frozenset({"torchtitan"})
 """Stacks whose experts are not divided by tp unless told so (torchtitan: expert_tensor_parallel_degree 1)."""
 
@@ -53,20 +57,28 @@ def expert_training(row: Row, degrees: Degrees, blanks: Blanks, *, has_experts: 
     if not has_experts:
         return {}
     document: dict[str, object] = {}
-    dispatcher = _DISPATCHER.search(row.notes)
-    if dispatcher is not None and degrees.ep > 1:
-        document["dispatcher"] = dispatcher[1].lower()
+    stated, usual = _DISPATCHER.search(row.notes), recipe_of(row).dispatcher
+    if degrees.ep > 1 and (stated is not None or usual is not None):
+        document["dispatcher"] = stated[1].lower() if stated is not None else usual
     elif degrees.ep > 1:
         blanks.left("dispatcher of experts")
     capacity = _CAPACITY.search(row.notes)
     if capacity is not None:
         document["capacity_factor"] = float(capacity[1])
         document["pad_to_capacity"] = "static shapes" in row.notes
+    elif _DROP.search(row.notes):
+        # Megatron-Bridge's apply_moe_token_drop, and NeMo's: every expert computes its mean load.
+        document |= {"capacity_factor": 1.0, "pad_to_capacity": True}
     return {"experts": document} if document else {}
 
 
 def graph_scopes(row: Row) -> dict[str, object]:
-    """Return what CUDA graphs launch, where the notes say it."""
+    """Return what CUDA graphs launch, where the recipe or the notes say it."""
+    usual = recipe_of(row).cuda_graphs
+    if usual is not None:
+        return {"cuda_graphs": list(usual)}
+    if _WHOLE_LAYERS.search(row.notes):
+        return {"cuda_graphs": ["attn", "mlp", "moe"] if _DROP.search(row.notes) else ["attn", "mlp"]}
     if re.search(r"impl='?full_iteration", row.notes):
         return {"cuda_graphs": ["full_iteration"]}
     found = _GRAPHS.search(row.notes)
@@ -77,10 +89,10 @@ def graph_scopes(row: Row) -> dict[str, object]:
 
 def expert_overlap(row: Row, degrees: Degrees, blanks: Blanks, *, has_experts: bool) -> dict[str, bool]:
     """Return whether another micro-batch hides the exchanges among experts, where that is said."""
-    found = _OVERLAP.search(row.notes)
-    if found is None or not has_experts or degrees.ep == 1:
+    found, usual = _OVERLAP.search(row.notes), recipe_of(row).ep_overlap
+    if not has_experts or degrees.ep == 1 or (found is None and usual is None):
         return {}
-    if found[1] == "OFF":
+    if found[1] == "OFF" if found is not None else not usual:
         return {"ep": False}
     if degrees.pp > 1 and degrees.vpp == 1:
         blanks.note("overlap of expert communication needs several chunks per rank: it is not simulated")

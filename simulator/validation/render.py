@@ -7,6 +7,8 @@ from typing import IO, TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from simulator.validation.components import component_errors
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -36,6 +38,8 @@ def render(report: ValidationReport, stream: IO[str], *, all_rows: bool = False)
     console.print(_summary_table("GPU", report.by_gpu))
     if report.timed:
         console.print(_timed_table(report))
+    if report.components:
+        console.print(_components_table(report))
     console.print(_closing(report))
 
 
@@ -94,6 +98,17 @@ def _timed_table(report: ValidationReport) -> Table:
             f"{max(map(abs, errors)):.1%}",
             _percent(sum(errors) / len(errors)),
         )
+    return table
+
+
+def _components_table(report: ValidationReport) -> Table:
+    table = Table(title="Parts of a step beside measurements of the same parts", title_justify="left")
+    table.add_column("part")
+    table.add_column("source", overflow="fold")
+    for column in ("times", "mean |error|", "p90", "bias"):
+        table.add_column(column, justify="right")
+    for (kind, source), found in component_errors(report.components).items():
+        table.add_row(kind, source, *(cell for place, cell in enumerate(_cells(found)[:-1]) if place != 2))
     return table
 
 

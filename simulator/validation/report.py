@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from simulator.validation.compare import Comparison
+    from simulator.validation.components import ComponentOutcome
     from simulator.validation.measured_times import TimedRow
 
 WORST_ROWS = 20
@@ -76,10 +77,12 @@ class ValidationReport:
     Attributes:
         rows: Their outcomes, in the order of the files.
         timed: Rows simulated once more with their own measured times of passes and messages.
+        components: Parts of a step beside measurements of the same parts.
     """
 
     rows: tuple[RowOutcome, ...]
     timed: tuple[TimedRow, ...] = ()
+    components: tuple[ComponentOutcome, ...] = ()
 
     @cached_property
     def simulated(self) -> tuple[tuple[RowOutcome, Comparison], ...]:
@@ -150,6 +153,7 @@ class ValidationReport:
                 "errors": _plain(self.timed_errors),
                 "rows": [row.to_dict() for row in self.timed],
             },
+            "components": [part.to_dict() for part in self.components],
         }
 
     def _summary(self, belongs: Callable[[RowOutcome], bool]) -> ErrorSummary | None:

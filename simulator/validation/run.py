@@ -9,6 +9,7 @@ from simulator import api
 from simulator.errors import RowError, ScenarioError, SimulatorError
 from simulator.scenario import Scenario
 from simulator.validation.compare import Answer, compare, stated_metric
+from simulator.validation.components import validate_components
 from simulator.validation.measured_times import timed_rows
 from simulator.validation.report import RowOutcome, ValidationReport
 from simulator.validation.rows import RawRow, read_rows
@@ -28,6 +29,7 @@ def validate(
     progress: Progress | None = None,
     simulate: Simulate = api.simulate,
     with_measured_times: bool = True,
+    with_components: bool = False,
 ) -> ValidationReport:
     """Simulate every published row and compare the prediction with the measurement.
 
@@ -38,6 +40,7 @@ def validate(
         simulate: What predicts.
         with_measured_times: Whether rows that state the times of their passes are simulated once more with
             these, so that only schedule and engine are under test.
+        with_components: Whether the measured parts of steps that ship with the package are predicted too.
 
     Returns:
         Every row: simulated, or skipped with its reason.
@@ -51,7 +54,11 @@ def validate(
         outcomes.append(outcome(raw, simulate))
         if progress is not None:
             progress(len(outcomes), len(rows))
-    return ValidationReport(tuple(outcomes), timed_rows(rows) if with_measured_times else ())
+    return ValidationReport(
+        rows=tuple(outcomes),
+        timed=timed_rows(rows) if with_measured_times else (),
+        components=validate_components() if with_components else (),
+    )
 
 
 def outcome(raw: RawRow, simulate: Simulate = api.simulate) -> RowOutcome:

@@ -1,0 +1,156 @@
+"""Predicted seconds of the measured parts of a step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from simulator.costs.collectives import collective_cost
+from simulator.costs.kernels import kernel_s
+from simulator.costs.system import System
+from simulator.results.layer_times import device_s
+from simulator.units import Dimension, parse_quantity
+from simulator.validation.components.read import Component, read_components
+from simulator.validation.statistics import ErrorSummary, summarise
+from simulator.workload.experts import expert_steps
+from simulator.workload.layer_kinds import LayerKind, layer_steps
+from simulator.workload.layer_program import Habits, backward_program, forward_program
+from simulator.workload.layer_steps import CoreAttention, Exchange
+from simulator.workload.shapes import shapes_of
+from simulator.workload.stages import stages_of
+from simulator.workload.work import Attention, Collective
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from simulator.scenario import Scenario
+    from simulator.validation.components.read import Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComponentOutcome:
+    """One part beside its measurement.
+
+    Attributes:
+        id: The component's name.
+        source: Its citation.
+        kind: Which part of a layer.
+        part: Which pass: ``forward``, ``backward``, ``dispatch`` or ``combine``.
+        predicted_s: Seconds as predicted.
+        measured_s: Seconds as measured.
+    """
+
+    id: str
+    source: str
+    kind: Kind
+    part: str
+    predicted_s: float
+    measured_s: float
+
+    @property
+    def error(self) -> float:
+        """Error of the speed: above zero where the prediction is too fast."""
+        return self.measured_s / self.predicted_s - 1.0
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the outcome as plain data."""
+        return {
+            "id": self.id,
+            "source": self.source,
+            "kind": self.kind,
+            "part": self.part,
+            "predicted_s": self.predicted_s,
+            "measured_s": self.measured_s,
+            "error": self.error,
+        }
+
+
+def validate_components() -> tuple[ComponentOutcome, ...]:
+    """Predict every measured part of the package."""
+    return tuple(outcome for component in read_components() for outcome in _outcomes(component))
+
+
+def component_errors(outcomes: Sequence[ComponentOutcome]) -> dict[tuple[str, str], ErrorSummary]:
+    """Summarise the errors by kind and source."""
+    groups: dict[tuple[str, str], list[float]] = {}
+    for outcome in outcomes:
+        groups.setdefault((outcome.kind, outcome.source), []).append(outcome.error)
+    summaries = {key: summarise(errors, [0.0] * len(errors)) for key, errors in groups.items()}
+    return {key: summary for key, summary in summaries.items() if summary is not None}
+
+
+def _outcomes(component: Component) -> list[ComponentOutcome]:
+    gpu = component.scenario.cluster.gpu
+    clocks = dict.fromkeys(gpu.peak_flop_per_s, component.clock)
+    cluster = replace(component.scenario.cluster, gpu=replace(gpu, training_clock=clocks))
+    scenario = replace(component.scenario, cluster=cluster)
+    predicted = _PREDICTED[component.kind](scenario)
+    return [
+        ComponentOutcome(
+            id=component.id,
+            source=component.source,
+            kind=component.kind,
+            part=part,
+            predicted_s=predicted[part][0],
+            measured_s=_seconds(text, predicted[part][1]),
+        )
+        for part, text in component.measured.items()
+    ]
+
+
+def _seconds(text: str, flops: float) -> float:
+    if "FLOP" in text:
+        return flops / parse_quantity(text, Dimension.FLOP_PER_S)
+    return parse_quantity(text, Dimension.TIME)
+
+
+Predicted = dict[str, tuple[float, float]]
+"""By pass, seconds and FLOPs."""
+
+
+def _experts(scenario: Scenario) -> Predicted:
+    shapes, experts = shapes_of(scenario), scenario.model.experts
+    if experts is None:
+        raise ValueError(f"{scenario.name}: the model has no experts")
+    steps, habits, system = expert_steps(scenario, shapes, experts), Habits.of(scenario), System.of(scenario)
+    return {
+        "forward": (device_s(forward_program(steps, habits), system), 0.0),
+        "backward": (device_s(backward_program(steps, habits), system), 0.0),
+    }
+
+
+def _layer(scenario: Scenario) -> Predicted:
+    system = System.of(scenario)
+    work = stages_of(scenario)[0].works[1]  # the embedding comes first
+    return {
+        "forward": (device_s(work.forward.program, system), 0.0),
+        "backward": (device_s(work.backward.program, system), 0.0),
+    }
+
+
+def _exchange(scenario: Scenario) -> Predicted:
+    shapes, experts = shapes_of(scenario), scenario.model.experts
+    if experts is None:
+        raise ValueError(f"{scenario.name}: the model has no experts")
+    messages = [
+        step.forward
+        for step in expert_steps(scenario, shapes, experts)
+        if isinstance(step, Exchange) and isinstance(step.forward, Collective)
+    ]
+    return {message.name: (collective_cost(message, scenario.cluster).alone_s, 0.0) for message in messages}
+
+
+def _attention(scenario: Scenario) -> Predicted:
+    steps = layer_steps(scenario, shapes_of(scenario), LayerKind.of(scenario, 0))
+    (core,) = (step for step in steps if isinstance(step, CoreAttention))
+    gpu = scenario.cluster.gpu
+    kernels = [work for work in (*core.forward, *core.backward) if isinstance(work, Attention)]
+    return {work.direction: (kernel_s(work, gpu), work.flops) for work in kernels}
+
+
+_PREDICTED: Mapping[Kind, Callable[[Scenario], Predicted]] = {
+    "experts": _experts,
+    "layer": _layer,
+    "exchange": _exchange,
+    "attention": _attention,
+}

@@ -1,0 +1,79 @@
+"""What a vendor's recipes set for all runs of a kind, where a row is silent or its notes miss it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from simulator.scenario.experts import Dispatcher
+    from simulator.scenario.training import CudaGraphScope
+    from simulator.validation.rows import Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A fact about the recipes of some releases.
+
+    Attributes:
+        stack: Regular expression for the stack, its release included.
+        model: The same for models.
+        gpu: The same for accelerators.
+        precision: The same for the row's precision.
+        source: Where the recipes say it.
+        dispatcher: Who carries tokens to experts, or None where that depends on the recipe.
+        cuda_graphs: What graphs launch, or None where that depends on the recipe.
+        ep_overlap: Whether another micro-batch hides the exchange of tokens, or None.
+    """
+
+    stack: str
+    source: str
+    model: str = ""
+    gpu: str = ""
+    precision: str = ""
+    dispatcher: Dispatcher | None = None
+    cuda_graphs: tuple[CudaGraphScope, ...] | None = None
+    ep_overlap: bool | None = None
+
+    def holds(self, row: Row) -> bool:
+        """Tell whether a row is one of those runs."""
+        facts = (
+            (self.stack, row.stack),
+            (self.model, row.model),
+            (self.gpu, row.gpu),
+            (self.precision, row.precision),
+        )
+        return all(re.match(pattern, fact or "", re.IGNORECASE) for pattern, fact in facts)
+
+
+NONE = Recipe(stack="", source="")
+"""No recipe is known: everything is left to the row and to its stack."""
+
+RECIPES: tuple[Recipe, ...] = (
+    Recipe(
+        stack=r"megatron-bridge 25\.09",
+        source="github:NVIDIA-NeMo/Megatron-Bridge r0.1.0 scripts/performance/run_script.py: DeepEP on H100 "
+        "for DeepSeek-V3 without token drop only, NCCL's all-to-all elsewhere (HybridEP came with 25.11)",
+        dispatcher="alltoall",
+    ),
+    Recipe(
+        stack=r"megatron-bridge 26\.(0[6-9]|1\d)",
+        model=r"qwen3-(30b|235b)|gpt-oss-120b|deepseek-v3",
+        gpu=r"g?b[23]00",
+        precision=r"fp8-mx$",
+        source="github:NVIDIA-NeMo/Megatron-Bridge v0.6.0 src/megatron/bridge/perf_recipes: qwen/common.py "
+        "_enable_hybridep_full_iteration_mxfp8, gpt_oss/common.py "
+        "_apply_gpt_oss_120b_full_iter_fp8mx_configs, deepseek/common.py "
+        "_enable_deepseek_full_iteration_mxfp8 (helpers called last in each recipe); v0.5.0 "
+        "scripts/performance/configs: cuda_graph_impl full_iteration, moe_a2a_overlap",
+        dispatcher="hybridep",
+        cuda_graphs=("full_iteration",),
+        ep_overlap=True,
+    ),
+)
+
+
+def recipe_of(row: Row) -> Recipe:
+    """Return what is known of the recipe that a row ran, the first that holds."""
+    return next((recipe for recipe in RECIPES if recipe.holds(row)), NONE)
