@@ -145,11 +145,8 @@ def stage_kinds(scenario: Scenario) -> tuple[StageKind, ...]:
     first = 0
     for count, outline in zip(scenario.parallelism.stage_layers, outlines(scenario), strict=True):
         layers = tuple(
-            (
-                LayerKind.of(scenario, first + position),
-                layer_plan(scenario, first + position, position, count),
-            )
-            for position in range(count)
+            (LayerKind.of(scenario, layer), layer_plan(scenario, layer, layer - first, count))
+            for layer in range(first, first + count)
         )
         kinds.append(_one_for_all(outline, layers))
         first += count
