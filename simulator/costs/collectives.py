@@ -67,15 +67,21 @@ def transfer_cost(transfer: Transfer, cluster: Cluster) -> MessageCost:
     domain unless all its ranks are inside, and the others wait for it.
     """
     domain = cluster.scale_up_domain
-    stays = _domain_of(transfer.source, transfer, domain) == _domain_of(transfer.target, transfer, domain)
-    if transfer.source == transfer.target:
-        stays = max(transfer.stride, transfer.span) < domain
+    stays = stays_in_domain(transfer, cluster)
     if stays and cluster.network.torus:
         return _torus_message(transfer, cluster)
     pair = Group(axis="pp", size=2, stride=1 if stays else max(transfer.stride, domain))
     placement = place(pair, cluster.network, domain=max(2, domain) if stays else domain, gpus=cluster.gpus)
     near = transfer.stride == 1
     return message(transfer.bytes, placement, scale_up_links(cluster.gpu, domain, 2, are_neighbours=near))
+
+
+def stays_in_domain(transfer: Transfer, cluster: Cluster) -> bool:
+    """Tell whether sender and receiver of a message, or all ranks of its ring, lie in one domain."""
+    domain = cluster.scale_up_domain
+    if transfer.source == transfer.target:
+        return max(transfer.stride, transfer.span) < domain
+    return _domain_of(transfer.source, transfer, domain) == _domain_of(transfer.target, transfer, domain)
 
 
 def _domain_of(rank: int, transfer: Transfer, domain: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,6 +54,11 @@ def sequence_shares(program: Program, system: System) -> dict[int, dict[str, flo
                 total[category] = total.get(category, 0.0) + count * seconds * work.share
         shares[index] = total
     return shares
+
+
+def block_seconds(block: Block, system: System) -> float:
+    """Return how long a layer takes, or the host to launch it."""
+    return math.fsum(_shares(block, system).values())
 
 
 def _runners(program: Program) -> list[int]:

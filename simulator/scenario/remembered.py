@@ -92,14 +92,17 @@ class _Remembered(Generic[P, R]):
 class _Reader:
     """A scenario, or a part of one, that notes which of its settings are read."""
 
-    __slots__ = ("actual", "log", "path")
-
     def __init__(self, actual: object, path: str, log: dict[str, None]) -> None:
         self.actual = actual
         self.path = path
         self.log = log
 
     def __getattr__(self, name: str) -> object:
+        """Note a setting when it is read first; from then on it is an attribute like others."""
+        value = self.__dict__[name] = self._first(name)
+        return value
+
+    def _first(self, name: str) -> object:
         kind = getattr(type(self.actual), name, None)
         if isinstance(kind, property) and kind.fget is not None:
             return kind.fget(self)
