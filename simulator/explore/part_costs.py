@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.costs.collectives import stays_in_domain
+from simulator.costs.collectives import leaves_domain
 from simulator.costs.pass_contention import matrix_seconds
 from simulator.costs.price import alone_s
 from simulator.costs.system import System
@@ -122,7 +122,7 @@ def message_seconds(scenario: Scenario, pairs: tuple[tuple[int, int, bool], ...]
             first[hops] = message(scenario, source, target)
         work = replace(first[hops], source=source, target=target, receives=receives)
         # Of where the two ranks lie it only matters whether the message leaves a domain.
-        alike = (hops, receives, stays_in_domain(work, system.cluster))
+        alike = (hops, receives, leaves_domain(work, system.cluster))
         if alike not in known:
             known[alike] = alone_s(work, system)
         seconds.append(known[alike])

@@ -12,6 +12,7 @@ from simulator.costs.price import price
 from simulator.engines import run_fastest
 from simulator.results.breakdown import block_shares
 from simulator.workload.launches import launches
+from simulator.workload.program import Stream
 from simulator.workload.work import Block, Sequence
 
 if TYPE_CHECKING:
@@ -61,6 +62,15 @@ def block_seconds(block: Block, system: System) -> float:
     return math.fsum(_shares(block, system).values())
 
 
+def kernel_seconds(block: Block, system: System) -> float:
+    """Return the seconds that the kernels of one layer's pass take, or the host to launch them if longer.
+
+    The pass takes no less, wherever the ranks lie that it talks to.
+    """
+    on_device = price(block.program, system).fixed_s[block.program.stream == Stream.COMPUTE].sum()
+    return max(float(on_device), _launch_s(block, system))
+
+
 def _runners(program: Program) -> list[int]:
     """Return for each work a rank that runs it."""
     runners = np.zeros(len(program.works), dtype=np.int64)
@@ -72,10 +82,15 @@ def _runners(program: Program) -> list[int]:
 def _shares(block: Block, system: System) -> dict[str, float]:
     makespan_s, on_device = _on_device(block.program, system)
     shares = dict(on_device)
-    host_s = (launches(block.program) - block.captured) * system.software.kernel_launch_s
+    host_s = _launch_s(block, system)
     if host_s > makespan_s:
         shares["overhead"] = shares.get("overhead", 0.0) + host_s - makespan_s
     return shares
+
+
+def _launch_s(block: Block, system: System) -> float:
+    """Return the seconds that the host takes to launch the kernels of a pass."""
+    return (launches(block.program) - block.captured) * system.software.kernel_launch_s
 
 
 def host_holds_up(program: Program, system: System) -> bool:

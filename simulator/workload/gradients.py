@@ -13,7 +13,7 @@ from simulator.workload.weights import (
     StageParameters,
     boundary_parameters,
     gradient_bytes,
-    layer_parameters_per_rank,
+    parameters_of_kind,
     prediction_parameters,
     reduced_bytes,
 )
@@ -101,7 +101,7 @@ def _parameters(scenario: Scenario, stage: Outline) -> Iterable[StageParameters]
         yield StageParameters(dense=first, experts=0.0)
     inner = 0.0 if stage.has_embedding or stage.has_head else boundary
     for has_experts, block in stage.layers:
-        part = layer_parameters_per_rank(scenario, has_experts, block)
+        part = parameters_of_kind(scenario, has_experts, block)
         yield replace(part, dense=part.dense + inner)
         inner = 0.0
     for number in range(stage.predictions):

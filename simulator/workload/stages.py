@@ -170,6 +170,19 @@ def stage_works(scenario: Scenario, kind: StageKind, habits: Habits) -> tuple[La
     return tuple(works)
 
 
+def layer_work(scenario: Scenario, layer: int, plan: LayerPlan) -> LayerWork:
+    """Return the work of one layer by itself."""
+    return _layer(scenario, LayerKind.of(scenario, layer), plan, Habits.of(scenario))
+
+
+def boundary_works(scenario: Scenario) -> tuple[LayerWork, tuple[LayerWork, ...]]:
+    """Return the work before the first layer, and what follows the last one."""
+    habits = Habits.of(scenario)
+    head = _edge(scenario, "head and loss", habits)
+    modules = [*_prediction(scenario, habits), head] * scenario.model.num_nextn_predict_layers
+    return _edge(scenario, "embedding", habits), (*modules, head)
+
+
 def _last_steps(scenario: Scenario, shapes: Shapes) -> list[Step]:
     """Return what follows the last layer: only the final norm, where all ranks share the output layer."""
     steps = head_steps(scenario, shapes)

@@ -1,0 +1,232 @@
+"""Best first: simulate the layout with the least bound, until no bound is below the worst of the best.
+
+Every layout is either excluded by a rule, or does not fit by a bound on its memory, or has a bound on its
+score that is no better than that of layouts already simulated, or is simulated itself. So what is found is
+what simulating all of them would find.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulator.errors import ScenarioError
+from simulator.explore.evaluate import evaluate
+from simulator.explore.search.candidates import Candidates
+from simulator.explore.search.memory_bound import memory_bound
+from simulator.explore.search.time_bound import time_bound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from simulator.explore.search.classes import Floats
+    from simulator.explore.search.goal import Goal
+    from simulator.explore.search.layouts import Layouts
+    from simulator.explore.search.prices import Prices
+    from simulator.explore.search.space import Bools, Ints
+
+TOO_LARGE = "needs more memory than a GPU has"
+TOO_LARGE_SIMULATED = "does not fit, simulated"
+TOO_SLOW = "cannot be better: bound on its time"
+SLOWER = "slower, simulated"
+MISSES = "misses the target"
+_BATCH = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """Layouts that share everything but the axes: one number of GPUs, one batch, ...
+
+    Attributes:
+        settings: What sets it apart, by dotted path.
+        layouts: Its layouts.
+        goal: How they score.
+        prices: Prices on its hardware.
+    """
+
+    settings: dict[str, object]
+    layouts: Layouts
+    goal: Goal
+    prices: Prices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulated:
+    """A layout that was simulated and fits.
+
+    Attributes:
+        region: Its region.
+        settings: Settings of its axes, by short name.
+        step_s: Seconds of a step.
+        memory_bytes: What its fullest GPU holds.
+        score: Less is better; infinite where it misses the target.
+    """
+
+    region: int
+    settings: dict[str, object]
+    step_s: float
+    memory_bytes: float
+    score: float
+
+
+@dataclass(slots=True, kw_only=True)
+class BranchAndBound:
+    """One search.
+
+    Attributes:
+        regions: Where to look.
+        top: How many of the best are wanted.
+        front: Whether layouts that hold less memory (or run on fewer GPUs) than all better ones are wanted:
+            ``memory``, ``gpus`` or ``none``.
+        progress: Called now and then with a line for people.
+        found: What was simulated and fits.
+        lost: Why other layouts lost, and how many.
+    """
+
+    regions: Sequence[Region]
+    top: int
+    front: str
+    progress: Callable[[str], None] | None = None
+    found: list[Simulated] = field(default_factory=list)
+    lost: Counter[str] = field(default_factory=Counter)
+    simulated: int = 0
+
+    def run(self) -> None:
+        """Simulate what must be."""
+        waiting = Candidates.joined(
+            part for number in range(len(self.regions)) for part in self._candidates(number)
+        )
+        while len(waiting):
+            size = min(_BATCH, len(waiting))
+            first = np.argpartition(waiting.score, size - 1)[:size]
+            rough = first[~waiting.placed[first]]
+            if rough.size:
+                self._refine(waiting, rough)
+            else:
+                self._simulate(waiting.take(first))
+                left = np.ones(len(waiting), dtype=np.bool_)
+                left[first] = False
+                waiting = waiting.take(left)
+            waiting = self._prune(waiting)
+            if self.progress is not None:
+                self.progress(f"{self.simulated:,} layouts simulated, {len(waiting):,} may still be better")
+
+    def _candidates(self, number: int) -> list[Candidates]:
+        """Bound every possible layout of a region, counting kernels only."""
+        region = self.regions[number]
+        layouts = region.layouts
+        capacity = layouts.system.cluster.gpu.memory_bytes
+        self.lost += layouts.space.excluded
+        parts = []
+        for which, family in enumerate(layouts.families):
+            possible = layouts.space.possible[family.shape, family.layer]
+            memory = memory_bound(layouts, family)
+            fits = possible & (memory <= capacity)
+            self.lost[TOO_LARGE] += int(possible.sum()) - int(fits.sum())
+            pairs = np.flatnonzero(fits.any(axis=1))
+            if not pairs.size:
+                continue
+            score = region.goal.score(time_bound(layouts, region.prices, family, pairs, placed=False))
+            pair, step = np.nonzero(fits[pairs])
+            parts.append(
+                Candidates(
+                    region=np.full(len(pair), number),
+                    family=np.full(len(pair), which),
+                    pair=pairs[pair],
+                    step=step,
+                    score=score[pair, step],
+                    memory=memory[pairs[pair], step],
+                    placed=np.zeros(len(pair), dtype=np.bool_),
+                )
+            )
+        return parts
+
+    def _refine(self, waiting: Candidates, rough: Ints) -> None:
+        """Improve the bounds of some candidates, and of all whose layers are the same."""
+        for region, which in np.unique(
+            np.stack([waiting.region, waiting.family])[:, rough], axis=1
+        ).T.tolist():
+            layouts, family = self.regions[region].layouts, self.regions[region].layouts.families[which]
+            mine = np.flatnonzero(~waiting.placed & (waiting.region == region) & (waiting.family == which))
+            asked = rough[(waiting.region[rough] == region) & (waiting.family[rough] == which)]
+            pair = waiting.pair
+            classes = layouts.placed.of[family.shape, family.layer]
+            mine = mine[np.isin(classes[pair[mine]], classes[pair[asked]])]
+            pairs, of = np.unique(pair[mine], return_inverse=True)
+            seconds = time_bound(layouts, self.regions[region].prices, family, pairs, placed=True)
+            score = self.regions[region].goal.score(seconds)[of, waiting.step[mine]]
+            waiting.score[mine] = np.maximum(waiting.score[mine], score)
+            waiting.placed[mine] = True
+
+    def _simulate(self, chosen: Candidates) -> None:
+        """Simulate some candidates."""
+        scenarios, kept = [], []
+        rows = np.stack([chosen.region, chosen.family, chosen.pair, chosen.step], axis=1).tolist()
+        for region, which, pair, step in rows:
+            layouts = self.regions[region].layouts
+            family = layouts.families[which]
+            shape, layer = int(family.shape[pair]), int(family.layer[pair])
+            try:
+                scenarios.append(layouts.scenario(shape, layer, step))
+            except ScenarioError as error:
+                self.lost[f"rule: {error.problems[0].path}"] += 1
+                continue
+            kept.append((region, layouts.space.settings(shape, layer, step)))
+        done = evaluate(scenarios)
+        self.simulated += len(scenarios)
+        for number, (region, settings) in enumerate(kept):
+            if done.problems[number]:
+                self.lost[done.problems[number].splitlines()[0]] += 1
+                continue
+            if not done.fits[number]:
+                self.lost[TOO_LARGE_SIMULATED] += 1
+                continue
+            seconds = float(done.step_time_s[number])
+            self.found.append(
+                Simulated(
+                    region=region,
+                    settings=settings,
+                    step_s=seconds,
+                    memory_bytes=float(done.peak_memory_bytes[number]),
+                    score=float(self.regions[region].goal.score(np.asarray(seconds))),
+                )
+            )
+
+    def _prune(self, waiting: Candidates) -> Candidates:
+        """Drop candidates that cannot be among the best, nor on the front."""
+        scores = np.sort([each.score for each in self.found])
+        worst = scores[self.top - 1] if len(scores) >= self.top else np.inf
+        misses = np.isinf(waiting.score)
+        useful = ~misses & (waiting.score <= worst)
+        if self.front != "none":
+            useful |= ~misses & ~self._is_dominated(waiting)
+        self.lost[MISSES] += int(misses.sum())
+        self.lost[TOO_SLOW] += int((~useful & ~misses).sum())
+        return waiting if useful.all() else waiting.take(useful)
+
+    def _is_dominated(self, waiting: Candidates) -> Bools:
+        """Tell whether a layout already simulated is no worse in both respects than a candidate may be."""
+        dominated = np.zeros(len(waiting), dtype=np.bool_)
+        gpus = np.asarray([region.goal.gpus for region in self.regions], dtype=np.float64)
+        other: Floats = waiting.memory if self.front == "memory" else gpus[waiting.region]
+        for each in pareto_front(self.found, self.front, gpus):
+            least = each.memory_bytes if self.front == "memory" else gpus[each.region]
+            dominated |= (waiting.score >= each.score) & (other >= least)
+        return dominated
+
+
+def pareto_front(found: Sequence[Simulated], front: str, gpus: Floats) -> list[Simulated]:
+    """Return the layouts that no other beats in one respect without losing in the other, best score first."""
+    if front == "none":
+        return []
+    best: list[Simulated] = []
+    least = np.inf
+    for each in sorted(found, key=lambda one: (one.score, one.memory_bytes)):
+        other = each.memory_bytes if front == "memory" else float(gpus[each.region])
+        if other < least and np.isfinite(each.score):
+            best.append(each)
+            least = other
+    return best
