@@ -261,6 +261,11 @@ def _template(scenario: Scenario, shape: Shape, parts: int, counts: tuple[int, .
     return _templates[key]
 
 
+def forget() -> None:
+    """Drop all templates."""
+    _templates.clear()
+
+
 def held_share(scenario: Scenario) -> float:
     """Return the share of multiprocessors that a data-parallel collective holds."""
     group = Group(axis="dp", size=2, stride=1)

@@ -32,6 +32,11 @@ _LAYERS = 4096
 _known: list[tuple[System, Answers]] = []
 
 
+def forget() -> None:
+    """Drop what is known of layers."""
+    _known.clear()
+
+
 def sequence_shares(program: Program, system: System) -> dict[int, dict[str, float]]:
     """Time the layers of each stage: seconds by category of every work that is a sequence of blocks.
 
