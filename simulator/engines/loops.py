@@ -161,9 +161,8 @@ def lose_time(
     passes: Ints,
     beside_start: Ints,
     beside: Ints,
-    share: Floats,
     slot: Ints,
-    ratio: Floats,
+    share: Floats,
     ends: Floats,
     seconds: Floats,
     longer: Floats,
@@ -175,9 +174,9 @@ def lose_time(
         passes: Passes in order.
         beside_start: Where the collectives of each rank and stream begin and end.
         beside: Collectives in order.
-        share: Share of the multiprocessors that a collective holds, by sample.
-        slot: Row of each op in ``ratio``.
-        ratio: Share of matrix kernels in each pass, by sample.
+        slot: Row of each op in ``share``.
+        share: Share of matrix kernels in a pass, and of multiprocessors that a collective holds, by slot (rows)
+            and sample (columns).
         ends: Ends of ops (rows) in each sample (columns).
         seconds: Seconds of ops.
         longer: Seconds of ops; those of passes grow.
@@ -188,6 +187,9 @@ def lose_time(
         for sample in range(ends.shape[1]):
             first, last = pass_start[rank], pass_start[rank + 1]
             for other in beside[beside_start[queue] : beside_start[queue + 1]]:
+                held = share[slot[other], sample]
+                if held == 0.0:
+                    continue
                 end = ends[other, sample]
                 start = end - seconds[other, sample]
                 while first < last and ends[passes[first], sample] <= start:
@@ -199,7 +201,7 @@ def lose_time(
                     if begin >= end:
                         break
                     overlap = min(ends[op, sample], end) - max(begin, start)
-                    longer[op, sample] += max(overlap, 0.0) * share[sample] * ratio[slot[op], sample]
+                    longer[op, sample] += max(overlap, 0.0) * held * share[slot[op], sample]
                     place += 1
 
 

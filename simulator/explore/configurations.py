@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.costs.contention import held_multiprocessors
 from simulator.costs.price import alone_s
 from simulator.costs.system import System
 from simulator.explore.part_costs import (
+    EACH,
+    WHICH,
     bucket_costs,
     collective_seconds,
     message_seconds,
@@ -31,7 +32,6 @@ from simulator.workload.stage_copies import tied_work
 from simulator.workload.stages import stage_kinds
 from simulator.workload.static_memory import held_memory, summed_bytes
 from simulator.workload.step_end import norm_work, rank_end
-from simulator.workload.work import Collective, Group
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +81,7 @@ class Configuration:
 
     Attributes:
         template: Its structure.
-        costs: Seconds alone, share of matrix kernels, bytes taken and given back, by slot.
+        costs: Seconds alone, share of matrix kernels or multiprocessors, bytes taken and given back, by slot.
         summed: Bytes of the whole gradients of each stage that exist only while they are summed up.
         static: Bytes that each rank (rows) holds besides activations, by ``TERMS``; of gradients without what
             passes add.
@@ -174,17 +174,19 @@ def _stage_costs(
     if not with_collectives:
         whole = pass_costs(scenario, kind, habits, len(bucket_costs(scenario, kind).seconds))
         passes = np.concatenate((whole[:, :, :1], np.zeros((4, whole.shape[1], parts))), axis=2)
-        collectives = np.zeros(parts * 6)
+        collectives = np.zeros((2, parts * len(WHICH) * EACH))
     else:
         passes = pass_costs(scenario, kind, habits, parts)
-        found = bucket_costs(scenario, kind).seconds
-        collectives = np.concatenate((found.reshape(-1), np.zeros((parts - len(found)) * found[0].size)))
-    costs = np.zeros((4, passes[0].size + len(collectives)))
+        buckets = bucket_costs(scenario, kind)
+        collectives = np.zeros((2, parts, len(WHICH) * EACH))
+        collectives[0, : len(buckets.seconds)] = buckets.seconds.reshape(len(buckets.seconds), -1)
+        collectives[1, : len(buckets.held)] = buckets.held.reshape(len(buckets.held), -1)
+        collectives = collectives.reshape(2, -1)
+    costs = np.zeros((4, passes[0].size + collectives.shape[1]))
     costs[:, : passes[0].size] = passes.reshape(4, -1)
-    costs[0, passes[0].size :] = collectives
-    # Of matrix kernels it is their share in the pass that counts.
     has_time = costs[0] > 0.0
     costs[1, has_time] = np.minimum(1.0, costs[1, has_time] / costs[0, has_time])
+    costs[:2, passes[0].size :] = collectives
     return costs
 
 
@@ -264,14 +266,6 @@ def _template(scenario: Scenario, shape: Shape, parts: int, counts: tuple[int, .
 def forget() -> None:
     """Drop all templates."""
     _templates.clear()
-
-
-def held_share(scenario: Scenario) -> float:
-    """Return the share of multiprocessors that a data-parallel collective holds."""
-    group = Group(axis="dp", size=2, stride=1)
-    any_ = Collective(kind="all_reduce", group=group, bytes=1.0)
-    multiprocessors = scenario.cluster.gpu.multiprocessors
-    return min(1.0, held_multiprocessors(any_, System.of(scenario)) / multiprocessors)
 
 
 def chunks(configurations: Sequence[Configuration], most_bytes: float) -> list[Sequence[Configuration]]:

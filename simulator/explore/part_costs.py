@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator.costs.collectives import leaves_domain
+from simulator.costs.contention import held_multiprocessors
 from simulator.costs.pass_contention import matrix_seconds
 from simulator.costs.price import alone_s
 from simulator.costs.system import System
@@ -37,7 +38,11 @@ WHICH = ("gathers", "reduces", "sums")
 """Collectives of a bucket, in the order of the columns: at most ``EACH`` of each."""
 EACH = 2
 SECONDS, MATRIX_SECONDS, ALLOCATED, FREED = range(4)
-"""Rows of what is known of each part: seconds alone, those of matrix kernels, and bytes."""
+"""Rows of what is known of each part: seconds alone, those of matrix kernels, and bytes.
+
+In place of the seconds of matrix kernels, tables by slot hold their share in a pass, and the share of the
+multiprocessors that a collective takes.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,10 +51,12 @@ class BucketCosts:
 
     Attributes:
         seconds: Seconds alone, by bucket, ``WHICH`` and number; zero where there is none.
+        held: Share of the multiprocessors that each holds, alike.
         counts: How many of each of ``WHICH`` some bucket has.
     """
 
     seconds: Floats
+    held: Floats
     counts: tuple[int, ...]
 
 
@@ -98,12 +105,18 @@ def bucket_costs(scenario: Scenario, kind: StageKind) -> BucketCosts:
         bucket_collectives(scenario, part.parameters, part.end - part.first)
         for part in bucket_parts(scenario, kind.outline)
     ]
-    seconds = np.zeros((len(found), len(WHICH), EACH))
+    seconds, held = np.zeros((2, len(found), len(WHICH), EACH))
     for number, (reduces, sums, gathers) in enumerate(found):
         for which, works in enumerate((gathers, reduces, sums)):
             seconds[number, which, : len(works)] = [collective_seconds(scenario, work) for work in works]
+            held[number, which, : len(works)] = [_held_share(scenario, work) for work in works]
     by_which = [(len(gathers), len(reduces), len(sums)) for reduces, sums, gathers in found]
-    return BucketCosts(seconds=seconds, counts=tuple(map(max, zip(*by_which, strict=True))))
+    return BucketCosts(seconds=seconds, held=held, counts=tuple(map(max, zip(*by_which, strict=True))))
+
+
+def _held_share(scenario: Scenario, work: Collective) -> float:
+    system = System.of(scenario)
+    return min(1.0, held_multiprocessors(work, system) / system.cluster.gpu.multiprocessors)
 
 
 @remembered
