@@ -175,8 +175,8 @@ def lose_time(
         beside_start: Where the collectives of each rank and stream begin and end.
         beside: Collectives in order.
         slot: Row of each op in ``share``.
-        share: Share of matrix kernels in a pass, and of multiprocessors that a collective holds, by slot (rows)
-            and sample (columns).
+        share: Share of matrix kernels in a pass, or of multiprocessors that a collective holds, by slot
+            (rows) and sample (columns).
         ends: Ends of ops (rows) in each sample (columns).
         seconds: Seconds of ops.
         longer: Seconds of ops; those of passes grow.
