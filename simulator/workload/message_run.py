@@ -51,7 +51,7 @@ class MessageRun:
     @classmethod
     def of(cls, messages: Messages, rank: int, passes: Passes) -> MessageRun:
         """Lay a run out."""
-        numbers = messages.number(passes)
+        numbers = messages.numbers(passes)
         comes = messages.travels[numbers] & messages.blocks
         goes = messages.target[numbers] >= 0
         counts = 1 + comes + goes
