@@ -92,13 +92,13 @@ def _scenario(
     """Load a file with what the command line frees, fixes and wishes."""
     if file == "-" and (free or fix or overrides):
         raise InputError("standard input is read once: put what is free into its 'search:' block")
-    scenario = files.load(file, overrides=[*overrides, *wishes])
     chosen = [_freed(text) for text in free]
     named = {path for path, _ in chosen}
     stays = [path for path in (AXES.get(name, name) for name in fix) if path not in named]
     stays += [path for path in (text.partition("=")[0] for text in overrides) if _is_kept(path, named)]
     if not chosen and not stays:
-        return scenario
+        return files.load(file, overrides=[*overrides, *wishes])
+    scenario = files.load(file, overrides=overrides)
     before = {AXES[name]: None for name in USUAL} if scenario.search is None else scenario.search.free
     stays += [AXES[name] for name in USUAL if AXES[name] not in before and AXES[name] not in named]
     kept = [(path, "auto" if values is None else json.dumps(values)) for path, values in before.items()]

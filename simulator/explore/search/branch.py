@@ -63,6 +63,7 @@ class Simulated:
         step_s: Seconds of a step.
         memory_bytes: What its fullest GPU holds.
         score: Less is better; infinite where it misses the target.
+        pace: Seconds per token of the whole job; likewise.
     """
 
     region: int
@@ -70,6 +71,7 @@ class Simulated:
     step_s: float
     memory_bytes: float
     score: float
+    pace: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -129,7 +131,8 @@ class BranchAndBound:
             pairs = np.flatnonzero(fits.any(axis=1))
             if not pairs.size:
                 continue
-            score = region.goal.score(time_bound(layouts, region.prices, family, pairs, placed=False))
+            seconds = time_bound(layouts, region.prices, family, pairs, placed=False)
+            score, pace = region.goal.score(seconds), region.goal.pace(seconds)
             pair, step = np.nonzero(fits[pairs])
             parts.append(
                 Candidates(
@@ -138,6 +141,7 @@ class BranchAndBound:
                     pair=pairs[pair],
                     step=step,
                     score=score[pair, step],
+                    pace=pace[pair, step],
                     memory=memory[pairs[pair], step],
                     placed=np.zeros(len(pair), dtype=np.bool_),
                 )
@@ -157,8 +161,10 @@ class BranchAndBound:
             mine = mine[np.isin(classes[pair[mine]], classes[pair[asked]])]
             pairs, of = np.unique(pair[mine], return_inverse=True)
             seconds = time_bound(layouts, self.regions[region].prices, family, pairs, placed=True)
-            score = self.regions[region].goal.score(seconds)[of, waiting.step[mine]]
-            waiting.score[mine] = np.maximum(waiting.score[mine], score)
+            seconds = seconds[of, waiting.step[mine]]
+            goal = self.regions[region].goal
+            waiting.score[mine] = np.maximum(waiting.score[mine], goal.score(seconds))
+            waiting.pace[mine] = np.maximum(waiting.pace[mine], goal.pace(seconds))
             waiting.placed[mine] = True
 
     def _simulate(self, chosen: Candidates) -> None:
@@ -192,6 +198,7 @@ class BranchAndBound:
                     step_s=seconds,
                     memory_bytes=float(done.peak_memory_bytes[number]),
                     score=float(self.regions[region].goal.score(np.asarray(seconds))),
+                    pace=float(self.regions[region].goal.pace(np.asarray(seconds))),
                 )
             )
 
@@ -214,19 +221,19 @@ class BranchAndBound:
         other: Floats = waiting.memory if self.front == "memory" else gpus[waiting.region]
         for each in pareto_front(self.found, self.front, gpus):
             least = each.memory_bytes if self.front == "memory" else gpus[each.region]
-            dominated |= (waiting.score >= each.score) & (other >= least)
+            dominated |= (waiting.pace >= each.pace) & (other >= least)
         return dominated
 
 
 def pareto_front(found: Sequence[Simulated], front: str, gpus: Floats) -> list[Simulated]:
-    """Return the layouts that no other beats in one respect without losing in the other, best score first."""
+    """Return the layouts that no other beats in one respect without losing in the other, fastest first."""
     if front == "none":
         return []
     best: list[Simulated] = []
     least = np.inf
-    for each in sorted(found, key=lambda one: (one.score, one.memory_bytes)):
+    for each in sorted(found, key=lambda one: (one.pace, one.memory_bytes)):
         other = each.memory_bytes if front == "memory" else float(gpus[each.region])
-        if other < least and np.isfinite(each.score):
+        if other < least and np.isfinite(each.pace):
             best.append(each)
             least = other
     return best
