@@ -66,7 +66,7 @@ class FullySharded(DataParallel):
 
     def prepare(self) -> None:
         """Cut every pass, so that gathering can look ahead."""
-        self.units = [units_of(self.scenario, stage) for stage in self.stages]
+        self.units = self.parts or [units_of(self.scenario, stage) for stage in self.stages]
         self.cuts, self.queues = [], []
         for rank, actions in enumerate(self.order):
             cuts = {action: self._cut(rank, action) for action in actions}

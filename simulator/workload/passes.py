@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from simulator.workload.vocabulary import OutputWriter
     from simulator.workload.work import Work
 
+_MANY = 8
+"""Passes from which on appending them at once takes less time than one by one."""
 _OUTPUT = (OpKind.OUTPUT_FORWARD, OpKind.OUTPUT_BACKWARD)
 
 
@@ -80,7 +82,7 @@ class PassWriter:
         untouched = self.data_parallel.untouched(rank)
         bounds = np.flatnonzero(np.diff(untouched)) + 1
         for run in np.split(np.arange(len(passes)), bounds):
-            if run.size and untouched[run[0]]:
+            if len(run) >= _MANY and untouched[run[0]]:
                 self._whole(rank, passes.taken(run))
             else:
                 for action in passes.taken(run):
@@ -204,7 +206,7 @@ class PassWriter:
     def _bytes(self, action: Action, segment: Segment) -> tuple[float, float]:
         key = (action.kind, action.stage, segment.number)
         if key not in self.memory:
-            self.memory[key] = _memory(action, segment.works)
+            self.memory[key] = pass_bytes(action.kind, segment.works)
         return self.memory[key]
 
     def _sequence(self, rank: int, action: Action, segment: Segment) -> Blocks:
@@ -218,11 +220,16 @@ class PassWriter:
 
 def _blocks(action: Action, segment: Segment) -> list[Block]:
     """Return the blocks of a pass in the order in which they run."""
-    blocks = [_block(action.kind, work) for work in segment.works]
+    blocks = [block_of(action.kind, work) for work in segment.works]
     return blocks if action.kind is OpKind.FORWARD else blocks[::-1]
 
 
-def _block(kind: OpKind, work: LayerWork) -> Block:
+def block_of(kind: OpKind, work: LayerWork) -> Block:
+    """Return a layer's part of a pass.
+
+    Raises:
+        TypeError: The pass is half a backward pass, and the layer was built for whole ones.
+    """
     if kind is OpKind.FORWARD:
         return work.forward
     if kind is OpKind.BACKWARD:
@@ -236,7 +243,7 @@ def _counted(blocks: Iterable[Block]) -> tuple[tuple[Block, int], ...]:
     return tuple((block, len(list(same))) for block, same in groupby(blocks) if block.program.num_ops)
 
 
-def _memory(action: Action, works: Sequence[LayerWork]) -> tuple[float, float]:
+def pass_bytes(kind: OpKind, works: Sequence[LayerWork]) -> tuple[float, float]:
     """Return the activation bytes that a pass takes when it starts and gives back when it ends.
 
     Input gradients free everything but what weight gradients wait with: inputs and output gradients of linear
@@ -245,7 +252,7 @@ def _memory(action: Action, works: Sequence[LayerWork]) -> tuple[float, float]:
     saved = sum(work.saved_bytes for work in works)
     kept = sum(work.halves.kept_bytes for work in works if work.halves is not None)
     copied = copied_bytes(works)
-    match action.kind:
+    match kind:
         case OpKind.FORWARD:
             return saved + copied, copied
         case OpKind.BACKWARD_INPUT:

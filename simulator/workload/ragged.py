@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from simulator.workload.program import Ints
+    from numpy.typing import NDArray
+
+    Ints = NDArray[np.int64]
 
 
 def ranges(start: Ints, count: Ints) -> Ints:
@@ -20,3 +22,18 @@ def ranges(start: Ints, count: Ints) -> Ints:
     total = int(ends[-1]) if len(ends) else 0
     numbers: Ints = np.arange(total) + np.repeat(start - (ends - count), count)
     return numbers
+
+
+def sorted_by(key: Ints) -> Ints:
+    """Return the places of small keys in ascending order, those of equal keys in their order.
+
+    Sorting the numbers themselves is many times as fast as numpy's stable ``argsort`` of 64-bit keys.
+
+    >>> sorted_by(np.array([2, 0, 2, 1])).tolist()
+    [1, 3, 0, 2]
+    """
+    count = max(1, len(key))
+    code = key * count + np.arange(len(key))
+    code.sort()
+    places: Ints = code % count
+    return places

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from simulator.scenario.remembered import remembered
 from simulator.scenario.training import number_format
 from simulator.workload.grid import axis_group
 from simulator.workload.precision import is_low, quantisation
@@ -78,6 +79,7 @@ class Shapes:
         return replace(self, gemm_dtype=self.dtype, quantisation=None)
 
 
+@remembered
 def shapes_of(scenario: Scenario) -> Shapes:
     """Work out the sizes of one rank's share."""
     model, parallelism, training = scenario.model, scenario.parallelism, scenario.training
