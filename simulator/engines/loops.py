@@ -161,7 +161,6 @@ def lose_time(
     passes: Ints,
     beside_start: Ints,
     beside: Ints,
-    share: Floats,
     slot: Ints,
     ratio: Floats,
     ends: Floats,
@@ -175,9 +174,9 @@ def lose_time(
         passes: Passes in order.
         beside_start: Where the collectives of each rank and stream begin and end.
         beside: Collectives in order.
-        share: Share of the multiprocessors that a collective holds, by sample.
         slot: Row of each op in ``ratio``.
-        ratio: Share of matrix kernels in each pass, by sample.
+        ratio: Share of matrix kernels in each pass, and of the multiprocessors that each collective holds, by
+            sample.
         ends: Ends of ops (rows) in each sample (columns).
         seconds: Seconds of ops.
         longer: Seconds of ops; those of passes grow.
@@ -193,13 +192,14 @@ def lose_time(
                 while first < last and ends[passes[first], sample] <= start:
                     first += 1
                 place = first
-                while place < last:
+                share = ratio[slot[other], sample]
+                while place < last and share > 0.0:
                     op = passes[place]
                     begin = ends[op, sample] - seconds[op, sample]
                     if begin >= end:
                         break
                     overlap = min(ends[op, sample], end) - max(begin, start)
-                    longer[op, sample] += max(overlap, 0.0) * share[sample] * ratio[slot[op], sample]
+                    longer[op, sample] += max(overlap, 0.0) * share * ratio[slot[op], sample]
                     place += 1
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.costs.contention import held_multiprocessors
 from simulator.costs.price import alone_s
 from simulator.costs.system import System
 from simulator.explore.part_costs import (
@@ -31,7 +30,6 @@ from simulator.workload.stage_copies import tied_work
 from simulator.workload.stages import stage_kinds
 from simulator.workload.static_memory import held_memory, summed_bytes
 from simulator.workload.step_end import norm_work, rank_end
-from simulator.workload.work import Collective, Group
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -171,17 +169,20 @@ def _stage_costs(
     if not with_collectives:
         whole = pass_costs(scenario, kind, habits, len(bucket_costs(scenario, kind).seconds))
         passes = np.concatenate((whole[:, :, :1], np.zeros((4, whole.shape[1], parts))), axis=2)
-        collectives = np.zeros(parts * 6)
+        collectives = np.zeros((2, parts * 6))
     else:
         passes = pass_costs(scenario, kind, habits, parts)
-        found = bucket_costs(scenario, kind).seconds
-        collectives = np.concatenate((found.reshape(-1), np.zeros((parts - len(found)) * found[0].size)))
-    costs = np.zeros((4, passes[0].size + len(collectives)))
-    costs[:, : passes[0].size] = passes.reshape(4, -1)
-    costs[0, passes[0].size :] = collectives
-    # Of matrix kernels it is their share in the pass that counts.
-    has_time = costs[0] > 0.0
-    costs[1, has_time] = np.minimum(1.0, costs[1, has_time] / costs[0, has_time])
+        bucket = bucket_costs(scenario, kind)
+        found = np.stack((bucket.seconds, bucket.held)).reshape(2, -1)
+        missing = np.zeros((2, (parts - len(bucket.seconds)) * bucket.seconds[0].size))
+        collectives = np.concatenate((found, missing), axis=1)
+    # Of matrix kernels it is their share in the pass that counts; of collectives, what they leave to these.
+    passes = passes.reshape(4, -1).copy()
+    has_time = passes[0] > 0.0
+    passes[1, has_time] = np.minimum(1.0, passes[1, has_time] / passes[0, has_time])
+    costs = np.zeros((4, passes.shape[1] + collectives.shape[1]))
+    costs[:, : passes.shape[1]] = passes
+    costs[:2, passes.shape[1] :] = collectives
     return costs
 
 
@@ -258,14 +259,6 @@ def _template(scenario: Scenario, shape: Shape, parts: int, counts: tuple[int, .
             _templates.clear()
         _templates[key] = make_template(scenario, shape.kinds, parts, counts)
     return _templates[key]
-
-
-def held_share(scenario: Scenario) -> float:
-    """Return the share of multiprocessors that a data-parallel collective holds."""
-    group = Group(axis="dp", size=2, stride=1)
-    any_ = Collective(kind="all_reduce", group=group, bytes=1.0)
-    multiprocessors = scenario.cluster.gpu.multiprocessors
-    return min(1.0, held_multiprocessors(any_, System.of(scenario)) / multiprocessors)
 
 
 def chunks(configurations: Sequence[Configuration], most_bytes: float) -> list[Sequence[Configuration]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator.costs.collectives import leaves_domain
+from simulator.costs.contention import held_multiprocessors
 from simulator.costs.pass_contention import matrix_seconds
 from simulator.costs.price import alone_s
 from simulator.costs.system import System
@@ -46,10 +47,12 @@ class BucketCosts:
 
     Attributes:
         seconds: Seconds alone, by bucket, ``WHICH`` and number; zero where there is none.
+        held: Share of the multiprocessors that each holds while it runs.
         counts: How many of each of ``WHICH`` some bucket has.
     """
 
     seconds: Floats
+    held: Floats
     counts: tuple[int, ...]
 
 
@@ -95,18 +98,26 @@ def _block_costs(scenario: Scenario, block: Block) -> tuple[float, float]:
 def bucket_costs(scenario: Scenario, kind: StageKind) -> BucketCosts:
     """Return what the collectives of a stage's buckets cost."""
     found = [bucket_collectives(scenario, part.parameters) for part in bucket_parts(scenario, kind.outline)]
-    seconds = np.zeros((len(found), len(WHICH), EACH))
+    seconds, held = np.zeros((2, len(found), len(WHICH), EACH))
     for number, (reduces, sums, gathers) in enumerate(found):
         for which, works in enumerate((gathers, reduces, sums)):
             seconds[number, which, : len(works)] = [collective_seconds(scenario, work) for work in works]
+            held[number, which, : len(works)] = [_held_share(scenario, work) for work in works]
     by_which = [(len(gathers), len(reduces), len(sums)) for reduces, sums, gathers in found]
-    return BucketCosts(seconds=seconds, counts=tuple(map(max, zip(*by_which, strict=True))))
+    return BucketCosts(seconds=seconds, held=held, counts=tuple(map(max, zip(*by_which, strict=True))))
 
 
 @remembered
 def collective_seconds(scenario: Scenario, work: Collective) -> float:
     """Return the seconds of a collective over data-parallel ranks."""
     return alone_s(work, System.of(scenario))
+
+
+@remembered
+def _held_share(scenario: Scenario, work: Collective) -> float:
+    """Return the share of multiprocessors that a collective holds while it runs."""
+    held = held_multiprocessors(work, System.of(scenario))
+    return min(1.0, held / scenario.cluster.gpu.multiprocessors)
 
 
 @remembered

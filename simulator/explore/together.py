@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from simulator.explore.configurations import Configuration, chunks, held_share
+from simulator.explore.configurations import Configuration, chunks
 from simulator.explore.part_costs import ALLOCATED, FREED, MATRIX_SECONDS, SECONDS
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def _run(configurations: Sequence[Configuration]) -> Floats:
     template = configurations[0].template
     costs = np.stack([each.costs for each in configurations], axis=2)
     scenarios = [each.scenario for each in configurations]
-    step_time_s = _step_times(template, costs, np.array([held_share(each) for each in scenarios]))
+    step_time_s = _step_times(template, costs)
     tokens = np.array([scenario.tokens_per_step for scenario in scenarios])
     capacity = np.array([scenario.cluster.gpu.memory_bytes for scenario in scenarios])
     summed = np.stack([each.summed for each in configurations], axis=1)
@@ -49,7 +49,7 @@ def _run(configurations: Sequence[Configuration]) -> Floats:
     return np.stack((step_time_s, tokens / step_time_s, total.max(axis=0), capacity))
 
 
-def _step_times(template: Template, costs: Floats, held: Floats) -> Floats:
+def _step_times(template: Template, costs: Floats) -> Floats:
     """Return the seconds of a step: first alone, then with what passes lose to collectives beside them."""
     from simulator.engines import loops  # noqa: PLC0415  numba is slow to import
 
@@ -59,7 +59,7 @@ def _step_times(template: Template, costs: Floats, held: Floats) -> Floats:
     np.maximum.at(seconds, nodes, seconds[graph.joined])
     seconds[graph.joined] = seconds[nodes]
     ends = order.ends(seconds)
-    if template.beside.size and held.any():
+    if template.beside.size:
         ends[graph.joined] = ends[nodes]
         longer = seconds.copy()
         loops.lose_time(
@@ -67,7 +67,6 @@ def _step_times(template: Template, costs: Floats, held: Floats) -> Floats:
             template.passes,
             template.beside_start,
             template.beside,
-            held,
             template.slot,
             costs[MATRIX_SECONDS],
             ends,
