@@ -25,9 +25,12 @@ Fusion = Literal[
     "cross_entropy",
     "gated_product",
     "gradient_accumulation",
+    "bias_gradient",
+    "amax",
     "router",
     "permute",
 ]
+AttentionKernel = Literal["unfused", "flash1", "flash2", "flash3", "cudnn"]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -57,7 +60,7 @@ class SoftwareEntry(Entry):
 
     entry_kind: ClassVar[str] = "software"
 
-    attention: Sourced[Literal["unfused", "flash1", "flash2", "flash3", "cudnn"]]
+    attention: Sourced[AttentionKernel]
     """Attention kernel it uses unless the scenario says otherwise."""
     fused: Sourced[list[Fusion]]
     """Element-wise operations that it runs as one kernel."""
@@ -92,7 +95,7 @@ class SoftwareEntry(Entry):
     casts_every_pass: Sourced[bool] = assumed(
         False, "as Transformer Engine, which caches low-precision weights"
     )
-    """Whether low-precision copies of weights are made in every pass instead of once per step."""
+    """Whether low-precision copies of weights are made in every pass, layouts by copies when needed."""
     cp_comm: Sourced[ContextExchange] = assumed("all_gather", "no context parallelism of its own is known")
     """How context-parallel ranks see each other's keys and values unless the scenario says otherwise."""
     cp_gathers_in_turns: Sourced[bool] = assumed(False, "one kernel over everything gathered")
@@ -115,6 +118,14 @@ class SoftwareEntry(Entry):
     """Whether the gradient of the logits overwrites their fp32 soft-max."""
     gathers_logits: Sourced[bool] = assumed(False, "as Megatron's vocabulary-parallel cross entropy")
     """Whether tensor-parallel ranks gather the logits and each runs the loss over the whole vocabulary."""
+    holds_last_output: Sourced[bool] = assumed(False, "as Megatron, whose last stage puts out a loss")
+    """Whether the last stage's output of one micro-batch is still held during the next one."""
+    copies_attention_output: Sourced[bool] = assumed(False, "the kernel writes what the projection reads")
+    """Whether the result of a fused attention kernel is copied into another layout and both are kept."""
+    loss_metrics: Sourced[Count] = assumed(0, "no metric besides the loss")
+    """Training metrics that compute the loss of every micro-batch again from its logits."""
+    unpads_attention: Sourced[list[AttentionKernel]] = assumed([], "sequences are packed, without padding")
+    """Attention kernels around which padding is taken out and put back by copies."""
     matches: list[Name] = Field(default_factory=list)
     """Regular expressions of the names under which publications mention exactly this stack."""
     nearest_for: list[Name] = Field(default_factory=list)
@@ -168,6 +179,10 @@ class SoftwareEntry(Entry):
             casts_every_pass=self.casts_every_pass.value,
             loss_in_place=self.loss_in_place.value,
             gathers_logits=self.gathers_logits.value,
+            holds_last_output=self.holds_last_output.value,
+            copies_attention_output=self.copies_attention_output.value,
+            loss_metrics=self.loss_metrics.value,
+            unpads_attention=frozenset(self.unpads_attention.value),
             fp16_grad_dtype=self.fp16_grad_dtype.value if self.fp16_grad_dtype else None,
             cp_comm=self.cp_comm.value,
             cp_gathers_in_turns=self.cp_gathers_in_turns.value,
@@ -204,6 +219,10 @@ class SoftwareEntry(Entry):
             "casts_every_pass": self.casts_every_pass,
             "loss_in_place": self.loss_in_place,
             "gathers_logits": self.gathers_logits,
+            "holds_last_output": self.holds_last_output,
+            "copies_attention_output": self.copies_attention_output,
+            "loss_metrics": self.loss_metrics,
+            "unpads_attention": self.unpads_attention,
             **({"fp16_grad_dtype": self.fp16_grad_dtype} if self.fp16_grad_dtype else {}),
             "cp_comm": self.cp_comm,
             "cp_gathers_in_turns": self.cp_gathers_in_turns,

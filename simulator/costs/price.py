@@ -109,7 +109,9 @@ def _leaf_s(
     seconds = kernel_s(work, cluster.gpu)
     if isinstance(work, Elementwise):
         return seconds * system.software.elementwise_slowdown
-    clock = cluster.gpu.training_clock.get(work.dtype, 1.0) if isinstance(work, Gemm) else 1.0
+    clock = cluster.gpu.matrix_speed
+    if isinstance(work, Gemm):
+        clock *= cluster.gpu.training_clock.get(work.dtype, 1.0)
     return seconds * slowest_factor(cluster.gpu.speed_spread, cluster.gpus) / clock
 
 

@@ -22,7 +22,9 @@ class Software:
         fused: Element-wise operations that it runs as one kernel: any of ``norm``, ``bias_activation``,
             ``rope``, ``dropout_add``, ``softmax``, ``cross_entropy``; ``gated_product``: the backward pass of
             a gated activation makes its result again instead of keeping it; ``gradient_accumulation``: the
-            weight-gradient GEMM adds to the accumulated gradient by itself; ``router`` and ``permute``:
+            weight-gradient GEMM adds to the accumulated gradient by itself; ``bias_gradient``: it sums the
+            rows of the output gradient, too; ``amax``: the kernel that makes a tensor finds the largest value
+            that its cast to fp8 needs; ``router`` and ``permute``:
             scores and top-k of a router, and the permutation of tokens, are kernels of their own.
         kernel_launch_s: Host time to launch one kernel; a layer cannot run faster than its launches.
         elementwise_slowdown: Time of its memory-bound kernels over that of the bytes listed for them: copies,
@@ -34,7 +36,7 @@ class Software:
         step_overhead_s: Fixed time of a step that nothing hides: data, logging, host synchronisation.
         optimizer_bytes_per_parameter: HBM traffic of the optimizer step per parameter of the rank's shard.
         framework_bytes: Memory that the framework, CUDA context and communicators hold.
-        memory_fragmentation: Share of the allocated memory lost to the allocator.
+        memory_fragmentation: Memory lost to the allocator, as a share of what comes and goes within a step.
         reduce_every_microbatch: Whether it reduces gradients after each micro-batch where gradients or
             parameters are sharded and there is no pipeline.
         unshard_copies: Whether gathered weights are copied into the layer's tensors, and gradients out of
@@ -42,8 +44,8 @@ class Software:
         recompute_modules: What ``recompute: selective`` recomputes unless the scenario says otherwise.
         recompute_stops_early: Whether recomputing a layer ends with the last tensor that its backward pass
             needs, or runs all of its forward pass again.
-        casts_every_pass: Whether low-precision copies of weights are made in every forward and backward pass
-            instead of once per step.
+        casts_every_pass: Whether low-precision copies of weights are made in every forward pass instead of
+            once per step, and other layouts by transposing copies in the backward pass.
         cp_comm: How context-parallel ranks see each other's keys and values unless the scenario says it.
         cp_gathers_in_turns: Whether attention over gathered keys and values runs turn by turn like a ring's,
             with sums and gradient messages in fp32 (PyTorch's ``context_parallel``).
@@ -58,8 +60,15 @@ class Software:
         dispatcher: Who carries tokens to experts unless the scenario says otherwise.
         loss_in_place: Whether the gradient of the logits overwrites their fp32 soft-max (Megatron's
             vocabulary-parallel cross entropy) or takes memory of its own (eager PyTorch).
+        holds_last_output: Whether the last stage's output of a micro-batch is still held during the next one.
+        copies_attention_output: Whether the result of a fused attention kernel is copied into another layout
+            for the projection behind it, so that two copies are kept.
         gathers_logits: Whether tensor-parallel ranks gather the logits and each runs the loss over the whole
             vocabulary, or run it over their part of the vocabulary.
+        loss_metrics: Training metrics that compute the loss of every micro-batch again from its logits, not
+            fused and in fp32.
+        unpads_attention: Attention kernels before which it takes padding out of queries, keys and values, and
+            after which it puts it back into the result, by copies that run whether there is padding or not.
         fp16_grad_dtype: The same where weights are fp16, or None where it does not depend on that.
         sources: Provenance of every field.
     """
@@ -83,6 +92,10 @@ class Software:
     casts_every_pass: bool = False
     loss_in_place: bool = True
     gathers_logits: bool = False
+    holds_last_output: bool = False
+    copies_attention_output: bool = False
+    loss_metrics: int = 0
+    unpads_attention: frozenset[str] = frozenset()
     fp16_grad_dtype: str | None = None
     cp_comm: ContextExchange = "all_gather"
     cp_gathers_in_turns: bool = False

@@ -23,6 +23,8 @@ _MODULES = re.compile(
 _BLOCK = re.compile(r"full recompute \(block\) of (\d+) layers per pipeline chunk")
 _OFFLOADED = re.compile(r"activation CPU offload of (\d+) layers")
 _REMAT = re.compile(r"remat(?:_policy)?[= ](minimal|full|save_qkv_proj|qkv_proj_offloaded)\b")
+_KEPT = re.compile(r"\b(query_proj|qkv_proj|context|decoder_layer_input)=(?:device|offload)\b")
+"""What a custom policy of MaxText keeps (configs/base.yml, remat_policy custom); the rest is recomputed."""
 _GATHERED = re.compile(r"float8 all-gather")
 _LATENT_NORM = re.compile(r"recompute of RMSNorm, MLA up-projection, SwiGLU")
 _STACK_PARAMS = {"fp8-delayed", "fp8-current", "fp8-mx"}
@@ -65,12 +67,29 @@ def recompute_settings(row: Row, blanks: Blanks) -> dict[str, object]:
         document["recompute_modules"] = ["save_dots"]
     elif granularity == "selective" and remat is not None and remat[1] == "qkv_proj_offloaded":
         document |= {"recompute_modules": ["save_qkv"], "offload": {"activations": "all"}}
+    elif granularity == "selective" and (kept := set(_KEPT.findall(notes))):
+        document |= _custom_policy(kept)
     elif granularity == "selective":
         blanks.left("recomputed modules")
     offloaded = _OFFLOADED.search(notes)
     if offloaded is not None:
         document["offload"] = {"activations": "all", "num_layers": int(offloaded[1])}
     return document
+
+
+def _custom_policy(kept: set[str]) -> dict[str, object]:
+    """Return the recomputation that keeps the results named; with the layer's input alone, it is full.
+
+    >>> _custom_policy({"decoder_layer_input", "query_proj", "context"})
+    {'recompute_modules': ['save_attention']}
+    >>> _custom_policy({"decoder_layer_input"})
+    {'recompute': 'full'}
+    """
+    if "context" in kept:
+        return {"recompute_modules": ["save_attention"]}
+    if kept == {"decoder_layer_input"}:
+        return {"recompute": "full"}
+    return {"recompute_modules": ["save_qkv"]}
 
 
 def _modules(notes: str) -> list[str]:

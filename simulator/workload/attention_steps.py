@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from simulator.workload.core_attention import core_attention
 from simulator.workload.layer_steps import Exchange, Step, within
 from simulator.workload.linear import column_parallel, replicated, row_parallel, tensor_collective
-from simulator.workload.pointwise import norm, rope
+from simulator.workload.pointwise import bias_gradient, norm, rope
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
@@ -26,6 +26,8 @@ def attention_steps(scenario: Scenario, shapes: Shapes, mask: Mask) -> list[Step
     else:
         parts = tuple(heads * model.head_dim for heads in (shapes.heads, shapes.kv_heads, shapes.kv_heads))
         steps += column_parallel(scenario, shapes, "qkv", sum(parts), model.hidden_size, parts=parts)
+        has_bias = model.linear_bias or model.qkv_bias
+        steps += bias_gradient(scenario, shapes, "qkv", shapes.tokens, sum(parts), has_bias=has_bias)
         if model.qk_norm:
             steps.append(_qk_norm(scenario, shapes))
         if model.positional == "rope":
@@ -33,6 +35,9 @@ def attention_steps(scenario: Scenario, shapes: Shapes, mask: Mask) -> list[Step
         value_dim = model.head_dim
     steps += within("core_attn", core_attention(scenario, shapes, mask))
     proj = row_parallel(scenario, shapes, "proj", model.hidden_size, shapes.heads * value_dim)
+    proj += bias_gradient(
+        scenario, shapes, "proj", shapes.divided_tokens, model.hidden_size, has_bias=model.linear_bias
+    )
     return [*steps, *within("attn_proj", proj)]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from simulator.workload.experts import expert_steps
 from simulator.workload.layer_steps import Step, within
 from simulator.workload.linear import column_parallel, row_parallel
-from simulator.workload.pointwise import activation, norm, remakes_product
+from simulator.workload.pointwise import activation, bias_gradient, norm, remakes_product
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
@@ -29,8 +29,11 @@ def feed_forward_steps(scenario: Scenario, shapes: Shapes, *, has_experts: bool)
 def _dense_steps(scenario: Scenario, shapes: Shapes, width: int) -> list[Step]:
     hidden = scenario.model.hidden_size
     parts = (width, width) if scenario.model.gated else (width,)
+    bias = scenario.model.linear_bias
     return [
         *column_parallel(scenario, shapes, "mlp_up", sum(parts), hidden, parts=parts),
+        *bias_gradient(scenario, shapes, "mlp_up", shapes.tokens, sum(parts), has_bias=bias),
         activation(scenario, shapes, shapes.tokens, width),
         *row_parallel(scenario, shapes, "mlp_down", hidden, width, keeps_input=not remakes_product(scenario)),
+        *bias_gradient(scenario, shapes, "mlp_down", shapes.divided_tokens, hidden, has_bias=bias),
     ]

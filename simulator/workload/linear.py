@@ -58,7 +58,7 @@ def column_parallel(
         gather_input=gather if sequence_parallel else None,
         regather_input=gather if sequence_parallel else None,
         reduce_gradient=tensor_collective(shapes, reduce, shapes.tokens, k, f"{name}_dgrad_reduce"),
-        saved_bytes=kept_tokens * k * kept_bytes(shapes, forward),
+        saved_bytes=kept_tokens * k * operand_bytes(shapes, forward),
         parts=parts if apart else (),
         gradient_sum=Elementwise(name=f"{name}_dgrad_sum", bytes_moved=added * adds, kernels=adds)
         if apart
@@ -86,7 +86,7 @@ def row_parallel(
         forward=forward,
         reduce_output=tensor_collective(shapes, reduce, shapes.tokens, n, f"{name}_reduce"),
         gather_gradient=gather if sequence_parallel else None,
-        saved_bytes=shapes.tokens * k * kept_bytes(shapes, forward) if keeps_input else 0.0,
+        saved_bytes=shapes.tokens * k * operand_bytes(shapes, forward) if keeps_input else 0.0,
     )
     share = shapes.divided_tokens / shapes.tokens
     return [*casts(shapes, forward, gradient_share=share), linear]
@@ -100,15 +100,10 @@ def replicated(
     ``keeps_input`` is false where another layer keeps the same input.
     """
     forward = Gemm(name=name, m=shapes.divided_tokens, n=n, k=k, dtype=dtype or shapes.dtype)
-    size = shapes.divided_tokens * k * kept_bytes(shapes, forward)
+    size = shapes.divided_tokens * k * operand_bytes(shapes, forward)
     return [*casts(shapes, forward), Linear(forward=forward, saved_bytes=size if keeps_input else 0.0)]
 
 
 def operand_bytes(shapes: Shapes, gemm: Gemm) -> float:
-    """Return the bytes of one value of a GEMM's input as it is gathered."""
+    """Return the bytes of one value of a GEMM's input as it is gathered and kept for the backward pass."""
     return shapes.operand_bytes if gemm.dtype in {"fp8", "fp4"} else shapes.element_bytes
-
-
-def kept_bytes(shapes: Shapes, gemm: Gemm) -> float:
-    """Return the bytes of one value of a GEMM's input as it is kept for the backward pass."""
-    return shapes.kept_bytes if gemm.dtype in {"fp8", "fp4"} else shapes.element_bytes

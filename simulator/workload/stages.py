@@ -19,7 +19,7 @@ from simulator.workload.layer_program import (
     weight_gradient_bytes,
     weight_gradient_program,
 )
-from simulator.workload.layer_steps import Pointwise
+from simulator.workload.layer_steps import Exchange
 from simulator.workload.outline import Outline, outlines
 from simulator.workload.pipeline import splits_backward
 from simulator.workload.prediction_steps import joining_steps
@@ -56,7 +56,8 @@ class LayerWork:
         forward: Forward pass.
         backward: Backward pass, recomputation included.
         saved_bytes: Activation bytes kept between them.
-        working_bytes: Further bytes that the backward pass takes while it runs: what it recomputes.
+        working_bytes: Further bytes that the backward pass takes while it runs: what it recomputes, and
+            gradients of activations.
         offloaded_bytes: Further activation bytes that wait in host memory between the passes.
         halves: The backward pass in two, where the schedule splits it.
     """
@@ -226,10 +227,15 @@ def _work(
         forward=Block(f"{name}, forward", there, saved.forward),
         backward=Block(f"{name}, backward", back, saved.backward),
         saved_bytes=kept - offloaded,
-        working_bytes=plan.group * everything - kept,
+        working_bytes=plan.group * everything - kept + _working_bytes(steps),
         offloaded_bytes=offloaded,
         halves=_halves(name, scenario, shapes, steps, habits, memory.reruns, offloaded),
     )
+
+
+def _working_bytes(steps: Sequence[Step]) -> float:
+    """Return the most that gradients take beside what is kept, while the backward pass goes step by step."""
+    return max((step.working_bytes for step in steps if not isinstance(step, Exchange)), default=0.0)
 
 
 def _halves(
@@ -263,6 +269,6 @@ def _edge(scenario: Scenario, name: str, habits: Habits) -> LayerWork:
         forward=Block(f"{name}, forward", forward_program(steps, habits), saved.forward),
         backward=Block(f"{name}, backward", backward_program(steps, habits), saved.backward),
         saved_bytes=sum(step.saved_bytes for step in steps),
-        working_bytes=max((step.working_bytes for step in steps if isinstance(step, Pointwise)), default=0.0),
+        working_bytes=_working_bytes(steps),
         halves=_halves(name, scenario, shapes, steps, habits),
     )

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from simulator import files
+from simulator.api import simulate
 from simulator.costs.collectives import collective_cost
 from simulator.errors import SimulatorError
 from simulator.explore.evaluate import evaluate
@@ -129,7 +130,7 @@ def everything(scenario: Scenario) -> dict[str, tuple[float, float]]:
     """Simulate every combination one by one: seconds and bytes of those that fit."""
     assert scenario.search is not None
     free = {path: values for path, values in scenario.search.free.items() if values is not None}
-    scenarios, names = [], []
+    known: dict[str, tuple[float, float]] = {}
     for values in itertools.product(*free.values()):
         content = dict(scenario.document)
         overrides = [
@@ -138,19 +139,17 @@ def everything(scenario: Scenario) -> dict[str, tuple[float, float]]:
             if value is not None
         ]
         try:
-            scenarios.append(files.from_document(content, "space", [*overrides, "parallelism.dp=auto"]))
+            overrides += ["parallelism.dp=auto", "simulation.engine=compiled"]
+            result = simulate(files.from_document(content, "space", overrides))
         except SimulatorError:
             continue
-        names.append(json.dumps(dict(zip(free, values, strict=True))))
-    found = evaluate(scenarios)
-    return {
-        name: (float(found.step_time_s[number]), float(found.peak_memory_bytes[number]))
-        for number, name in enumerate(names)
-        if found.fits[number]
-    }
+        if result.memory.fits:
+            name = json.dumps(dict(zip(free, values, strict=True)))
+            known[name] = (result.metrics["step_time_s"], result.memory.peak_bytes)
+    return known
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(spaces())
 def test_the_best_and_the_front_are_those_of_all_combinations(content: dict[str, Any]) -> None:
     content["search"]["front"] = "memory"
@@ -173,7 +172,7 @@ def test_the_best_and_the_front_are_those_of_all_combinations(content: dict[str,
         assert any(s <= seconds * (1 + 1e-8) and m <= memory * (1 + 1e-8) for s, m in front)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(spaces())
 def test_no_bound_exceeds_what_is_simulated_and_no_valid_layout_is_missing(content: dict[str, Any]) -> None:
     scenario = loaded(content)

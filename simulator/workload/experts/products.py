@@ -32,7 +32,7 @@ def _block(
     up_width = 2 * width if scenario.model.gated else width
     up = _product(shapes, "expert_up", rows, up_width, flow.width, batch=batch)
     down = _product(shapes, "expert_down", rows, flow.width, width, batch=batch)
-    each, computed = shapes.kept_bytes, rows * batch
+    each, computed = shapes.operand_bytes, rows * batch
     kept = 0.0 if remakes_product(scenario) else computed * width * each
     first = [*casts(shapes, up), Linear(forward=up, saved_bytes=computed * flow.width * each)]
     return [
