@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from simulator.workload.stages import StageKind
     from simulator.workload.work import Leaf
 
+TERMS = ("framework", "weights", "gradients", "optimizer", "communication_buffers", "logits")
+"""Terms of memory besides activations and what the allocator loses."""
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Numbers of buckets that templates have: few of them, so that many configurations share one."""
 
@@ -79,7 +81,8 @@ class Configuration:
         template: Its structure.
         costs: Seconds alone, share of matrix kernels, bytes taken and given back, by slot.
         summed: Bytes of the whole gradients of each stage that exist only while they are summed up.
-        static: What each rank holds throughout the step, the framework included.
+        static: Bytes that each rank (rows) holds besides activations, by ``TERMS``; of gradients without what
+            passes add.
         scenario: The scenario.
     """
 
@@ -219,17 +222,15 @@ def _update_seconds(scenario: Scenario, kinds: tuple[StageKind, ...]) -> tuple[f
     return seconds(end.update), seconds(end.casts)
 
 
-def _static_bytes(scenario: Scenario, kinds: tuple[StageKind, ...], habits: Habits) -> float:
-    memory = _held_bytes(scenario, kinds)
-    return memory + max(working_bytes(scenario, kind, habits) for kind in kinds)
+def _static_bytes(scenario: Scenario, kinds: tuple[StageKind, ...], habits: Habits) -> tuple[float, ...]:
+    logits = max(working_bytes(scenario, kind, habits) for kind in kinds)
+    return (*_held_bytes(scenario, kinds), logits)
 
 
 @remembered
-def _held_bytes(scenario: Scenario, kinds: tuple[StageKind, ...]) -> float:
+def _held_bytes(scenario: Scenario, kinds: tuple[StageKind, ...]) -> tuple[float, ...]:
     memory = held_memory(scenario, kinds)
-    return (
-        memory.weights + memory.gradients + memory.optimizer + memory.communication_buffers + memory.framework
-    )
+    return tuple(getattr(memory, term) for term in TERMS[:-1])
 
 
 _templates: dict[tuple[object, ...], Template] = {}

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from simulator.explore.configurations import Configuration, chunks
+from simulator.explore.configurations import TERMS, Configuration, chunks
 from simulator.explore.part_costs import ALLOCATED, FREED, MATRIX_SECONDS, SECONDS
+from simulator.results.memory import PASSING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,10 +43,11 @@ def _run(configurations: Sequence[Configuration]) -> Floats:
     capacity = np.array([scenario.cluster.gpu.memory_bytes for scenario in scenarios])
     summed = np.stack([each.summed for each in configurations], axis=1)
     held, raised = _peaks(template, costs, summed)
-    static = np.stack([each.static for each in configurations], axis=1) + raised
-    framework = np.array([scenario.software.framework_bytes for scenario in scenarios])
+    terms = np.stack([each.static for each in configurations], axis=2)
+    terms[:, TERMS.index("gradients")] += raised
+    passing = held + terms[:, [TERMS.index(term) for term in PASSING]].sum(axis=1)
     fragmentation = np.array([scenario.software.memory_fragmentation for scenario in scenarios])
-    total = static + held + fragmentation * (static - framework + held)
+    total = terms.sum(axis=1) + held + fragmentation * passing
     return np.stack((step_time_s, tokens / step_time_s, total.max(axis=0), capacity))
 
 

@@ -163,10 +163,8 @@ def test_the_best_and_the_front_are_those_of_all_combinations(content: dict[str,
     assert table.best[0].layout.step_time_s == pytest.approx(times[0], rel=1e-8)
     mine = [each.layout.step_time_s for each in table.best]
     assert mine == sorted(mine)
-    for number, seconds in enumerate(mine[: len(times)]):
-        # Settings without effect make several combinations of one layout, which stands here once.
-        assert seconds >= times[0] - 1e-9
-        assert number == 0 or seconds >= times[0]
+    # Settings without effect make several combinations of one layout, which stands here once.
+    assert all(seconds >= times[0] - 1e-9 for seconds in mine)
     front = [(each.step_time_s, each.peak_memory_bytes) for each in table.front]
     for seconds, memory in known.values():
         assert any(s <= seconds * (1 + 1e-8) and m <= memory * (1 + 1e-8) for s, m in front)
@@ -198,9 +196,9 @@ def test_no_bound_exceeds_what_is_simulated_and_no_valid_layout_is_missing(conte
         if found.problems[number]:
             continue
         about = f"{example.parallelism} {example.training}"
-        assert memory_bytes <= found.peak_memory_bytes[number], about
+        assert memory_bytes <= found.peak_memory_bytes[number] * (1 + 1e-12), about
         assert near_s <= placed_s * (1 + 1e-9), about
-        assert placed_s <= found.step_time_s[number], about
+        assert placed_s <= found.step_time_s[number] * (1 + 1e-12), about
 
 
 @given(

@@ -55,12 +55,11 @@ def memory_bound(layouts: Layouts, family: Family) -> Floats:
         working = activations.working[:, list(stages)].max(axis=1)
         which = rank if family.held else None
         added = {
-            sharding: mine.gradients(sharding, activations, which) + working
+            sharding: mine.gradients(sharding, activations, which, working)
             for sharding in dict.fromkeys(sharding for sharding, _ in most)
         }
         for (sharding, offload), before in most.items():
-            total = mine.static(sharding, offload) + added[sharding]
-            total = total * each.lost + each.framework
+            total = mine.static(sharding, offload) + added[sharding] + each.framework
             most[sharding, offload] = np.maximum(before, total)
     return np.stack([most[kind] for kind in kinds_of(layouts)], axis=1) * (1 - ROUNDING)
 
@@ -128,7 +127,7 @@ class _Each:
         share: Share of it in host memory, where it is offloaded.
         bucket: Bytes of a bucket of gradients.
         framework: Bytes of the framework.
-        lost: What is held over what is allocated.
+        lost: What comes and goes, with what the allocator loses of it, over that alone.
         reduces_every: Whether the stack reduces sharded gradients after each micro-batch without a pipeline.
         turns: Whether the first backward pass of every rank is one of its last stage, after the warm-up.
     """
@@ -217,24 +216,29 @@ class _Rank:
         )
 
     def static(self, sharding: str, offload: str) -> Floats:
-        """Return weights, buffers and optimizer state."""
+        """Return weights and optimizer state."""
         each, plain = self.each, FSDP.get(sharding, sharding)
-        waits = each.bucket if plain != "none" else 0.0
         state = _state(each, self.total if plain == "none" else self.shared, offload)
         if plain == "zero3":
             frees = self.given.reshard_after_forward
             if frees is None:
                 frees = sharding != "shard_grad_op" and not self.has_pipeline
             weights = (self.boundary + self.layer if frees else self.total) * each.weight
-            buffers = np.where(self.divides, self.layer * each.travels, 0.0)
         else:
             weights = self.total * each.weight + (self.total - self.boundary) * each.low
-            buffers = np.where(self.divides, waits, 0.0)
-        found: Floats = weights + buffers + state
+        found: Floats = weights + state
         return found
 
-    def gradients(self, sharding: str, activations: _Activations, rank: int | None) -> Floats:
-        """Return gradients and activations.
+    def buffers(self, plain: str) -> Floats:
+        """Return gradients on their way: a bucket, or a layer's as made and as they travel."""
+        sizes = {"none": 0.0, "zero3": self.layer * self.each.travels}
+        waits: Floats = np.where(self.divides, sizes.get(plain, self.each.bucket), 0.0)
+        return waits
+
+    def gradients(
+        self, sharding: str, activations: _Activations, rank: int | None, working: Floats
+    ) -> Floats:
+        """Return gradients, and what comes and goes: activations, buffers, what a backward pass takes.
 
         Gradients that are summed up whole before they become shards exist from a stage's first backward pass
         to its last one: that of the rank's last stage when the warm-up ends, and those of all in the steady
@@ -242,8 +246,10 @@ class _Rank:
         """
         plain, each = FSDP.get(sharding, sharding), self.each.gradient
         kept = (activations.each * activations.counts)[:, self.stages].sum(axis=1)
+        beside = self.buffers(plain) + working
+        beside = beside + (kept + beside) * (self.each.lost - 1)
         if plain not in {"zero2", "zero3"}:
-            whole: Floats = kept + self.total * each
+            whole: Floats = kept + self.total * each + beside
             return whole
         every = self.given.reduce_every_microbatch
         if every is None:
@@ -252,9 +258,8 @@ class _Rank:
         steady = np.zeros_like(kept) if rank is None else activations.steady[:, rank]
         least = activations.each[:, self.stages].min(axis=1)
         running = np.where(steady > 0, steady * least + self.total * each, 0.0)
-        begun = self.of_stage[:, -1] * each if self.each.turns else 0.0
-        turning = kept + begun
-        found: Floats = self.shared * each + np.where(sums, np.maximum(turning, running), kept)
+        turning = kept + (self.of_stage[:, -1] * each if self.each.turns else 0.0)
+        found: Floats = self.shared * each + np.where(sums, np.maximum(turning, running), kept) + beside
         return found
 
 
