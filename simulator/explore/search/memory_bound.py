@@ -231,9 +231,10 @@ class _Rank:
 
     def buffers(self, plain: str) -> Floats:
         """Return gradients on their way: a bucket, or a layer's as made and as they travel."""
-        sizes = {"none": 0.0, "zero3": self.layer * self.each.travels}
-        waits: Floats = np.where(self.divides, sizes.get(plain, self.each.bucket), 0.0)
-        return waits
+        size: Floats = self.layer * self.each.travels
+        if plain != "zero3":
+            size = np.full_like(size, 0.0 if plain == "none" else self.each.bucket)
+        return np.where(self.divides, size, 0.0)
 
     def gradients(
         self, sharding: str, activations: _Activations, rank: int | None, working: Floats
