@@ -29,6 +29,8 @@ Fusion = Literal[
     "amax",
     "router",
     "permute",
+    "query_key_value",
+    "norm_gradient",
 ]
 AttentionKernel = Literal["unfused", "flash1", "flash2", "flash3", "cudnn"]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
@@ -66,6 +68,8 @@ class SoftwareEntry(Entry):
     """Element-wise operations that it runs as one kernel."""
     kernel_launch: Sourced[Seconds]
     """Host time to launch one kernel."""
+    module_call: Sourced[Seconds] = assumed(0.0, "hidden behind the kernels of earlier modules")
+    """Host time to call one module, forward or backward, beside its launches."""
     overlap: Sourced[OverlapEntry]
     """What it overlaps unless the scenario says otherwise."""
     wgrad_overlaps_tp: Sourced[bool]
@@ -112,6 +116,20 @@ class SoftwareEntry(Entry):
     """Whether sharded gradients are reduced after each micro-batch where there is no pipeline."""
     unshard_copies: Sourced[bool] = assumed(False, "gathered weights are used where they arrive")
     """Whether gathered weights, and gradients to be reduced, are copied by kernels of their own."""
+    gate_apart: Sourced[bool] = assumed(False, "as Megatron: one matrix")
+    """Whether only the gate and the up projection are layers, each summing its own input gradient."""
+    sums_whole_gradients: Sourced[bool] = assumed(False, "arXiv:1910.02054: ZeRO-1 reduce-scatters")
+    """Whether ZeRO-1 sums whole gradients on every rank instead of reduce-scattering them."""
+    reduce_dtype: Sourced[Literal["fp32", "bf16", "fp16"]] | None = None
+    """Number format in which gradients travel; default: that in which they are accumulated."""
+    whole_messages: Sourced[bool] = assumed(False, "as Megatron since arXiv:2104.04473, section 4.1")
+    """Whether every tensor-parallel rank sends the whole activation to the next pipeline stage."""
+    broadcasts_weights: Sourced[bool] = assumed(False, "equal shards, gathered at once")
+    """Whether ZeRO-1 ranks own whole tensors and broadcast them, one owner after the other."""
+    gathers_tensor_by_tensor: Sourced[bool] = assumed(False, "a layer at a time, into one buffer")
+    """Whether sharded weights are gathered one tensor at a time, with a copy for every rank's part."""
+    blocks_launches: Sourced[bool] = assumed(False, "CUDA launches are asynchronous")
+    """Whether the host waits for every kernel before it launches the next (CUDA_LAUNCH_BLOCKING)."""
     dispatcher: Sourced[Dispatcher] = assumed("alltoall", "as Megatron-Core's moe_token_dispatcher_type")
     """Who carries tokens to experts unless the scenario says otherwise."""
     loss_in_place: Sourced[bool] = assumed(True, "as Megatron's vocabulary-parallel cross entropy")
@@ -163,6 +181,7 @@ class SoftwareEntry(Entry):
             attention=self.attention.value,
             fused=frozenset(self.fused.value),
             kernel_launch_s=launch.value,
+            module_call_s=self.module_call.value,
             elementwise_slowdown=float(slowdown.value),
             overlap=Overlap(**self.overlap.value.model_dump()),
             wgrad_overlaps_tp=self.wgrad_overlaps_tp.value,
@@ -190,6 +209,13 @@ class SoftwareEntry(Entry):
             keeps_gathered_input=self.keeps_gathered_input.value,
             separate_projections=self.separate_projections.value,
             collective_multiprocessors=self.collective_multiprocessors.value,
+            gate_apart=self.gate_apart.value,
+            sums_whole_gradients=self.sums_whole_gradients.value,
+            reduce_dtype=self.reduce_dtype.value if self.reduce_dtype else None,
+            whole_messages=self.whole_messages.value,
+            broadcasts_weights=self.broadcasts_weights.value,
+            gathers_tensor_by_tensor=self.gathers_tensor_by_tensor.value,
+            blocks_launches=self.blocks_launches.value,
             dispatcher=self.dispatcher.value,
             sources=self._sources()
             | {
@@ -204,6 +230,7 @@ class SoftwareEntry(Entry):
             "attention": self.attention,
             "fused": self.fused,
             "kernel_launch_s": self.kernel_launch,
+            "module_call_s": self.module_call,
             "overlap": self.overlap,
             "wgrad_overlaps_tp": self.wgrad_overlaps_tp,
             "bucket_bytes": self.bucket,
@@ -230,6 +257,13 @@ class SoftwareEntry(Entry):
             "keeps_gathered_input": self.keeps_gathered_input,
             "separate_projections": self.separate_projections,
             "collective_multiprocessors": self.collective_multiprocessors,
+            "gate_apart": self.gate_apart,
+            "sums_whole_gradients": self.sums_whole_gradients,
+            **({"reduce_dtype": self.reduce_dtype} if self.reduce_dtype else {}),
+            "whole_messages": self.whole_messages,
+            "broadcasts_weights": self.broadcasts_weights,
+            "gathers_tensor_by_tensor": self.gathers_tensor_by_tensor,
+            "blocks_launches": self.blocks_launches,
             "dispatcher": self.dispatcher,
         }
         return {path: self.provenance(number) for path, number in numbers.items()}

@@ -19,6 +19,7 @@ from simulator.workload.work import (
     HostCopy,
     HostUpdate,
     Leaf,
+    Scan,
     Sequence,
     StepOverhead,
     Transfer,
@@ -97,7 +98,7 @@ def _kernels(work: Work) -> int:
 
 
 def _leaf_s(
-    work: Gemm | Attention | Elementwise | HostCopy | HostUpdate | StepOverhead, system: System
+    work: Gemm | Attention | Scan | Elementwise | HostCopy | HostUpdate | StepOverhead, system: System
 ) -> float:
     if isinstance(work, StepOverhead):
         return system.software.step_overhead_s

@@ -262,6 +262,11 @@ def _template(scenario: Scenario, shape: Shape, parts: int, counts: tuple[int, .
     return _templates[key]
 
 
+def forget() -> None:
+    """Drop all templates."""
+    _templates.clear()
+
+
 def chunks(configurations: Sequence[Configuration], most_bytes: float) -> list[Sequence[Configuration]]:
     """Divide configurations of one template into as many as may be evaluated at a time."""
     ops = configurations[0].template.program.num_ops

@@ -97,7 +97,10 @@ def _block_costs(scenario: Scenario, block: Block) -> tuple[float, float]:
 @remembered
 def bucket_costs(scenario: Scenario, kind: StageKind) -> BucketCosts:
     """Return what the collectives of a stage's buckets cost."""
-    found = [bucket_collectives(scenario, part.parameters) for part in bucket_parts(scenario, kind.outline)]
+    found = [
+        bucket_collectives(scenario, part.parameters, part.end - part.first)
+        for part in bucket_parts(scenario, kind.outline)
+    ]
     seconds, held = np.zeros((2, len(found), len(WHICH), EACH))
     for number, (reduces, sums, gathers) in enumerate(found):
         for which, works in enumerate((gathers, reduces, sums)):

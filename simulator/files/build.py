@@ -199,7 +199,7 @@ def _training(section: TrainingSection, software: Software, schedule: str) -> Tr
         experts=section.experts.to_scenario(software.dispatcher),
         cuda_graphs=tuple(section.cuda_graphs),
         param_dtype=section.param_dtype,
-        reduce_dtype=section.reduce_dtype,
+        reduce_dtype=section.reduce_dtype or software.reduce_dtype,
         recompute_detail=section.recompute_detail(software),
         offload=section.offload.to_scenario(),
         bf16_layers_at_start=section.bf16_layers_at_start,

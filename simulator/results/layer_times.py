@@ -32,11 +32,16 @@ _LAYERS = 4096
 _known: list[tuple[System, Answers]] = []
 
 
+def forget() -> None:
+    """Drop what is known of layers."""
+    _known.clear()
+
+
 def sequence_shares(program: Program, system: System) -> dict[int, dict[str, float]]:
     """Time the layers of each stage: seconds by category of every work that is a sequence of blocks.
 
     A block's seconds are its own program's makespan. The host launches its kernels meanwhile: where that
-    takes longer, the excess is overhead.
+    takes longer, the excess is overhead. A host that waits for every kernel launches none meanwhile.
     """
     blocks: dict[tuple[Block, int], dict[str, float]] = {}
     shares: dict[int, dict[str, float]] = {}
@@ -83,14 +88,16 @@ def _shares(block: Block, system: System) -> dict[str, float]:
     makespan_s, on_device = _on_device(block.program, system)
     shares = dict(on_device)
     host_s = _launch_s(block, system)
-    if host_s > makespan_s:
-        shares["overhead"] = shares.get("overhead", 0.0) + host_s - makespan_s
+    hidden_s = 0.0 if system.software.blocks_launches else makespan_s
+    if host_s > hidden_s:
+        shares["overhead"] = shares.get("overhead", 0.0) + host_s - hidden_s
     return shares
 
 
 def _launch_s(block: Block, system: System) -> float:
-    """Return the seconds that the host takes to launch the kernels of a pass."""
-    return (launches(block.program) - block.captured) * system.software.kernel_launch_s
+    """Return the seconds that the host takes to call the modules of a pass and to launch their kernels."""
+    launched = launches(block.program) - block.captured
+    return launched * system.software.kernel_launch_s + block.calls * system.software.module_call_s
 
 
 def host_holds_up(program: Program, system: System) -> bool:
@@ -104,10 +111,15 @@ def host_holds_up(program: Program, system: System) -> bool:
         for block, _ in work.blocks
     }
     return any(
-        launches(block.program) * system.at(kind).software.kernel_launch_s
-        > _on_device(block.program, system.at(kind))[0]
+        _eager_s(block.program, system.at(kind)) > _on_device(block.program, system.at(kind))[0]
         for block, kind in pairs
     )
+
+
+def _eager_s(program: Program, system: System) -> float:
+    """Return the host's time without CUDA graphs, a call for each distinct piece of work."""
+    software = system.software
+    return launches(program) * software.kernel_launch_s + len(program.works) * software.module_call_s
 
 
 def device_s(program: Program, system: System) -> float:

@@ -123,6 +123,12 @@ _by_identity: dict[tuple[int, ...], tuple[_Known, tuple[object, ...]]] = {}
 _by_content: list[tuple[tuple[object, ...], _Known]] = []
 
 
+def forget() -> None:
+    """Drop everything that is remembered."""
+    _by_identity.clear()
+    _by_content.clear()
+
+
 def _world(scenario: Scenario) -> _Known:
     """Return what is remembered of scenarios with the same model, hardware and software."""
     parts = (scenario.cluster, scenario.model, scenario.software)
@@ -130,8 +136,7 @@ def _world(scenario: Scenario) -> _Known:
     world = _by_identity.get(key)
     if world is None:
         if len(_by_identity) >= _WORLDS:
-            _by_identity.clear()
-            _by_content.clear()
+            forget()
         known = next((known for content, known in _by_content if content == parts), None)
         if known is None:
             known = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from simulator.scenario.experts import Dispatcher
@@ -27,6 +27,8 @@ class Software:
             that its cast to fp8 needs; ``router`` and ``permute``:
             scores and top-k of a router, and the permutation of tokens, are kernels of their own.
         kernel_launch_s: Host time to launch one kernel; a layer cannot run faster than its launches.
+        module_call_s: Host time to call one module, forward or backward, beside its launches: Python, checks,
+            allocations and autograd. A layer cannot run faster than its calls and launches together.
         elementwise_slowdown: Time of its memory-bound kernels over that of the bytes listed for them: copies,
             layout changes and casts that a layer's steps do not name.
         overlap: What it overlaps unless the scenario says otherwise.
@@ -57,6 +59,20 @@ class Software:
             own, with kernels of their own and a sum of their input gradients.
         collective_multiprocessors: Multiprocessors that a collective takes at most from the kernels beside
             it; across the network NCCL has fewer channels (``costs.channels``).
+        gate_apart: Whether only the gate and the up projection are layers of their own; without sequence
+            parallelism each sums its input gradient over the tensor-parallel ranks.
+        sums_whole_gradients: Whether ZeRO-1 sums whole gradients on every rank (an all-reduce) before each
+            updates its shard, instead of reduce-scattering them.
+        reduce_dtype: Number format in which gradients travel unless the scenario says otherwise; None: that
+            in which they are accumulated.
+        whole_messages: Whether every tensor-parallel rank sends the whole activation to the next pipeline
+            stage instead of its part of it.
+        broadcasts_weights: Whether ZeRO-1 ranks own whole tensors and broadcast them after the update, one
+            owner after the other, instead of gathering equal shards.
+        gathers_tensor_by_tensor: Whether sharded weights are gathered, and gradients reduced, one tensor at a
+            time, with a copy for every rank's part (``torch.distributed.all_gather`` into a list).
+        blocks_launches: Whether the host waits for every kernel before it launches the next one
+            (``CUDA_LAUNCH_BLOCKING``), so that launches and kernels take turns.
         dispatcher: Who carries tokens to experts unless the scenario says otherwise.
         loss_in_place: Whether the gradient of the logits overwrites their fp32 soft-max (Megatron's
             vocabulary-parallel cross entropy) or takes memory of its own (eager PyTorch).
@@ -103,6 +119,14 @@ class Software:
     keeps_gathered_input: bool = False
     separate_projections: bool = False
     collective_multiprocessors: int = 0
+    gate_apart: bool = False
+    sums_whole_gradients: bool = False
+    reduce_dtype: Literal["fp32", "bf16", "fp16"] | None = None
+    whole_messages: bool = False
+    broadcasts_weights: bool = False
+    gathers_tensor_by_tensor: bool = False
+    blocks_launches: bool = False
     dispatcher: Dispatcher = "alltoall"
     elementwise_slowdown: float = 1.0
+    module_call_s: float = 0.0
     sources: Sources = field(default_factory=dict, compare=False, repr=False)

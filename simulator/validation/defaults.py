@@ -124,14 +124,6 @@ _MEGATRON_LM = replace(
     seq_length=2048,
     flops_convention="full",
 )
-_ALEPH_ALPHA = replace(
-    _MEGATRON_LM,
-    name="aleph-alpha-scaling",
-    pattern=r"aleph.?alpha",
-    source="github:Aleph-Alpha/scaling (commit 737f855): topology_config.py (pipe_partition_method uniform) "
-    "and transformer/model/model.py (embedding, layers, norm and head are modules); as Megatron-LM otherwise",
-    even_with=(1, 2),
-)
 _ZERO_BUBBLE = replace(
     _MEGATRON_LM,
     name="zero-bubble fork of Megatron-LM",
@@ -164,6 +156,18 @@ _MEGATRON_2021 = replace(
     precision="fp16",
     recompute="full",
     flops_convention="recompute",
+)
+_ALEPH_ALPHA = replace(
+    _MEGATRON_LM,
+    name="aleph-alpha-scaling",
+    pattern=r"aleph.?alpha",
+    source="github:Aleph-Alpha/scaling (commit 737f8558) topology_config.py (pipe_partition_method uniform "
+    "over all modules, sequence_parallel False); arXiv:2311.05610 (ZeRO-1, LLaMA, 128k vocabulary)",
+    sharding="zero1",
+    tied=False,
+    positional="rope",
+    vocab_size=128000,
+    even_with=(1, 2),
 )
 _DEEPSPEED = replace(
     _MEGATRON_2021,

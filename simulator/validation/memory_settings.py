@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, get_args
 from simulator.errors import RowError
 from simulator.scenario.recompute import Recompute, RecomputeModule
 from simulator.scenario.training import Precision
+from simulator.validation.recipes import recipe_of
 
 if TYPE_CHECKING:
     from simulator.validation.blanks import Blanks
@@ -45,6 +46,9 @@ def precision_settings(row: Row, blanks: Blanks) -> dict[str, object]:
     elif blanks.defaults.low_precision_params and stated in _STACK_PARAMS:
         blanks.note(f"weights stored in {stated}: {blanks.defaults.name}'s recipes do so")
         document["low_precision_params"] = True
+    kept = recipe_of(row).bf16_layers_at_end
+    if kept:
+        document["bf16_layers_at_end"] = kept
     return document
 
 

@@ -65,7 +65,16 @@ def _loss_exchange(scenario: Scenario, shapes: Shapes) -> list[Step]:
     if scenario.software.gathers_logits:
         width = shapes.vocabulary * shapes.tp.size
         gather = tensor_collective(shapes, "all_gather", shapes.tokens, width, "logits_gather")
-        return [Exchange(forward=gather, backward=None, stream="tp")]
+        # Gathered pieces are copied into tensors of their own and joined along the vocabulary (torch.cat).
+        joined = Elementwise(
+            name="logits_join",
+            bytes_moved=4.0 * shapes.tokens * width * shapes.element_bytes,
+            kernels=shapes.tp.size + 1,
+        )
+        return [
+            Exchange(forward=gather, backward=None, stream="tp"),
+            Pointwise(forward=(joined,), backward=()),
+        ]
     values = (1, 2) if "cross_entropy" in scenario.software.fused else (1, 1, 1)
     each = 4.0 * shapes.tokens
     return [

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from simulator.workload.layer_steps import Exchange, Pointwise, Step
+from simulator.workload.layer_steps import Exchange, Pointwise, Step, within
 from simulator.workload.work import Collective, Elementwise, Gemm
 
 if TYPE_CHECKING:
     from simulator.workload.precision import Quantisation
     from simulator.workload.shapes import Shapes
+
+
+MODULE = "quantise"
+"""What these steps are part of: no module of its own to the host, but the work of the matrix's module."""
 
 
 def casts(
@@ -40,11 +44,15 @@ def casts(
     quantisation = shapes.quantisation
     there = _conversion(shapes, quantisation, rows * gemm.k, input_share, f"{gemm.name}_cast")
     back = _conversion(shapes, quantisation, rows * gemm.n, gradient_share, f"{gemm.name}_grad_cast")
+    if gemm.grouped:
+        # Transformer Engine's split_quantize: kernels for each expert's rows.
+        there = replace(there, kernels=there.kernels * gemm.batch)
+        back = replace(back, kernels=back.kernels * gemm.batch)
     if quantisation.recasts:
-        return _recasts(shapes, quantisation, gemm, input_share, gradient_share)
+        return within(MODULE, _recasts(shapes, quantisation, gemm, input_share, gradient_share))
     steps: list[Step] = [Pointwise(forward=(there,), backward=(back,))]
     if input_share == gradient_share == 1.0:
-        return steps
+        return within(MODULE, steps)
     transposes = (
         _transpose(quantisation, rows * gemm.k, input_share, f"{gemm.name}_transpose"),
         _transpose(quantisation, rows * gemm.n, gradient_share, f"{gemm.name}_grad_transpose"),
@@ -61,7 +69,7 @@ def casts(
                 stream="tp",
             )
         )
-    return steps
+    return within(MODULE, steps)
 
 
 def _recasts(

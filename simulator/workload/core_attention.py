@@ -184,9 +184,11 @@ def _unfused(
     )
     inputs = held.query + held.key_value
     kept = scores * ((e if fused else 4 + e) + (e + 1 if has_dropout and fused else 1 if has_dropout else 0))
+    # Heads come out one after the other: a copy puts those of a token side by side, and back.
+    copied = Elementwise(name="context_copy", bytes_moved=2.0 * held.result)
     return CoreAttention(
-        forward=forward,
-        backward=backward,
+        forward=(*forward, copied),
+        backward=(copied, *backward),
         saved_bytes=inputs + kept,
         recomputed_bytes=kept,
         input_bytes=inputs,

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from simulator.workload.work import Attention, Collective, Elementwise, Gemm, Transfer
+from simulator.workload.work import Attention, Collective, Elementwise, Gemm, Scan, Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Kernel = Gemm | Attention | Elementwise
+Kernel = Gemm | Attention | Scan | Elementwise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

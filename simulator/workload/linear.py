@@ -38,10 +38,12 @@ def column_parallel(
     *,
     dtype: str | None = None,
     parts: tuple[int, ...] = (),
+    apart: bool | None = None,
 ) -> list[Step]:
     """Return ``[tokens, k] x [k, n]`` with ``n`` already divided among tensor-parallel ranks.
 
-    ``parts`` are the columns of the matrices that some stacks keep apart (query, key and value; gate and up).
+    ``parts`` are the columns of the matrices that some stacks keep apart (query, key and value; gate and up),
+    ``apart`` whether they are; None: as the software's habit is.
     """
     sequence_parallel = scenario.parallelism.sequence_parallel
     forward = Gemm(
@@ -50,7 +52,9 @@ def column_parallel(
     each = operand_bytes(shapes, forward)
     gather = tensor_collective(shapes, "all_gather", shapes.tokens, k, f"{name}_gather", element_bytes=each)
     reduce: CollectiveKind = "reduce_scatter" if sequence_parallel else "all_reduce"
-    apart, adds = scenario.software.separate_projections and len(parts) > 1, len(parts) - 1
+    separate = scenario.software.separate_projections if apart is None else apart
+    adds = len(parts) - 1
+    separate = separate and adds > 0
     added = 3.0 * shapes.tokens * k * shapes.element_bytes
     kept_tokens = shapes.tokens if scenario.software.keeps_gathered_input else shapes.divided_tokens
     linear = Linear(
@@ -59,9 +63,9 @@ def column_parallel(
         regather_input=gather if sequence_parallel else None,
         reduce_gradient=tensor_collective(shapes, reduce, shapes.tokens, k, f"{name}_dgrad_reduce"),
         saved_bytes=kept_tokens * k * operand_bytes(shapes, forward),
-        parts=parts if apart else (),
+        parts=parts if separate else (),
         gradient_sum=Elementwise(name=f"{name}_dgrad_sum", bytes_moved=added * adds, kernels=adds)
-        if apart
+        if separate
         else None,
     )
     share = shapes.divided_tokens / shapes.tokens

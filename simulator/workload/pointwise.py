@@ -20,7 +20,8 @@ def norm(scenario: Scenario, shapes: Shapes, name: str, width: int) -> Pointwise
     """Return a norm over ``divided_tokens x width``.
 
     Fused: forward reads and writes each element once; backward reads the input and the output gradient and
-    writes the input gradient. Unfused (eager, in fp32): square, mean, rsqrt, two products and two casts; the
+    writes the input gradient; unless that kernel sums the gradients of the norm's weights as well, another
+    one reads both once more. Unfused (eager, in fp32): square, mean, rsqrt, two products and two casts; the
     input in fp32 and the normalised values wait for the backward pass instead of the input, which has three
     gradients in fp32 at once.
     """
@@ -28,6 +29,8 @@ def norm(scenario: Scenario, shapes: Shapes, name: str, width: int) -> Pointwise
     e = shapes.element_bytes
     fused = "norm" in scenario.software.fused
     forward, backward, kernels = (2 * e, 3 * e, 1) if fused else (2 * e + 24, 3 * e + 44, 6)
+    if fused and "norm_gradient" not in scenario.software.fused:
+        backward += 2 * e
     return Pointwise(
         forward=(Elementwise(name=name, bytes_moved=elements * forward, kernels=kernels),),
         backward=(Elementwise(name=f"{name}_grad", bytes_moved=elements * backward, kernels=2 * kernels),),
@@ -39,14 +42,18 @@ def norm(scenario: Scenario, shapes: Shapes, name: str, width: int) -> Pointwise
 def rope(scenario: Scenario, shapes: Shapes, heads: int, width: int) -> Pointwise:
     """Return the rotary embedding of ``heads`` query and key heads of ``width`` elements.
 
-    Fused: one read and one write. Unfused: two products, a rotation with its copy, and a sum.
+    Fused: one read and one write. Unfused: two products, a rotation with its copy, and a sum; backward two
+    products, a negation, two halves that are put into a cleared tensor each, and two sums.
     """
     elements = shapes.tokens * heads * width
     e = shapes.element_bytes
     fused = "rope" in scenario.software.fused
-    per_element, kernels = (2 * e, 1) if fused else (10 * e, 5)
-    kernel = Elementwise(name="rope", bytes_moved=elements * per_element, kernels=2 * kernels)
-    return Pointwise(forward=(kernel,), backward=(kernel,))
+    forward, backward = ((2 * e, 1), (2 * e, 1)) if fused else ((10 * e, 5), (15 * e, 9))
+    there, back = (
+        Elementwise(name="rope", bytes_moved=elements * per_element, kernels=2 * kernels)
+        for per_element, kernels in (forward, backward)
+    )
+    return Pointwise(forward=(there,), backward=(back,))
 
 
 def activation(scenario: Scenario, shapes: Shapes, rows: float, width: int) -> Pointwise:
@@ -85,7 +92,7 @@ def remakes_product(scenario: Scenario) -> bool:
 def residual(scenario: Scenario, shapes: Shapes) -> Pointwise:
     """Return the residual addition: two reads and one write; backward sums the two branches' gradients.
 
-    Dropout's one-byte mask is kept as well.
+    Dropout makes another gradient of its own from the sum's and the mask; its one-byte mask is kept as well.
     """
     elements = shapes.divided_tokens * scenario.model.hidden_size
     e = shapes.element_bytes
@@ -94,7 +101,13 @@ def residual(scenario: Scenario, shapes: Shapes) -> Pointwise:
     fused = "dropout_add" in scenario.software.fused or not has_dropout
     forward = 3 * e * elements + mask if fused else 7 * e * elements + mask
     kernel = Elementwise(name="residual", bytes_moved=forward, kernels=1 if fused else 3)
-    gradient = Elementwise(name="residual_grad", bytes_moved=3 * e * elements + mask)
+    # The branch's own gradient: read, masked, written.
+    branch = 2 * e if has_dropout else 0
+    gradient = Elementwise(
+        name="residual_grad",
+        bytes_moved=(3 * e + branch) * elements + mask,
+        kernels=2 if has_dropout else 1,
+    )
     return Pointwise(forward=(kernel,), backward=(gradient,), saved_bytes=mask)
 
 

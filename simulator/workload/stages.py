@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from simulator.scenario.parameters import prediction_layers
 from simulator.scenario.remembered import remembered
 from simulator.workload.boundary_steps import embedding_steps, head_steps
-from simulator.workload.captured import captured_launches
+from simulator.workload.captured import host_work
 from simulator.workload.layer_kinds import LayerKind, layer_steps
 from simulator.workload.layer_plan import LayerPlan, layer_plan, memory_plan
 from simulator.workload.layer_program import (
@@ -222,10 +222,10 @@ def _work(
     kept = memory.total_bytes
     there = forward_program(steps, habits, offloaded)
     back = backward_program(steps, habits, memory.reruns, offloaded)
-    saved = captured_launches(scenario, steps, habits)
+    ahead, behind = host_work(scenario, steps, habits, memory.reruns)
     return LayerWork(
-        forward=Block(f"{name}, forward", there, saved.forward),
-        backward=Block(f"{name}, backward", back, saved.backward),
+        forward=Block(f"{name}, forward", there, ahead.captured, ahead.calls),
+        backward=Block(f"{name}, backward", back, behind.captured, behind.calls),
         saved_bytes=kept - offloaded,
         working_bytes=plan.group * everything - kept + _working_bytes(steps),
         offloaded_bytes=offloaded,
@@ -264,10 +264,10 @@ def _edge(scenario: Scenario, name: str, habits: Habits) -> LayerWork:
     is_first = name == "embedding"
     steps = embedding_steps(scenario, shapes) if is_first else _last_steps(scenario, shapes)
     habits = replace(habits, overlaps_tp=False)
-    saved = captured_launches(scenario, steps, habits)
+    ahead, behind = host_work(scenario, steps, habits)
     return LayerWork(
-        forward=Block(f"{name}, forward", forward_program(steps, habits), saved.forward),
-        backward=Block(f"{name}, backward", backward_program(steps, habits), saved.backward),
+        forward=Block(f"{name}, forward", forward_program(steps, habits), ahead.captured, ahead.calls),
+        backward=Block(f"{name}, backward", backward_program(steps, habits), behind.captured, behind.calls),
         saved_bytes=sum(step.saved_bytes for step in steps),
         working_bytes=_working_bytes(steps),
         halves=_halves(name, scenario, shapes, steps, habits),

@@ -282,6 +282,7 @@ EXAMPLES: Mapping[str, tuple[Settings, object]] = {
     "software.attention": ({}, "flash3"),
     "software.fused": ({}, []),
     "software.kernel_launch": ({}, "100 us"),
+    "software.module_call": ({}, "1 ms"),
     "software.elementwise_slowdown": ({}, 2.0),
     "software.overlap": ({}, {"grad_reduce": False, "param_gather": False, "p2p": False, "tp": False}),
     "software.wgrad_overlaps_tp": (SPLIT, False),
@@ -309,6 +310,16 @@ EXAMPLES: Mapping[str, tuple[Settings, object]] = {
     "software.holds_last_output": ({}, True),
     "software.copies_attention_output": ({}, True),
     "software.separate_projections": ({}, True),
+    "software.gate_apart": ({**SPLIT, "parallelism.sequence_parallel": False}, True),
+    "software.sums_whole_gradients": ({"parallelism.sharding": "zero1"}, True),
+    "software.reduce_dtype": ({"parallelism.sharding": "zero1"}, "bf16"),
+    "software.whole_messages": (
+        {"parallelism.pp": 2, "parallelism.tp": 8, "parallelism.sequence_parallel": False},
+        True,
+    ),
+    "software.broadcasts_weights": ({"parallelism.sharding": "zero1"}, True),
+    "software.gathers_tensor_by_tensor": (ZERO3, True),
+    "software.blocks_launches": ({}, True),
     "software.dispatcher": (ROUTED, "allgather"),
 }
 """Path -> (settings laid over ``BASE``, value); None as value: see the test."""
