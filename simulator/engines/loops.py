@@ -162,7 +162,7 @@ def lose_time(
     beside_start: Ints,
     beside: Ints,
     slot: Ints,
-    ratio: Floats,
+    share: Floats,
     ends: Floats,
     seconds: Floats,
     longer: Floats,
@@ -174,9 +174,9 @@ def lose_time(
         passes: Passes in order.
         beside_start: Where the collectives of each rank and stream begin and end.
         beside: Collectives in order.
-        slot: Row of each op in ``ratio``.
-        ratio: Share of matrix kernels in each pass, and of the multiprocessors that each collective holds, by
-            sample.
+        slot: Row of each op in ``share``.
+        share: Share of matrix kernels in a pass, or of multiprocessors that a collective holds, by slot
+            (rows) and sample (columns).
         ends: Ends of ops (rows) in each sample (columns).
         seconds: Seconds of ops.
         longer: Seconds of ops; those of passes grow.
@@ -187,19 +187,21 @@ def lose_time(
         for sample in range(ends.shape[1]):
             first, last = pass_start[rank], pass_start[rank + 1]
             for other in beside[beside_start[queue] : beside_start[queue + 1]]:
+                held = share[slot[other], sample]
+                if held == 0.0:
+                    continue
                 end = ends[other, sample]
                 start = end - seconds[other, sample]
                 while first < last and ends[passes[first], sample] <= start:
                     first += 1
                 place = first
-                share = ratio[slot[other], sample]
-                while place < last and share > 0.0:
+                while place < last:
                     op = passes[place]
                     begin = ends[op, sample] - seconds[op, sample]
                     if begin >= end:
                         break
                     overlap = min(ends[op, sample], end) - max(begin, start)
-                    longer[op, sample] += max(overlap, 0.0) * share * ratio[slot[op], sample]
+                    longer[op, sample] += max(overlap, 0.0) * held * share[slot[op], sample]
                     place += 1
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from simulator.costs.price import alone_s
 from simulator.costs.system import System
 from simulator.explore.part_costs import (
+    EACH,
+    WHICH,
     bucket_costs,
     collective_seconds,
     message_seconds,
@@ -79,7 +81,7 @@ class Configuration:
 
     Attributes:
         template: Its structure.
-        costs: Seconds alone, share of matrix kernels, bytes taken and given back, by slot.
+        costs: Seconds alone, share of matrix kernels or multiprocessors, bytes taken and given back, by slot.
         summed: Bytes of the whole gradients of each stage that exist only while they are summed up.
         static: Bytes that each rank (rows) holds besides activations, by ``TERMS``; of gradients without what
             passes add.
@@ -172,20 +174,19 @@ def _stage_costs(
     if not with_collectives:
         whole = pass_costs(scenario, kind, habits, len(bucket_costs(scenario, kind).seconds))
         passes = np.concatenate((whole[:, :, :1], np.zeros((4, whole.shape[1], parts))), axis=2)
-        collectives = np.zeros((2, parts * 6))
+        collectives = np.zeros((2, parts * len(WHICH) * EACH))
     else:
         passes = pass_costs(scenario, kind, habits, parts)
-        bucket = bucket_costs(scenario, kind)
-        found = np.stack((bucket.seconds, bucket.held)).reshape(2, -1)
-        missing = np.zeros((2, (parts - len(bucket.seconds)) * bucket.seconds[0].size))
-        collectives = np.concatenate((found, missing), axis=1)
-    # Of matrix kernels it is their share in the pass that counts; of collectives, what they leave to these.
-    passes = passes.reshape(4, -1).copy()
-    has_time = passes[0] > 0.0
-    passes[1, has_time] = np.minimum(1.0, passes[1, has_time] / passes[0, has_time])
-    costs = np.zeros((4, passes.shape[1] + collectives.shape[1]))
-    costs[:, : passes.shape[1]] = passes
-    costs[:2, passes.shape[1] :] = collectives
+        buckets = bucket_costs(scenario, kind)
+        collectives = np.zeros((2, parts, len(WHICH) * EACH))
+        collectives[0, : len(buckets.seconds)] = buckets.seconds.reshape(len(buckets.seconds), -1)
+        collectives[1, : len(buckets.held)] = buckets.held.reshape(len(buckets.held), -1)
+        collectives = collectives.reshape(2, -1)
+    costs = np.zeros((4, passes[0].size + collectives.shape[1]))
+    costs[:, : passes[0].size] = passes.reshape(4, -1)
+    has_time = costs[0] > 0.0
+    costs[1, has_time] = np.minimum(1.0, costs[1, has_time] / costs[0, has_time])
+    costs[:2, passes[0].size :] = collectives
     return costs
 
 

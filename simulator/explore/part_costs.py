@@ -38,7 +38,11 @@ WHICH = ("gathers", "reduces", "sums")
 """Collectives of a bucket, in the order of the columns: at most ``EACH`` of each."""
 EACH = 2
 SECONDS, MATRIX_SECONDS, ALLOCATED, FREED = range(4)
-"""Rows of what is known of each part: seconds alone, those of matrix kernels, and bytes."""
+"""Rows of what is known of each part: seconds alone, those of matrix kernels, and bytes.
+
+In place of the seconds of matrix kernels, tables by slot hold their share in a pass, and the share of the
+multiprocessors that a collective takes.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,7 +51,7 @@ class BucketCosts:
 
     Attributes:
         seconds: Seconds alone, by bucket, ``WHICH`` and number; zero where there is none.
-        held: Share of the multiprocessors that each holds while it runs.
+        held: Share of the multiprocessors that each holds, alike.
         counts: How many of each of ``WHICH`` some bucket has.
     """
 
@@ -110,17 +114,15 @@ def bucket_costs(scenario: Scenario, kind: StageKind) -> BucketCosts:
     return BucketCosts(seconds=seconds, held=held, counts=tuple(map(max, zip(*by_which, strict=True))))
 
 
+def _held_share(scenario: Scenario, work: Collective) -> float:
+    system = System.of(scenario)
+    return min(1.0, held_multiprocessors(work, system) / system.cluster.gpu.multiprocessors)
+
+
 @remembered
 def collective_seconds(scenario: Scenario, work: Collective) -> float:
     """Return the seconds of a collective over data-parallel ranks."""
     return alone_s(work, System.of(scenario))
-
-
-@remembered
-def _held_share(scenario: Scenario, work: Collective) -> float:
-    """Return the share of multiprocessors that a collective holds while it runs."""
-    held = held_multiprocessors(work, System.of(scenario))
-    return min(1.0, held / scenario.cluster.gpu.multiprocessors)
 
 
 @remembered

@@ -31,7 +31,7 @@ _MISSING = object()
 
 
 def remembered(function: Callable[Concatenate[Scenario, P], R]) -> Callable[Concatenate[Scenario, P], R]:
-    """Let a function remember its results; further arguments are hashable and given by position."""
+    """Let a function remember its results; further arguments are hashable."""
     return cast("Callable[Concatenate[Scenario, P], R]", update_wrapper(_Remembered(function), function))
 
 
@@ -59,7 +59,7 @@ class _Remembered(Generic[P, R]):
         actual = scenario if reader is None else cast("Scenario", reader.actual)
         known = _world(actual).setdefault(self, [])
         for results in known:
-            found = results.known.get((results.read(actual), args), _MISSING)
+            found = results.known.get((results.read(actual), args, *kwargs.items()), _MISSING)
             if found is not _MISSING:
                 if reader is not None:
                     results.read(reader)  # so that whoever asked notes it too
@@ -83,7 +83,7 @@ class _Remembered(Generic[P, R]):
             known.append(results)
         if len(results.known) >= _RESULTS:
             results.known.clear()
-        results.known[results.read(actual), args] = value
+        results.known[results.read(actual), args, *kwargs.items()] = value
         if reader is not None:
             results.read(reader)
         return value
