@@ -57,7 +57,7 @@ def search_figure(table: SearchTable) -> Figure:
         axes.yaxis.set_major_formatter(EngFormatter(sep=""))
         low, high = axes.get_ylim()
         axes.set_ylim(max(0.0, low - 0.05 * (high - low)), high + 0.18 * (high - low))
-        axes.legend(loc="lower right" if over_gpus else "lower left")
+        axes.legend(loc="lower right")
     return figure
 
 
