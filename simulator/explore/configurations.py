@@ -23,13 +23,12 @@ from simulator.explore.part_costs import (
 from simulator.explore.templates import Template, make_template
 from simulator.results.metrics import peak_flop_per_s
 from simulator.scenario.remembered import remembered
-from simulator.workload.layer_program import Habits
 from simulator.workload.parameter_bytes import weight_cast_bytes
 from simulator.workload.pipeline import CUSTOM, runs_in_pairs, uses_times
 from simulator.workload.precision import quantisation
 from simulator.workload.schedules import SCHEDULES, Overlapped, Request
 from simulator.workload.stage_copies import tied_work
-from simulator.workload.stages import stage_kinds
+from simulator.workload.stages import layer_settings, stage_kinds
 from simulator.workload.static_memory import held_memory, summed_bytes
 from simulator.workload.step_end import norm_work, rank_end
 
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
     from simulator.scenario import Scenario
     from simulator.workload.program import Floats, Ints
-    from simulator.workload.stages import StageKind
+    from simulator.workload.stages import LayerSettings, StageKind
     from simulator.workload.work import Leaf
 
 TERMS = ("framework", "weights", "gradients", "optimizer", "communication_buffers", "logits")
@@ -147,14 +146,14 @@ def configure(scenario: Scenario) -> Configuration:
         InputError: It asks for what its hardware or software does not have.
     """
     peak_flop_per_s(scenario.cluster, scenario.training.precision)
-    habits, shape = Habits.of(scenario), shape_of(scenario)
+    settings, shape = layer_settings(scenario), shape_of(scenario)
     buckets = [bucket_costs(scenario, kind) for kind in shape.distinct]
     counts = tuple(map(max, zip(*(bucket.counts for bucket in buckets), strict=True)))
     most = max(len(bucket.seconds) for bucket in buckets) if any(counts) else 1
     parts = next(size for size in _SIZES if size >= most)
     template = _template(scenario, shape, parts, counts)
     rows = [
-        _stage_costs(scenario, kind, habits, parts, with_collectives=any(counts)) for kind in shape.distinct
+        _stage_costs(scenario, kind, settings, parts, with_collectives=any(counts)) for kind in shape.distinct
     ]
     ranks = _ranks_of(scenario, shape, template.held)
     costs = np.zeros((4, template.slots.singles + 3))
@@ -162,21 +161,21 @@ def configure(scenario: Scenario) -> Configuration:
     costs[:, : template.slots.messages] = stages.reshape(4, -1)
     costs[0, template.slots.messages :] = _end_seconds(scenario, template, ranks)
     summed = np.array([summed_bytes(scenario, kind) for kind in shape.distinct])[shape.which]
-    static = np.array([_static_bytes(scenario, kinds, habits) for kinds in ranks.distinct])[ranks.which]
+    static = np.array([_static_bytes(scenario, kinds, settings) for kinds in ranks.distinct])[ranks.which]
     return Configuration(template=template, costs=costs, summed=summed, static=static, scenario=scenario)
 
 
 @remembered
 def _stage_costs(
-    scenario: Scenario, kind: StageKind, habits: Habits, parts: int, *, with_collectives: bool
+    scenario: Scenario, kind: StageKind, settings: LayerSettings, parts: int, *, with_collectives: bool
 ) -> Floats:
     """Return the costs of the slots of one stage."""
     if not with_collectives:
-        whole = pass_costs(scenario, kind, habits, len(bucket_costs(scenario, kind).seconds))
+        whole = pass_costs(scenario, kind, settings, len(bucket_costs(scenario, kind).seconds))
         passes = np.concatenate((whole[:, :, :1], np.zeros((4, whole.shape[1], parts))), axis=2)
         collectives = np.zeros((2, parts * len(WHICH) * EACH))
     else:
-        passes = pass_costs(scenario, kind, habits, parts)
+        passes = pass_costs(scenario, kind, settings, parts)
         buckets = bucket_costs(scenario, kind)
         collectives = np.zeros((2, parts, len(WHICH) * EACH))
         collectives[0, : len(buckets.seconds)] = buckets.seconds.reshape(len(buckets.seconds), -1)
@@ -223,8 +222,10 @@ def _update_seconds(scenario: Scenario, kinds: tuple[StageKind, ...]) -> tuple[f
     return seconds(end.update), seconds(end.casts)
 
 
-def _static_bytes(scenario: Scenario, kinds: tuple[StageKind, ...], habits: Habits) -> tuple[float, ...]:
-    logits = max(working_bytes(scenario, kind, habits) for kind in kinds)
+def _static_bytes(
+    scenario: Scenario, kinds: tuple[StageKind, ...], settings: LayerSettings
+) -> tuple[float, ...]:
+    logits = max(working_bytes(scenario, kind, settings) for kind in kinds)
     return (*_held_bytes(scenario, kinds), logits)
 
 
