@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator.workload.op_kind import OpKind
+from simulator.workload.ragged import distinct
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -51,7 +52,7 @@ class MessageRun:
     @classmethod
     def of(cls, messages: Messages, rank: int, passes: Passes) -> MessageRun:
         """Lay a run out."""
-        numbers = messages.number(passes)
+        numbers = messages.numbers(passes)
         comes = messages.travels[numbers] & messages.blocks
         goes = messages.target[numbers] >= 0
         counts = 1 + comes + goes
@@ -108,7 +109,7 @@ def _distinct(
     messages: Messages, source: Ints, target: Ints, receives: Bools
 ) -> tuple[tuple[Transfer, ...], Ints]:
     ranks = 1 + max(int(source.max(initial=0)), int(target.max(initial=0)))
-    codes, work = np.unique((source * ranks + target) * 2 + receives, return_inverse=True)
+    codes, work = distinct((source * ranks + target) * 2 + receives)
     works = tuple(
         messages.work(code // 2 // ranks, code // 2 % ranks, receives=bool(code % 2))
         for code in codes.tolist()

@@ -12,6 +12,7 @@ from simulator.workload.data_parallel import Segment
 from simulator.workload.message_run import MessageRun
 from simulator.workload.overlapped_program import overlapped_block
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
+from simulator.workload.ragged import distinct
 from simulator.workload.schedules import Action, Overlapped
 from simulator.workload.schedules.columns import columns
 from simulator.workload.stages import copied_bytes
@@ -90,7 +91,7 @@ class PassWriter:
 
     def _whole(self, rank: int, passes: Passes) -> None:
         """Append passes that run whole, each after the message that it waits for and before its own."""
-        kinds, which = np.unique(passes.kind * len(self.stages) + passes.stage, return_inverse=True)
+        kinds, which = distinct(passes.kind * len(self.stages) + passes.stage)
         works: list[Work] = []
         taken: list[tuple[float, float]] = []
         for kind, stage in (divmod(each, len(self.stages)) for each in kinds.tolist()):
