@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from simulator import files
 from simulator.cli.screen import note, show, show_json, show_text
@@ -17,7 +18,7 @@ from simulator.explore.search import SearchTable, search
 from simulator.reports.output import check_writable, write_whole
 from simulator.reports.save import FIGURE_SUFFIXES, save_curve
 from simulator.scenario import Scenario
-from simulator.scenario.search import AXES, USUAL
+from simulator.scenario.search import AXES, NAMES, USUAL
 
 _DP = "parallelism.dp"
 Names = Annotated[list[str] | None, Parameter(negative=(), show_default=False)]
@@ -38,6 +39,7 @@ def search_command(
     csv: OutputPath | None = None,
     as_json: Json = False,
     plot: Path | None = None,
+    jobs: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
 ) -> int:
     """Find the best layout: all that may win are simulated, the others are shown to lose.
 
@@ -56,6 +58,7 @@ def search_command(
         days: Leave out layouts that take longer for all of training.tokens.
         csv: Write the best layouts to this CSV file; - prints it instead of the table for people.
         as_json: Print everything as JSON.
+        jobs: Local processes to use.
         plot: Draw throughput over memory into this .png, .pdf or .svg file.
     """
     to_stdout = csv is not None and str(csv) == "-"
@@ -77,7 +80,7 @@ def search_command(
         free or [],
         fix or [],
     )
-    table = search(scenario, progress=note if sys.stderr.isatty() else None)
+    table = search(scenario, jobs=jobs, progress=note if sys.stderr.isatty() else None)
     if csv is not None and not to_stdout:
         write_whole(csv, table.to_csv().encode())
     if plot is not None and table.simulated:
@@ -92,13 +95,13 @@ def _scenario(
     """Load a file with what the command line frees, fixes and wishes."""
     if file == "-" and (free or fix or overrides):
         raise InputError("standard input is read once: put what is free into its 'search:' block")
-    scenario = files.load(file, overrides=[*overrides, *wishes])
     chosen = [_freed(text) for text in free]
     named = {path for path, _ in chosen}
-    stays = [path for path in (AXES.get(name, name) for name in fix) if path not in named]
+    stays = [path for path in (NAMES.get(name, name) for name in fix) if path not in named]
     stays += [path for path in (text.partition("=")[0] for text in overrides) if _is_kept(path, named)]
     if not chosen and not stays:
-        return scenario
+        return files.load(file, overrides=[*overrides, *wishes])
+    scenario = files.load(file, overrides=overrides)
     before = {AXES[name]: None for name in USUAL} if scenario.search is None else scenario.search.free
     stays += [AXES[name] for name in USUAL if AXES[name] not in before and AXES[name] not in named]
     kept = [(path, "auto" if values is None else json.dumps(values)) for path, values in before.items()]
@@ -110,7 +113,7 @@ def _scenario(
 def _freed(text: str) -> tuple[str, str]:
     """Read ``schedule`` or ``schedule=1f1b,zb-h1``."""
     name, given, values = text.partition("=")
-    path = AXES.get(name.strip(), name.strip())
+    path = NAMES.get(name.strip(), name.strip())
     if not given:
         return path, "auto"
     return path, values if values.strip().startswith("[") else f"[{values}]"

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from simulator.scenario import Cluster
     from simulator.workload.program import Program
 
-__all__ = ["System", "message_cost", "price"]
+__all__ = ["System", "alone_s", "message_cost", "price"]
 
 
 def price(program: Program, system: System, sequence_s: Mapping[int, float] | None = None) -> Durations:
@@ -48,7 +48,8 @@ def price(program: Program, system: System, sequence_s: Mapping[int, float] | No
     alike = np.asarray(system.kinds(program.num_ranks), dtype=np.int64)[program.rank]
     fixed_s = np.zeros((program.num_ranks, len(program.works)))
     flow_bytes = np.zeros_like(fixed_s)
-    for rank, index in sorted(set(zip(alike.tolist(), program.work.tolist(), strict=True))):
+    pairs = np.flatnonzero(np.bincount(alike * len(program.works) + program.work))
+    for rank, index in (divmod(pair, len(program.works)) for pair in pairs.tolist()):
         work = program.works[index]
         if isinstance(work, Sequence):
             fixed_s[rank, index] = (sequence_s or {})[index]
@@ -66,6 +67,14 @@ def _leaf_cost(work: Leaf, system: System, rank: int) -> tuple[float, float]:
     if not cost.uses_network or (isinstance(work, Transfer) and work.receives):
         return cost.alone_s, 0.0
     return cost.fixed_s, cost.wire_bytes / cost.bytes_per_s * _route_bytes_per_s(work, rank, system)
+
+
+def alone_s(work: Leaf, system: System, rank: int = 0) -> float:
+    """Return the seconds of a piece of work on one rank when nothing else uses its links."""
+    fixed_s, flow_bytes = _leaf_cost(work, system, rank)
+    if not flow_bytes or not isinstance(work, Collective | Transfer):
+        return fixed_s
+    return fixed_s + flow_bytes / _route_bytes_per_s(work, rank, system)
 
 
 def _route_bytes_per_s(work: Collective | Transfer, rank: int, system: System) -> float:

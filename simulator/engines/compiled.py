@@ -59,12 +59,7 @@ def run_batch(program: Program, seconds: Floats) -> Floats:
     if seconds.ndim != 2 or seconds.shape[1] != program.num_ops:
         raise SimulationError(f"seconds of shape {seconds.shape} for {program.num_ops} ops")
     check_numbers(program, "seconds", seconds)
-    graph = Graph.of(program)
-    order = program.derived.get("order")
-    if not isinstance(order, Order):
-        order = program.derived["order"] = Order.of(graph)
-    if len(order.nodes) < program.num_ops:
-        run(program, Durations.of(seconds[0] if len(seconds) else np.zeros(program.num_ops)))
+    graph, order = Graph.of(program), order_of(program, seconds[:1])
     own = np.ascontiguousarray(seconds.T, dtype=np.float64)
     joined = graph.joined
     if joined.size:
@@ -73,3 +68,22 @@ def run_batch(program: Program, seconds: Floats) -> Floats:
     ends = order.ends(own)
     ends[joined] = ends[graph.node[joined]]
     return ends.T
+
+
+def order_of(program: Program, sample: Floats | None = None) -> Order:
+    """Return the program's nodes in an order in which they can end; found once.
+
+    Args:
+        program: The ops.
+        sample: One row of seconds, for the report of a deadlock.
+
+    Raises:
+        DeadlockError: Ops wait for each other for ever.
+    """
+    order = program.derived.get("order")
+    if not isinstance(order, Order):
+        order = program.derived["order"] = Order.of(Graph.of(program))
+    if len(order.nodes) < program.num_ops:
+        seconds = sample[0] if sample is not None and len(sample) else np.zeros(program.num_ops)
+        run(program, Durations.of(seconds))
+    return order

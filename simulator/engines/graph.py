@@ -49,11 +49,13 @@ class Graph:
         after = node[np.concatenate([later, waits])]
         start = np.zeros(count + 1, dtype=np.int64)
         np.cumsum(np.bincount(before, minlength=count), out=start[1:])
+        edge = before * max(1, count) + after
+        edge.sort()
         return cls(
             node=node,
             waiting=np.bincount(after, minlength=count),
             successor_start=start,
-            successor=after[np.lexsort((after, before))],
+            successor=edge % max(1, count),
             joined=np.flatnonzero(node != np.arange(count)),
         )
 
@@ -76,7 +78,8 @@ def queues(program: Program) -> Ints:
 
 def stream_order(program: Program) -> tuple[Ints, Ints]:
     """Return the ops that directly follow each other on a stream: the earlier and the later of each pair."""
-    queue = queues(program)
-    order = np.argsort(queue, kind="stable")
-    same = queue[order[1:]] == queue[order[:-1]]
-    return order[:-1][same], order[1:][same]
+    order, start = program.in_queues()
+    follows = np.ones(len(order), dtype=np.bool_)
+    follows[start[start < len(order)]] = False
+    later = np.flatnonzero(follows)
+    return order[later - 1], order[later]

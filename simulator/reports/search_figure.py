@@ -50,14 +50,16 @@ def search_figure(table: SearchTable) -> Figure:
             capacity = table.scenario.cluster.gpu.memory_bytes / 2**30
             axes.axvline(capacity, color=VERMILLION, linestyle="--", linewidth=1, label="memory of a GPU")
         axes.set_title(table.scenario.name, pad=20)
-        note = f"{table.size:,} combinations, {table.num_simulated:,} simulated; the others cannot be better"
+        note = (
+            f"{table.num_possible:,} layouts, {table.num_simulated:,} simulated; the others cannot be better"
+        )
         axes.annotate(note, (0, 1), (0, 7), "axes fraction", "offset points", size=8, color="0.35")
         axes.set_xlabel("GPUs" if over_gpus else "peak memory per GPU (GiB)")
         axes.set_ylabel("tokens/s")
         axes.yaxis.set_major_formatter(EngFormatter(sep=""))
         low, high = axes.get_ylim()
         axes.set_ylim(max(0.0, low - 0.05 * (high - low)), high + 0.18 * (high - low))
-        axes.legend(loc="lower right" if over_gpus else "lower left")
+        axes.legend(loc="lower right")
     return figure
 
 

@@ -120,8 +120,7 @@ def _busy_seconds(timeline: Timeline, shares: Mapping[int, Mapping[str, float]])
     ops = np.flatnonzero(program.stream == Stream.COMPUTE)
     slot = program.rank[ops] * len(rows) + row[ops]
     durations = timeline.end_s[ops] - timeline.start_s[ops]
-    seconds = np.zeros(program.num_ranks * len(rows))
-    np.add.at(seconds, slot, durations)
+    seconds = np.bincount(slot, durations, program.num_ranks * len(rows)).astype(np.float64)
     busy: Floats = seconds.reshape(program.num_ranks, len(rows)) @ rows
     return busy
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from simulator.costs.contention import slowed
 from simulator.costs.price import price
@@ -29,6 +32,11 @@ _LAYERS = 4096
 _known: list[tuple[System, Answers]] = []
 
 
+def forget() -> None:
+    """Drop what is known of layers."""
+    _known.clear()
+
+
 def sequence_shares(program: Program, system: System) -> dict[int, dict[str, float]]:
     """Time the layers of each stage: seconds by category of every work that is a sequence of blocks.
 
@@ -38,7 +46,7 @@ def sequence_shares(program: Program, system: System) -> dict[int, dict[str, flo
     blocks: dict[tuple[Block, int], dict[str, float]] = {}
     shares: dict[int, dict[str, float]] = {}
     kinds = system.kinds(program.num_ranks)
-    runners = dict(zip(program.work.tolist(), program.rank.tolist(), strict=True))
+    runners = _runners(program)
     for index, work in enumerate(program.works):
         if not isinstance(work, Sequence):
             continue
@@ -55,8 +63,8 @@ def sequence_shares(program: Program, system: System) -> dict[int, dict[str, flo
 
 
 def block_seconds(block: Block, system: System) -> float:
-    """Return the seconds of one layer's pass."""
-    return sum(_shares(block, system).values())
+    """Return how long a layer takes, or the host to launch it."""
+    return math.fsum(_shares(block, system).values())
 
 
 def kernel_seconds(block: Block, system: System) -> float:
@@ -66,6 +74,14 @@ def kernel_seconds(block: Block, system: System) -> float:
     """
     on_device = price(block.program, system).fixed_s[block.program.stream == Stream.COMPUTE].sum()
     return max(float(on_device), _launch_s(block, system))
+
+
+def _runners(program: Program) -> list[int]:
+    """Return for each work a rank that runs it."""
+    runners = np.zeros(len(program.works), dtype=np.int64)
+    runners[program.work] = program.rank
+    found: list[int] = runners.tolist()
+    return found
 
 
 def _shares(block: Block, system: System) -> dict[str, float]:
@@ -87,7 +103,7 @@ def _launch_s(block: Block, system: System) -> float:
 def host_holds_up(program: Program, system: System) -> bool:
     """Tell whether launching the kernels of some layer one by one takes longer than running them."""
     kinds = system.kinds(program.num_ranks)
-    runners = dict(zip(program.work.tolist(), program.rank.tolist(), strict=True))
+    runners = _runners(program)
     pairs = {
         (block, kinds[runners[index]])
         for index, work in enumerate(program.works)
@@ -114,13 +130,31 @@ def device_s(program: Program, system: System) -> float:
 def _on_device(program: Program, system: System) -> tuple[float, Mapping[str, float]]:
     """Return a layer's makespan and its seconds by category, looked up where the same was asked before."""
     answers = _answers(system)
-    content = program.content()
+    content = program.derived.get("content")
+    if content is None:
+        content = program.derived["content"] = _Content(program.content())
     if content not in answers:
         if len(answers) >= _LAYERS:
             answers.clear()
         timeline = _timeline(program, system)
         answers[content] = timeline.makespan_s, block_shares(timeline)
     return answers[content]
+
+
+class _Content:
+    """What equal programs have in common, hashed once."""
+
+    __slots__ = ("_content", "_hash")
+
+    def __init__(self, content: Hashable) -> None:
+        self._content = content
+        self._hash = hash(content)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Content) and self._content == other._content
 
 
 def _answers(system: System) -> Answers:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simulator.workload.program import Stream
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -138,11 +140,19 @@ def _events(timeline: Timeline, rank: int) -> tuple[Floats, Floats]:
     order of their number.
     """
     program = timeline.program
-    changes = (program.allocated_bytes != 0) | (program.freed_bytes != 0)
-    ops = np.flatnonzero((program.rank == rank) & changes)
+    allocated, freed = program.allocated_bytes, program.freed_bytes
+    queues = [program.queue(rank, stream) for stream in Stream]
+    changing = [queue[(allocated[queue] != 0) | (freed[queue] != 0)] for queue in queues]
+    changing = [queue for queue in changing if queue.size]
+    if len(changing) == 1:  # ops of one stream never overlap
+        ops = changing[0]
+        both = (timeline.start_s[ops], timeline.end_s[ops]), (allocated[ops], -freed[ops])
+        times, sizes = (np.stack(pair, axis=1).reshape(-1) for pair in both)
+        return times, sizes
+    ops = np.sort(np.concatenate(changing)) if changing else np.zeros(0, dtype=np.int64)
     start, end = timeline.start_s[ops], timeline.end_s[ops]
     times = np.concatenate((start, end))
-    sizes = np.concatenate((program.allocated_bytes[ops], -program.freed_bytes[ops]))
+    sizes = np.concatenate((allocated[ops], -freed[ops]))
     ends = np.repeat((False, True), len(ops))
     gives_back_first = ends & np.tile(end > start, 2)
     order = np.lexsort((ends, np.tile(ops, 2), ~gives_back_first, times))

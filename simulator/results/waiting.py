@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simulator.engines.graph import stream_order
 from simulator.workload.program import Floats, Ints, OpKind, Program, Stream
 from simulator.workload.ragged import ranges
 from simulator.workload.work import Collective
@@ -96,11 +97,9 @@ class Waiting:
     def of(cls, timeline: Timeline) -> Waiting:
         """Read the relation off a timeline."""
         program = timeline.program
-        order = np.lexsort((program.stream, program.rank))
-        queue = program.rank[order] * len(Stream) + program.stream[order]
         previous = np.full(program.num_ops, -1, dtype=np.int64)
-        same = queue[1:] == queue[:-1]
-        previous[order[1:][same]] = order[:-1][same]
+        earlier, later = stream_order(program)
+        previous[later] = earlier
         joined = np.flatnonzero(program.join >= 0)
         partner = joined[np.argsort(program.join[joined], kind="stable")]
         _, first, which, sizes = np.unique(
@@ -132,10 +131,17 @@ class Waiting:
         while current.size:
             place, current = self._before(place, current)
             flies = (self.category[current] >= 0) & (self.timeline.end_s[current] > since_s[place])
-            new = np.unique(place[flies] * count + current[flies])
-            new = new[~np.isin(new, seen)]
+            new = place[flies] * count + current[flies]
+            new.sort()
+            new = new[np.diff(new, prepend=-1) > 0]
+            if seen.size:
+                new = new[seen[np.minimum(np.searchsorted(seen, new), len(seen) - 1)] != new]
             seen = np.concatenate((seen, new))
+            seen.sort()
             place, current = np.divmod(new, count)
+            # What an op waited for that was in flight before has ended by then; joins start together.
+            later = (self.timeline.start_s[current] > since_s[place]) | (self.partner_count[current] > 0)
+            place, current = place[later], current[later]
         found = seen[seen % count != ops[seen // count]]
         return found // count, found % count
 

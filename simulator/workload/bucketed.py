@@ -41,7 +41,8 @@ class Bucketed(DataParallel):
 
     def prepare(self) -> None:
         """Gather the weights that the optimizer of the step before updated, first stages first."""
-        self.buckets = [buckets_of(self.scenario, stage) for stage in self.stages]
+        given = self.parts
+        self.buckets = given or [buckets_of(self.scenario, stage) for stage in self.stages]
         holders = ((stage, rank) for rank in range(len(self.order)) for stage in self.held_stages(rank))
         for stage, rank in sorted(holders):
             for number, bucket in enumerate(self.buckets[stage]):

@@ -55,6 +55,7 @@ class DataParallel:
         stages: Its pipeline stages.
         builder: Where ops are appended.
         order: Passes of each rank in their order.
+        parts: Buckets or units of each stage; empty: those of the scenario.
         reduced: Ops that reduce gradients, by rank.
         edges: First forward pass and last pass that makes gradients of each stage, by rank.
         edge_places: Their places in the rank's order.
@@ -64,6 +65,7 @@ class DataParallel:
     stages: tuple[Stage, ...]
     builder: ProgramBuilder
     order: Sequence[Passes]
+    parts: list[list[Bucket]] = field(default_factory=list)
     reduced: dict[int, list[int]] = field(init=False)
     edges: Mapping[int, frozenset[Action]] = field(init=False)
     edge_places: Mapping[int, frozenset[int]] = field(init=False)
@@ -114,7 +116,11 @@ class DataParallel:
 
 def _edges(passes: Passes) -> frozenset[int]:
     """Return the places of the first forward pass and the last one that makes gradients, of each stage."""
-    forward = np.flatnonzero(passes.kind == OpKind.FORWARD)
-    makes = np.flatnonzero(np.isin(passes.kind, MAKES_GRADIENTS))[::-1]
-    edges = [places[np.unique(passes.stage[places], return_index=True)[1]] for places in (forward, makes)]
-    return frozenset(np.concatenate(edges).tolist())
+    forward = np.flatnonzero(passes.kind == OpKind.FORWARD)[::-1]
+    makes = np.flatnonzero(np.logical_or.reduce([passes.kind == kind for kind in MAKES_GRADIENTS]))
+    edges: set[int] = set()
+    for places in (forward, makes):
+        latest = np.full(1 + int(passes.stage.max(initial=0)), -1)
+        latest[passes.stage[places]] = places  # of several the last one stays
+        edges.update(latest[latest >= 0].tolist())
+    return frozenset(edges)

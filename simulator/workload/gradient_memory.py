@@ -30,13 +30,16 @@ def summed_gradient_bytes(program: Program, rank: int, sizes: Mapping[int, float
         rank: Program rank.
         sizes: Bytes of the whole gradients of each of its stages.
     """
-    ops = np.flatnonzero((program.rank == rank) & (program.stream == Stream.COMPUTE))
+    if not any(sizes.values()):
+        return 0.0
+    ops = program.queue(rank, Stream.COMPUTE)
     freed = program.freed_bytes[ops]
     activations = np.cumsum(program.allocated_bytes[ops] - freed) + freed
     gradients: Floats = np.zeros(len(ops))
-    makes = np.isin(program.kind[ops], MAKES_GRADIENTS)
+    kinds, stages = program.kind[ops], program.stage[ops]
+    makes = np.logical_or.reduce([kinds == kind for kind in MAKES_GRADIENTS])
     for stage, size in sizes.items():
-        passes = np.flatnonzero(makes & (program.stage[ops] == stage))
+        passes = np.flatnonzero(makes & (stages == stage))
         if passes.size:
             gradients[passes[0] : passes[-1] + 1] += size
     both = float((activations + gradients).max(initial=0.0))

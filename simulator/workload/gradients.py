@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from simulator.scenario.remembered import remembered
+from simulator.workload.outline import Outline
 from simulator.workload.parameter_bytes import gathered_bytes
 from simulator.workload.sharding import dense_sharing, expert_sharing
-from simulator.workload.stages import LayerWork, Stage
 from simulator.workload.weights import (
     StageParameters,
     boundary_parameters,
     gradient_bytes,
-    layer_parameters_per_rank,
+    parameters_of_kind,
     prediction_parameters,
     reduced_bytes,
 )
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from simulator.scenario import Scenario
+    from simulator.workload.stages import LayerWork, Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,57 +45,98 @@ class Bucket:
     gathers: tuple[Collective, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Consecutive works of a stage, from number ``first`` up to but without ``end``, and their parameters."""
+
+    first: int
+    end: int
+    parameters: StageParameters
+
+
 def buckets_of(scenario: Scenario, stage: Stage) -> list[Bucket]:
     """Divide a stage into buckets of whole layers, each at least ``bucket_bytes`` of gradients."""
-    limit = scenario.software.bucket_bytes
-    buckets: list[Bucket] = []
-    works: list[LayerWork] = []
-    dense = experts = 0.0
-    for work, part in _parts(scenario, stage):
-        works.append(work)
-        dense, experts = dense + part.dense, experts + part.experts
-        if (dense + experts) * gradient_bytes(scenario) >= limit:
-            buckets.append(_bucket(scenario, works, dense, experts))
-            works, dense, experts = [], 0.0, 0.0
-    if works:
-        buckets.append(_bucket(scenario, works, dense, experts))
-    return buckets
+    return [_bucket(scenario, stage, part) for part in bucket_parts(scenario, stage.outline)]
 
 
 def units_of(scenario: Scenario, stage: Stage) -> list[Bucket]:
     """Divide a stage into layers that gather their weights each by itself: FSDP's units."""
-    return [_bucket(scenario, [work], part.dense, part.experts) for work, part in _parts(scenario, stage)]
+    return [_bucket(scenario, stage, part) for part in unit_parts(scenario, stage.outline)]
 
 
-def _parts(scenario: Scenario, stage: Stage) -> Iterable[tuple[LayerWork, StageParameters]]:
-    """Pair each work of a stage with its parameters."""
-    works = iter(stage.works)
+@remembered
+def bucket_parts(scenario: Scenario, stage: Outline) -> tuple[Part, ...]:
+    """Divide the works of a stage as ``buckets_of`` does."""
+    limit = scenario.software.bucket_bytes
+    parts: list[Part] = []
+    first = 0
+    dense = experts = 0.0
+    units = unit_parts(scenario, stage)
+    for unit in units:
+        dense, experts = dense + unit.parameters.dense, experts + unit.parameters.experts
+        if (dense + experts) * gradient_bytes(scenario) >= limit or unit.end == len(units):
+            parameters = StageParameters(dense=dense, experts=experts)
+            parts.append(Part(first=first, end=unit.end, parameters=parameters))
+            first, dense, experts = unit.end, 0.0, 0.0
+    return tuple(parts)
+
+
+@remembered
+def unit_parts(scenario: Scenario, stage: Outline) -> tuple[Part, ...]:
+    """Return each work of a stage with its parameters."""
+    return tuple(
+        Part(first=number, end=number + 1, parameters=parameters)
+        for number, parameters in enumerate(_parameters(scenario, stage))
+    )
+
+
+def _parameters(scenario: Scenario, stage: Outline) -> Iterable[StageParameters]:
+    """Yield the parameters of each work of a stage."""
     boundary = boundary_parameters(scenario, stage)
     first = boundary if stage.has_embedding and not stage.has_head else 0.0
     if stage.has_embedding and stage.has_head:
-        first = boundary_parameters(scenario, _only_embedding(stage))
+        embedding = Outline(layers=stage.layers, has_embedding=True, has_head=False)
+        first = boundary_parameters(scenario, embedding)
     if stage.has_embedding:
-        yield next(works), StageParameters(dense=first, experts=0.0)
+        yield StageParameters(dense=first, experts=0.0)
     inner = 0.0 if stage.has_embedding or stage.has_head else boundary
-    for layer in stage.layers:
-        part = layer_parameters_per_rank(scenario, layer)
-        yield next(works), replace(part, dense=part.dense + inner)
+    for has_experts, block in stage.layers:
+        part = parameters_of_kind(scenario, has_experts, block)
+        yield replace(part, dense=part.dense + inner)
         inner = 0.0
     for number in range(stage.predictions):
-        yield next(works), prediction_parameters(scenario, number)
-        yield next(works), StageParameters(dense=0.0, experts=0.0)  # its head is the model's
+        yield prediction_parameters(scenario, number)
+        yield StageParameters(dense=0.0, experts=0.0)  # its head is the model's
     if stage.has_head:
-        yield next(works), StageParameters(dense=boundary - first, experts=0.0)
+        yield StageParameters(dense=boundary - first, experts=0.0)
 
 
-def _only_embedding(stage: Stage) -> Stage:
-    return Stage(layers=stage.layers, works=stage.works, has_embedding=True, has_head=False)
+def _bucket(scenario: Scenario, stage: Stage, part: Part) -> Bucket:
+    reduces, sums, gathers = bucket_collectives(scenario, part.parameters, part.end - part.first)
+    return Bucket(
+        works=stage.works[part.first : part.end],
+        parameters=part.parameters.total,
+        reduces=reduces,
+        sums=sums,
+        gathers=gathers,
+    )
 
 
-def _bucket(scenario: Scenario, works: list[LayerWork], dense: float, experts: float) -> Bucket:
+@remembered
+def bucket_collectives(
+    scenario: Scenario, parameters: StageParameters, works: int
+) -> tuple[tuple[Collective, ...], tuple[Collective, ...], tuple[Collective, ...]]:
+    """Return the collectives that reduce a bucket's gradients, sum these up and gather its weights.
+
+    Args:
+        scenario: The request.
+        parameters: Parameters of the bucket.
+        works: How many works of a stage it holds.
+    """
+    dense, experts = parameters.dense, parameters.experts
     sharings = ((dense_sharing(scenario.parallelism), dense), (expert_sharing(scenario.parallelism), experts))
     each = reduced_bytes(scenario)
-    tensors = len(works) * weight_tensors(scenario)
+    tensors = works * weight_tensors(scenario)
     reduces: tuple[Collective, ...]
     sums: tuple[Collective, ...] = ()
     gathers: tuple[Collective, ...] = ()
@@ -112,7 +155,7 @@ def _bucket(scenario: Scenario, works: list[LayerWork], dense: float, experts: f
         )
         sums = _collectives("all_reduce", replicas, "grad_replica_reduce")
         gathers = _gathers(scenario, shards, tensors)
-    return Bucket(works=tuple(works), parameters=dense + experts, reduces=reduces, sums=sums, gathers=gathers)
+    return reduces, sums, gathers
 
 
 def _gathers(

@@ -11,12 +11,13 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from simulator.workload.op_kind import OpKind
+from simulator.workload.ragged import sorted_by
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
@@ -103,6 +104,25 @@ class Program:
         """Return the ops that op ``op`` waits for."""
         return self.dependency[self.dependency_start[op] : self.dependency_start[op + 1]]
 
+    def in_queues(self) -> tuple[Ints, Ints]:
+        """Return all ops, rank by rank and stream by stream; and where each rank's streams begin among them.
+
+        Ops of stream ``s`` of rank ``r`` begin at entry ``r * len(Stream) + s`` of the second array.
+        """
+        found = self.derived.get("queues")
+        if found is None:
+            queue = self.rank * len(Stream) + self.stream
+            order = sorted_by(queue)
+            start = np.searchsorted(queue[order], np.arange(self.num_ranks * len(Stream) + 1))
+            found = self.derived["queues"] = order, start
+        return cast("tuple[Ints, Ints]", found)
+
+    def queue(self, rank: int, stream: Stream) -> Ints:
+        """Return the ops of one stream of a rank in order."""
+        order, start = self.in_queues()
+        place = rank * len(Stream) + stream
+        return order[start[place] : start[place + 1]]
+
     def label(self, op: int) -> str:
         """Name an op as people do: ``F3.1`` is the forward pass of micro-batch 3 through stage 1."""
         kind = OpKind(self.kind[op])
@@ -152,6 +172,9 @@ class ProgramBuilder:
     _columns: array[float] = field(default_factory=lambda: array("d"))
     _waits: array[int] = field(default_factory=lambda: array("q"))
     _needs: array[int] = field(default_factory=lambda: array("q"))
+    # What came many at a time; and single ops that came before, so that all stay in order.
+    _tables: list[Floats] = field(default_factory=list)
+    _edges: list[Ints] = field(default_factory=list)
     _works: dict[Work, int] = field(default_factory=dict)
     _count: int = 0
 
@@ -185,8 +208,8 @@ class ProgramBuilder:
             self._waits.append(op)
             self._needs.append(before)
 
-    def add_all(self, rank: int, works: Sequence[Work], work: ArrayLike, **columns: ArrayLike) -> None:
-        """Append many ops of a rank at once, none of them in a join.
+    def table(self, rank: int, works: Sequence[Work], work: ArrayLike, **columns: ArrayLike) -> Floats:
+        """Return many ops of a rank, none of them in a join, for ``add_table``.
 
         Args:
             rank: Their rank.
@@ -197,16 +220,28 @@ class ProgramBuilder:
         """
         index = np.array([self._works.setdefault(each, len(self._works)) for each in works])
         indices = index[np.asarray(work, dtype=np.int64)]
-        rows = np.empty((len(indices), len(_COLUMNS)))
-        for number, name in enumerate(_COLUMNS):
-            rows[:, number] = {"rank": rank, "join": -1, **columns, "work": indices}[name]
-        self._columns.frombytes(rows.tobytes())
-        self._count += len(rows)
+        table = np.empty((len(_COLUMNS), len(indices)))
+        for row, name in zip(table, _COLUMNS, strict=True):
+            row[:] = {"rank": rank, "join": -1, **columns, "work": indices}[name]
+        return table
+
+    def add_table(self, table: Floats) -> int:
+        """Append the ops that are columns of a table, and return the number of the first one."""
+        self._flush()
+        self._tables.append(table)
+        first = self._count
+        self._count += table.shape[1]
+        return first
+
+    def _flush(self) -> None:
+        """Turn the latest single ops into a table."""
+        if self._columns:
+            self._tables.append(np.array(self._columns).reshape(-1, len(_COLUMNS)).T)
+            self._columns = array("d")
 
     def wait_all(self, ops: Ints, after: Ints) -> None:
         """Let each of some ops that were already added wait for one further op."""
-        self._waits.frombytes(ops.astype(np.int64).tobytes())
-        self._needs.frombytes(after.astype(np.int64).tobytes())
+        self._edges.append(np.stack((ops, after)))
 
     @property
     def num_ops(self) -> int:
@@ -215,9 +250,11 @@ class ProgramBuilder:
 
     def build(self) -> Program:
         """Return the program."""
-        columns = np.array(self._columns).reshape(-1, len(_COLUMNS)).T
+        self._flush()
+        columns = np.concatenate([np.empty((len(_COLUMNS), 0)), *self._tables], axis=1)
         kind, rank, stream, work, microbatch, stage, join = columns[:7].astype(np.int64)
-        waits = np.array(self._waits)
+        single = np.array((self._waits, self._needs), dtype=np.int64)
+        waits, needs = np.concatenate([single, *self._edges], axis=1)
         start = np.zeros(self._count + 1, dtype=np.int64)
         np.cumsum(np.bincount(waits, minlength=self._count), out=start[1:])
         return Program(
@@ -229,7 +266,7 @@ class ProgramBuilder:
             stage=stage,
             join=join,
             dependency_start=start,
-            dependency=np.array(self._needs)[np.argsort(waits, kind="stable")],
+            dependency=needs[sorted_by(waits)],
             allocated_bytes=columns[7].copy(),
             freed_bytes=columns[8].copy(),
             works=tuple(self._works),

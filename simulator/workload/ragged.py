@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from simulator.workload.program import Ints
+    from numpy.typing import NDArray
+
+    Ints = NDArray[np.int64]
 
 
 def ranges(start: Ints, count: Ints) -> Ints:
@@ -20,3 +22,31 @@ def ranges(start: Ints, count: Ints) -> Ints:
     total = int(ends[-1]) if len(ends) else 0
     numbers: Ints = np.arange(total) + np.repeat(start - (ends - count), count)
     return numbers
+
+
+def sorted_by(key: Ints) -> Ints:
+    """Return the places of small keys in ascending order, those of equal keys in their order.
+
+    Sorting the numbers themselves is many times as fast as numpy's stable ``argsort`` of 64-bit keys.
+
+    >>> sorted_by(np.array([2, 0, 2, 1])).tolist()
+    [1, 3, 0, 2]
+    """
+    count = max(1, len(key))
+    code = key * count + np.arange(len(key))
+    code.sort()
+    places: Ints = code % count
+    return places
+
+
+def distinct(key: Ints) -> tuple[Ints, Ints]:
+    """Return small keys without repetition in ascending order, and the place of each key among them.
+
+    >>> keys, places = distinct(np.array([7, 3, 7]))
+    >>> keys.tolist(), places.tolist()
+    ([3, 7], [1, 0, 1])
+    """
+    keys: Ints = np.flatnonzero(np.bincount(key))
+    place = np.zeros(1 + int(key.max(initial=0)), dtype=np.int64)
+    place[keys] = np.arange(len(keys))
+    return keys, place[key]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from simulator.scenario.remembered import remembered
 from simulator.workload.grid import stride
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
-from simulator.workload.shapes import shapes_of
+from simulator.workload.shapes import vocabulary_rows
 from simulator.workload.sharding import dense_sharing, expert_sharing
 from simulator.workload.weights import reduced_bytes, stage_parameters
 from simulator.workload.work import Collective, Group
@@ -34,10 +35,16 @@ def sum_tied_embeddings(
     last_rank = next(rank for rank, stages in enumerate(held) if last in stages)
     if first_rank == last_rank:
         return
-    pair = _pair(scenario, first_rank, last_rank)
-    size = shapes_of(scenario).vocabulary * scenario.model.hidden_size * reduced_bytes(scenario)
-    total = Collective(kind="all_reduce", group=pair, bytes=size, name="tied embedding gradients")
+    total = tied_work(scenario, first_rank, last_rank)
     _join(builder, (first_rank, last_rank), total, before, _TIED_EMBEDDING)
+
+
+@remembered
+def tied_work(scenario: Scenario, first_rank: int, last_rank: int) -> Collective:
+    """Return the sum of the two copies' gradients."""
+    pair = _pair(scenario, first_rank, last_rank)
+    size = vocabulary_rows(scenario) * scenario.model.hidden_size * reduced_bytes(scenario)
+    return Collective(kind="all_reduce", group=pair, bytes=size, name="tied embedding gradients")
 
 
 def sum_stage_copies(
@@ -54,7 +61,7 @@ def sum_stage_copies(
         ranks = [rank for rank, mine in enumerate(held) if number in mine]
         if len(ranks) < 2:
             continue
-        part = stage_parameters(scenario, stage)
+        part = stage_parameters(scenario, stage.outline)
         size = part.dense / (dense.shard.size if is_sharded else 1)
         size += part.experts / (experts.shard.size if is_sharded else 1)
         total = Collective(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from simulator.scenario.parameters import prediction_layers
+from simulator.scenario.remembered import remembered
 from simulator.workload.boundary_steps import embedding_steps, head_steps
 from simulator.workload.captured import host_work
 from simulator.workload.layer_kinds import LayerKind, layer_steps
@@ -18,6 +20,7 @@ from simulator.workload.layer_program import (
     weight_gradient_program,
 )
 from simulator.workload.layer_steps import Exchange
+from simulator.workload.outline import Outline, outlines
 from simulator.workload.pipeline import splits_backward
 from simulator.workload.prediction_steps import joining_steps
 from simulator.workload.shapes import Shapes, shapes_of
@@ -67,6 +70,34 @@ class LayerWork:
     halves: Halves | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LayerSettings:
+    """What the layers of a scenario have in common.
+
+    Attributes:
+        shapes: Sizes of one rank's share.
+        habits: How layers are run.
+        splits_backward: Whether weight gradients are passes of their own.
+    """
+
+    shapes: Shapes
+    habits: Habits
+    splits_backward: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StageKind:
+    """What stages with the same work have in common.
+
+    Attributes:
+        outline: What decides how many parameters they have.
+        layers: Kind and plan of each layer.
+    """
+
+    outline: Outline
+    layers: tuple[tuple[LayerKind, LayerPlan], ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """One pipeline stage.
@@ -74,18 +105,27 @@ class Stage:
     Attributes:
         layers: Numbers of its transformer layers.
         works: Its work in model order: embedding, layers, prediction modules each with its head, head.
-        has_embedding: Whether it holds the token embedding.
-        has_head: Whether it holds the final norm, the vocabulary head and the loss.
-        predictions: Multi-token-prediction modules that it holds.
-        table_share: Part of the embedding's and of the head's rows that it holds, where all ranks share them.
+        kind: What it has in common with other stages.
     """
 
     layers: tuple[int, ...]
     works: tuple[LayerWork, ...]
-    has_embedding: bool
-    has_head: bool
-    predictions: int = 0
-    table_share: float = 0.0
+    kind: StageKind
+
+    @property
+    def outline(self) -> Outline:
+        """What decides how many parameters it has."""
+        return self.kind.outline
+
+    @property
+    def has_embedding(self) -> bool:
+        """Whether it holds the token embedding."""
+        return self.outline.has_embedding
+
+    @property
+    def has_head(self) -> bool:
+        """Whether it holds the final norm, the vocabulary head and the loss."""
+        return self.outline.has_head
 
     @property
     def saved_bytes(self) -> float:
@@ -104,51 +144,70 @@ def copied_bytes(works: Sequence[LayerWork]) -> float:
 
 def stages_of(scenario: Scenario) -> tuple[Stage, ...]:
     """Divide the model into its pipeline stages; layers of one kind share their work."""
-    shapes, habits = shapes_of(scenario), Habits.of(scenario)
-    kinds: dict[tuple[LayerKind, LayerPlan], LayerWork] = {}
-    counts = scenario.parallelism.stage_layers
+    settings = layer_settings(scenario)
     stages: list[Stage] = []
     first = 0
-    for number, count in enumerate(counts):
+    for count, kind in zip(scenario.parallelism.stage_layers, stage_kinds(scenario), strict=True):
         layers = tuple(range(first, first + count))
-        plans = [layer_plan(scenario, layer, position, count) for position, layer in enumerate(layers)]
-        works = [
-            _layer(scenario, shapes, habits, kinds, layer, plan)
-            for layer, plan in zip(layers, plans, strict=True)
-        ]
-        is_first, is_last = number == 0, number == len(counts) - 1
-        if is_first:
-            works.insert(0, _edge("embedding", scenario, shapes, embedding_steps(scenario, shapes), habits))
-        predictions = scenario.model.num_nextn_predict_layers if is_last else 0
-        if is_last:
-            head = _edge("head and loss", scenario, shapes, _last_steps(scenario, shapes), habits)
-            works += [*_prediction(scenario, shapes, habits), head] * predictions + [head]
-        stages.append(
-            Stage(
-                layers=layers,
-                works=tuple(works),
-                has_embedding=is_first,
-                has_head=is_last,
-                predictions=predictions,
-                table_share=_table_share(scenario, number),
-            )
-        )
+        stages.append(Stage(layers=layers, works=stage_works(scenario, kind, settings), kind=kind))
         first += count
     return tuple(stages)
 
 
+@remembered
+def layer_settings(scenario: Scenario) -> LayerSettings:
+    """Return what the layers of a scenario have in common; one object for all that are equal."""
+    return _one_setting(shapes_of(scenario), Habits.of(scenario), splits_backward(scenario))
+
+
+@lru_cache(maxsize=4096)
+def _one_setting(shapes: Shapes, habits: Habits, splits: bool) -> LayerSettings:
+    return LayerSettings(shapes=shapes, habits=habits, splits_backward=splits)
+
+
+@remembered
+def stage_kinds(scenario: Scenario) -> tuple[StageKind, ...]:
+    """Return the kind of every stage of a scenario, in model order; one object for all that are alike."""
+    kinds: list[StageKind] = []
+    first = 0
+    for count, outline in zip(scenario.parallelism.stage_layers, outlines(scenario), strict=True):
+        layers = tuple(
+            (LayerKind.of(scenario, layer), layer_plan(scenario, layer, layer - first, count))
+            for layer in range(first, first + count)
+        )
+        kinds.append(_one_for_all(outline, layers))
+        first += count
+    return tuple(kinds)
+
+
+@lru_cache(maxsize=4096)
+def _one_for_all(outline: Outline, layers: tuple[tuple[LayerKind, LayerPlan], ...]) -> StageKind:
+    return StageKind(outline=outline, layers=layers)
+
+
+@remembered
+def stage_works(scenario: Scenario, kind: StageKind, settings: LayerSettings) -> tuple[LayerWork, ...]:
+    """Return the work of a stage of one kind in model order; see ``Stage.works``."""
+    works = [_layer(scenario, layer, plan, settings) for layer, plan in kind.layers]
+    if kind.outline.has_embedding:
+        works.insert(0, _edge(scenario, "embedding", settings))
+    if kind.outline.has_head:
+        head = _edge(scenario, "head and loss", settings)
+        works += [*_prediction(scenario, settings), head] * kind.outline.predictions + [head]
+    return tuple(works)
+
+
 def layer_work(scenario: Scenario, layer: int, plan: LayerPlan) -> LayerWork:
     """Return the work of one layer by itself."""
-    return _layer(scenario, shapes_of(scenario), Habits.of(scenario), {}, layer, plan)
+    return _layer(scenario, LayerKind.of(scenario, layer), plan, layer_settings(scenario))
 
 
 def boundary_works(scenario: Scenario) -> tuple[LayerWork, tuple[LayerWork, ...]]:
     """Return the work before the first layer, and what follows the last one."""
-    shapes, habits = shapes_of(scenario), Habits.of(scenario)
-    embedding = _edge("embedding", scenario, shapes, embedding_steps(scenario, shapes), habits)
-    head = _edge("head and loss", scenario, shapes, _last_steps(scenario, shapes), habits)
-    modules = [*_prediction(scenario, shapes, habits), head] * scenario.model.num_nextn_predict_layers
-    return embedding, (*modules, head)
+    settings = layer_settings(scenario)
+    head = _edge(scenario, "head and loss", settings)
+    modules = [*_prediction(scenario, settings), head] * scenario.model.num_nextn_predict_layers
+    return _edge(scenario, "embedding", settings), (*modules, head)
 
 
 def _last_steps(scenario: Scenario, shapes: Shapes) -> list[Step]:
@@ -157,35 +216,20 @@ def _last_steps(scenario: Scenario, shapes: Shapes) -> list[Step]:
     return steps if scenario.parallelism.vocabulary == "none" else steps[:1]
 
 
-def _table_share(scenario: Scenario, stage: int) -> float:
-    """Give each rank its part with its first chunk."""
-    parallelism = scenario.parallelism
-    shares = parallelism.vocabulary != "none" and stage < parallelism.pp
-    return 1 / parallelism.pp if shares else 0.0
+@remembered
+def _layer(scenario: Scenario, kind: LayerKind, plan: LayerPlan, settings: LayerSettings) -> LayerWork:
+    shapes = settings.shapes
+    name = "layer with experts" if kind.has_experts else "layer"
+    sizes = shapes if plan.is_low else shapes.in_high_precision()
+    return _work(name, scenario, sizes, layer_steps(scenario, sizes, kind), settings, plan)
 
 
-def _layer(
-    scenario: Scenario,
-    shapes: Shapes,
-    habits: Habits,
-    kinds: dict[tuple[LayerKind, LayerPlan], LayerWork],
-    layer: int,
-    plan: LayerPlan,
-) -> LayerWork:
-    kind = LayerKind.of(scenario, layer)
-    if (kind, plan) not in kinds:
-        name = "layer with experts" if kind.has_experts else "layer"
-        sizes = shapes if plan.is_low else shapes.in_high_precision()
-        steps = layer_steps(scenario, sizes, kind)
-        kinds[kind, plan] = _work(name, scenario, sizes, steps, habits, plan)
-    return kinds[kind, plan]
-
-
-def _prediction(scenario: Scenario, shapes: Shapes, habits: Habits) -> list[LayerWork]:
+@remembered
+def _prediction(scenario: Scenario, settings: LayerSettings) -> tuple[LayerWork, ...]:
     """Return a multi-token-prediction module without its head, if the model has any."""
-    model = scenario.model
+    model, shapes = scenario.model, settings.shapes
     if not model.num_nextn_predict_layers:
-        return []
+        return ()
     last = model.num_hidden_layers - 1
     plan = layer_plan(scenario, last, 0, 1)
     sizes = shapes if plan.is_low else shapes.in_high_precision()
@@ -193,12 +237,18 @@ def _prediction(scenario: Scenario, shapes: Shapes, habits: Habits) -> list[Laye
     for block, has_experts in prediction_layers(model):
         kind = replace(LayerKind.of(scenario, last), has_experts=has_experts, block=block)
         steps += layer_steps(scenario, sizes, kind)
-    return [_work("prediction module", scenario, sizes, steps, habits, plan)]
+    return (_work("prediction module", scenario, sizes, steps, settings, plan),)
 
 
 def _work(
-    name: str, scenario: Scenario, shapes: Shapes, steps: list[Step], habits: Habits, plan: LayerPlan
+    name: str,
+    scenario: Scenario,
+    shapes: Shapes,
+    steps: list[Step],
+    settings: LayerSettings,
+    plan: LayerPlan,
 ) -> LayerWork:
+    habits = settings.habits
     memory, offloaded = memory_plan(scenario, shapes, steps, plan)
     everything = sum(step.saved_bytes for step in steps)
     kept = memory.total_bytes
@@ -211,7 +261,9 @@ def _work(
         saved_bytes=kept - offloaded,
         working_bytes=plan.group * everything - kept + _working_bytes(steps),
         offloaded_bytes=offloaded,
-        halves=_halves(name, scenario, shapes, steps, habits, memory.reruns, offloaded),
+        halves=_halves(name, shapes, steps, habits, memory.reruns, offloaded)
+        if settings.splits_backward
+        else None,
     )
 
 
@@ -222,15 +274,12 @@ def _working_bytes(steps: Sequence[Step]) -> float:
 
 def _halves(
     name: str,
-    scenario: Scenario,
     shapes: Shapes,
     steps: Sequence[Step],
     habits: Habits,
     reruns: Mapping[int, Sequence[Step]] | None = None,
     offloaded: float = 0.0,
-) -> Halves | None:
-    if not splits_backward(scenario):
-        return None
+) -> Halves:
     inputs = backward_program(steps, habits, reruns, offloaded, part="input")
     return Halves(
         input=Block(f"{name}, input gradient", inputs),
@@ -239,14 +288,18 @@ def _halves(
     )
 
 
-def _edge(name: str, scenario: Scenario, shapes: Shapes, steps: list[Step], habits: Habits) -> LayerWork:
+@remembered
+def _edge(scenario: Scenario, name: str, settings: LayerSettings) -> LayerWork:
     """Build the work of the embedding or of the head, of which nothing is ever recomputed."""
-    habits = replace(habits, overlaps_tp=False)
+    shapes = settings.shapes
+    is_first = name == "embedding"
+    steps = embedding_steps(scenario, shapes) if is_first else _last_steps(scenario, shapes)
+    habits = replace(settings.habits, overlaps_tp=False)
     ahead, behind = host_work(scenario, steps, habits)
     return LayerWork(
         forward=Block(f"{name}, forward", forward_program(steps, habits), ahead.captured, ahead.calls),
         backward=Block(f"{name}, backward", backward_program(steps, habits), behind.captured, behind.calls),
         saved_bytes=sum(step.saved_bytes for step in steps),
         working_bytes=_working_bytes(steps),
-        halves=_halves(name, scenario, shapes, steps, habits),
+        halves=_halves(name, shapes, steps, habits) if settings.splits_backward else None,
     )

@@ -5,14 +5,15 @@ Rajbhandari et al. (ZeRO), arXiv:1910.02054, section 5; FSDP, arXiv:2304.11277, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from simulator.scenario.remembered import remembered
 from simulator.workload.gradient_memory import summed_gradient_bytes
-from simulator.workload.gradients import units_of
+from simulator.workload.gradients import unit_parts
 from simulator.workload.optimizer_offload import held_state_bytes
 from simulator.workload.parameter_bytes import layer_weight_bytes
-from simulator.workload.shapes import BYTES_PER_ELEMENT, shapes_of
+from simulator.workload.shapes import BYTES_PER_ELEMENT, wide_dtype
 from simulator.workload.sharding import dense_sharing, expert_sharing
 from simulator.workload.weights import (
     boundary_parameters,
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from simulator.scenario import Scenario
+    from simulator.workload.outline import Outline
     from simulator.workload.program import Program
-    from simulator.workload.stages import Stage
+    from simulator.workload.stages import Stage, StageKind
     from simulator.workload.weights import StageParameters
 
 MASTER_BYTES = 4
@@ -61,30 +63,46 @@ def static_memory(
 ) -> tuple[StaticMemory, ...]:
     """Return what each pipeline rank holds at its peak besides activations, given the stages of each."""
     return tuple(
-        _rank_memory(
-            scenario,
-            tuple(stages[number] for number in mine),
-            _gradients(scenario, {number: stages[number] for number in mine}, program, rank),
-        )
+        _rank_memory(scenario, {number: stages[number] for number in mine}, program, rank)
         for rank, mine in enumerate(held)
     )
 
 
-def _gradients(scenario: Scenario, stages: Mapping[int, Stage], program: Program, rank: int) -> float:
-    """Return the bytes of accumulated gradients: whole ones, or shards and those that are being summed up."""
+def _rank_memory(
+    scenario: Scenario, stages: Mapping[int, Stage], program: Program, rank: int
+) -> StaticMemory:
+    memory = held_memory(scenario, tuple(stage.kind for stage in stages.values()))
+    sizes = {number: summed_bytes(scenario, stage.kind) for number, stage in stages.items()}
+    return replace(
+        memory,
+        gradients=memory.gradients + summed_gradient_bytes(program, rank, sizes),
+        logits=max((work.working_bytes for stage in stages.values() for work in stage.works), default=0.0),
+    )
+
+
+@remembered
+def summed_bytes(scenario: Scenario, stage: StageKind) -> float:
+    """Return the bytes of whole gradients of a stage that exist only while they are summed up."""
+    is_sharded = scenario.parallelism.sharding in {"zero2", "zero3"}
+    if not is_sharded or not sums_gradients_locally(scenario):
+        return 0.0
+    return stage_parameters(scenario, stage.outline).total * gradient_bytes(scenario)
+
+
+def _gradients(scenario: Scenario, stages: Sequence[Outline]) -> float:
+    """Return the bytes of accumulated gradients: whole ones, or shards."""
     each = gradient_bytes(scenario)
-    parts = {number: stage_parameters(scenario, stage) for number, stage in stages.items()}
-    whole = {number: part.total * each for number, part in parts.items()}
+    parts = [stage_parameters(scenario, stage) for stage in stages]
     if scenario.parallelism.sharding not in {"zero2", "zero3"}:
-        return sum(whole.values())
-    shards = sum(_shard(scenario, part) for part in parts.values()) * each
-    if not sums_gradients_locally(scenario):
-        return shards
-    return shards + summed_gradient_bytes(program, rank, whole)
+        return sum(part.total * each for part in parts)
+    return sum(_shard(scenario, part) for part in parts) * each
 
 
-def _rank_memory(scenario: Scenario, stages: tuple[Stage, ...], gradients: float) -> StaticMemory:
+@remembered
+def held_memory(scenario: Scenario, kinds: tuple[StageKind, ...]) -> StaticMemory:
+    """Return what a rank with stages of these kinds holds, its passes left aside."""
     sharding = scenario.parallelism.sharding
+    stages = tuple(kind.outline for kind in kinds)
     parts = [stage_parameters(scenario, stage) for stage in stages]
     held = sum(part.total for part in parts)
     divided = sum(_shard(scenario, part) for part in parts)
@@ -97,10 +115,10 @@ def _rank_memory(scenario: Scenario, stages: tuple[Stage, ...], gradients: float
     kept = divided if sharding == "zero3" and not has_master and whole < held else 0.0
     return StaticMemory(
         weights=(whole + kept) * weight_bytes(scenario) + low,
-        gradients=gradients,
+        gradients=_gradients(scenario, stages),
         optimizer=held_state_bytes(scenario, held if sharding == "none" else divided),
         communication_buffers=_buffers(scenario, stages),
-        logits=max((work.working_bytes for stage in stages for work in stage.works), default=0.0),
+        logits=0.0,
         framework=scenario.software.framework_bytes,
     )
 
@@ -111,32 +129,32 @@ def _shard(scenario: Scenario, part: StageParameters) -> float:
     return dense + part.experts / expert_sharing(scenario.parallelism).shard.size
 
 
-def _gathered_parameters(scenario: Scenario, stages: tuple[Stage, ...]) -> float:
+def _gathered_parameters(scenario: Scenario, stages: tuple[Outline, ...]) -> float:
     """Return how many parameters of sharded ones are whole at a time.
 
     Without resharding after forward all of them are before the first backward pass. With it, these are the
     embedding and the head (FSDP's outermost unit) and the layer that runs with those gathered ahead of it.
     """
-    units = [units_of(scenario, stage) for stage in stages]
-    everything = sum(unit.parameters for mine in units for unit in mine)
+    units = [unit_parts(scenario, stage) for stage in stages]
+    everything = sum(unit.parameters.total for mine in units for unit in mine)
     if not scenario.parallelism.reshard_after_forward:
         return everything
     layers: list[float] = []
     for stage, mine in zip(stages, units, strict=True):
         last = len(mine) - stage.has_head
-        layers += [unit.parameters for unit in mine[int(stage.has_embedding) : last]]
+        layers += [unit.parameters.total for unit in mine[int(stage.has_embedding) : last]]
     ahead = scenario.parallelism.prefetch if scenario.training.overlap.param_gather else 0
     live = sum(sorted(layers, reverse=True)[: ahead + 1])
     return everything - sum(layers) + live
 
 
-def _buffers(scenario: Scenario, stages: tuple[Stage, ...]) -> float:
+def _buffers(scenario: Scenario, stages: tuple[Outline, ...]) -> float:
     """Return the bytes of gradients on their way: a bucket, or a layer's as made and as they travel."""
     sharding = scenario.parallelism.sharding
     if sharding == "none" or dense_sharing(scenario.parallelism).whole.size == 1:
         return 0.0
     if sharding != "zero3":
         return scenario.software.bucket_bytes
-    largest = max(unit.parameters for stage in stages for unit in units_of(scenario, stage))
-    made = BYTES_PER_ELEMENT[shapes_of(scenario).dtype]
+    largest = max(unit.parameters.total for stage in stages for unit in unit_parts(scenario, stage))
+    made = BYTES_PER_ELEMENT[wide_dtype(scenario)]
     return largest * (made + reduced_bytes(scenario))

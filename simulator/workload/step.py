@@ -22,7 +22,8 @@ from simulator.workload.vocabulary import OutputWriter
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
-    from simulator.workload.schedules import StageTimes
+    from simulator.workload.gradients import Bucket
+    from simulator.workload.schedules import Order, StageTimes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,17 +48,31 @@ def build_step(scenario: Scenario, times: StageTimes | None = None) -> Step:
         scenario: The request.
         times: How long the passes of each stage take, for schedules that are made to measure.
     """
+    return lay_out(scenario, pipeline_order(scenario, times), stages_of(scenario))
+
+
+def lay_out(
+    scenario: Scenario, order: Order, stages: tuple[Stage, ...], parts: list[list[Bucket]] | None = None
+) -> Step:
+    """Lay out one training step of given stages in a given order.
+
+    Args:
+        scenario: The request.
+        order: What every rank does.
+        stages: The pipeline stages.
+        parts: Buckets or units that data parallelism divides each stage into; None: those of the scenario.
+    """
     parallelism = scenario.parallelism
-    order = pipeline_order(scenario, times)
     passes = without_vocabulary(order)
     held = held_stages(passes)
-    stages = stages_of(scenario)
     builder = ProgramBuilder(
         rank_names=tuple(f"pp {rank}" for rank in range(parallelism.pp)),
         replicas=parallelism.gpus // parallelism.pp,
     )
     strategy = FullySharded if parallelism.sharding == "zero3" else Bucketed
-    data_parallel = strategy(scenario=scenario, stages=stages, builder=builder, order=plain(passes))
+    data_parallel = strategy(
+        scenario=scenario, stages=stages, builder=builder, order=plain(passes), parts=parts or []
+    )
     writer = PassWriter(
         scenario=scenario,
         stages=stages,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from simulator.scenario.remembered import remembered
 from simulator.workload.optimizer_offload import append_offloaded_update, offloaded_share
 from simulator.workload.parameter_bytes import update_bytes, weight_cast_bytes
 from simulator.workload.precision import quantisation
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from simulator.scenario import Scenario
-    from simulator.workload.stages import Stage
+    from simulator.workload.outline import Outline
+    from simulator.workload.stages import Stage, StageKind
 
 _GRADIENT_NORM = 1
 _PRODUCTS_PER_LAYER = 4
@@ -48,30 +51,62 @@ def append_step_end(
     sum_stage_copies(scenario, builder, stages, held, before)
     if scenario.model.tie_word_embeddings and pp > 1:
         sum_tied_embeddings(scenario, builder, held, before)
-    everyone = Group(axis="dp", size=scenario.parallelism.gpus, stride=1)
-    norm = Collective(kind="all_reduce", group=everyone, bytes=4.0, name="gradient norm")
+    norm = norm_work(scenario)
     for rank in range(pp):
         clipped = before[rank]
-        mine = [stages[number] for number in held[rank]]
-        if everyone.size > 1 and not scenario.training.post_validation:
+        mine = tuple(stages[number].kind for number in held[rank])
+        end = rank_end(scenario, mine)
+        if norm is not None:
             op = builder.add(
                 OpKind.COLLECTIVE, rank, Stream.DP_REDUCE, norm, after=before[rank], join=_GRADIENT_NORM
             )
             clipped = [op]
-        parameters = _updated_parameters(scenario, mine)
-        stays = parameters * (1.0 - offloaded_share(scenario))
         arrived: list[int] = []
-        if stays:
-            size = stays * update_bytes(scenario)
-            update = Elementwise(name="optimizer", bytes_moved=size)
-            builder.add(OpKind.OPTIMIZER, rank, Stream.COMPUTE, update, after=clipped)
+        if end.update is not None:
+            builder.add(OpKind.OPTIMIZER, rank, Stream.COMPUTE, end.update, after=clipped)
         if offloaded_share(scenario):
-            arrived = append_offloaded_update(scenario, builder, rank, parameters, clipped)
-        cast = _layer_parameters(scenario, mine) * weight_cast_bytes(scenario)
-        if cast:
-            work = Elementwise(name="weight casts", bytes_moved=cast)
-            arrived = [builder.add(OpKind.OPTIMIZER, rank, Stream.COMPUTE, work, after=arrived)]
+            arrived = append_offloaded_update(scenario, builder, rank, end.parameters, clipped)
+        if end.casts is not None:
+            arrived = [builder.add(OpKind.OPTIMIZER, rank, Stream.COMPUTE, end.casts, after=arrived)]
         builder.add(OpKind.OVERHEAD, rank, Stream.COMPUTE, StepOverhead(), after=arrived)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankEnd:
+    """What a rank's own stages decide of the end of its step.
+
+    Attributes:
+        parameters: Parameters that it updates: all, or its shard.
+        update: The update of those whose optimizer state is on the GPU.
+        casts: Making low-precision copies of the weights.
+    """
+
+    parameters: float
+    update: Elementwise | None
+    casts: Elementwise | None
+
+
+@remembered
+def rank_end(scenario: Scenario, stages: tuple[StageKind, ...]) -> RankEnd:
+    """Return how a step ends on a rank with stages of these kinds."""
+    outlines = [stage.outline for stage in stages]
+    parameters = _updated_parameters(scenario, outlines)
+    size = parameters * (1.0 - offloaded_share(scenario)) * update_bytes(scenario)
+    cast = _layer_parameters(scenario, outlines) * weight_cast_bytes(scenario)
+    return RankEnd(
+        parameters=parameters,
+        update=Elementwise(name="optimizer", bytes_moved=size) if size else None,
+        casts=Elementwise(name="weight casts", bytes_moved=cast) if cast else None,
+    )
+
+
+@remembered
+def norm_work(scenario: Scenario) -> Collective | None:
+    """Return the sum over all ranks that the gradient norm takes, if any."""
+    everyone = Group(axis="dp", size=scenario.parallelism.gpus, stride=1)
+    if everyone.size == 1 or scenario.training.post_validation:
+        return None
+    return Collective(kind="all_reduce", group=everyone, bytes=4.0, name="gradient norm")
 
 
 def _agree_on_scales(
@@ -101,7 +136,7 @@ def _agree_on_scales(
             before[rank] = [*before[rank], op]
 
 
-def _updated_parameters(scenario: Scenario, stages: Sequence[Stage]) -> float:
+def _updated_parameters(scenario: Scenario, stages: Sequence[Outline]) -> float:
     """Return the parameters that the rank updates: all, or its shard."""
     parts = [stage_parameters(scenario, stage) for stage in stages]
     dense, experts = sum(part.dense for part in parts), sum(part.experts for part in parts)
@@ -111,7 +146,7 @@ def _updated_parameters(scenario: Scenario, stages: Sequence[Stage]) -> float:
     return dense + experts
 
 
-def _layer_parameters(scenario: Scenario, stages: Sequence[Stage]) -> float:
+def _layer_parameters(scenario: Scenario, stages: Sequence[Outline]) -> float:
     """Return the parameters of a rank's layers, the embedding and the head left out."""
     return sum(
         stage_parameters(scenario, stage).total - boundary_parameters(scenario, stage) for stage in stages

@@ -11,11 +11,13 @@ from simulator.scenario.parameters import (
     prediction_layers,
     prediction_projection,
 )
-from simulator.workload.shapes import BYTES_PER_ELEMENT, shapes_of
+from simulator.scenario.remembered import remembered
+from simulator.workload.shapes import BYTES_PER_ELEMENT, vocabulary_rows, wide_dtype
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
-    from simulator.workload.stages import Stage
+    from simulator.scenario.model import Block
+    from simulator.workload.outline import Outline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +40,16 @@ class StageParameters:
 
 def layer_parameters_per_rank(scenario: Scenario, layer: int) -> StageParameters:
     """Count one layer's parameters on one rank."""
-    model = scenario.model
-    counted = layer_parameters(model, has_experts=model.is_moe_layer(layer), block=model.block(layer))
-    return _divide(scenario, counted)
+    return parameters_of_kind(scenario, scenario.model.is_moe_layer(layer), scenario.model.block(layer))
 
 
+@remembered
+def parameters_of_kind(scenario: Scenario, has_experts: bool, block: Block) -> StageParameters:
+    """Count the parameters of a layer on one rank, given what it is."""
+    return _divide(scenario, layer_parameters(scenario.model, has_experts=has_experts, block=block))
+
+
+@remembered
 def prediction_parameters(scenario: Scenario, number: int) -> StageParameters:
     """Count what the prediction module ``number`` adds on one rank; modules may repeat the first one."""
     model = scenario.model
@@ -64,7 +71,8 @@ def _divide(scenario: Scenario, layer: LayerParameters) -> StageParameters:
     return StageParameters(dense=dense, experts=layer.experts / (degrees.expert_tp * degrees.ep))
 
 
-def boundary_parameters(scenario: Scenario, stage: Stage) -> float:
+@remembered
+def boundary_parameters(scenario: Scenario, stage: Outline) -> float:
     """Count the parameters of the embedding and of the head on one rank.
 
     A tied head on another stage than the embedding holds a copy of the table (Megatron-LM), and so do
@@ -72,7 +80,7 @@ def boundary_parameters(scenario: Scenario, stage: Stage) -> float:
     each holds its part of both.
     """
     model = scenario.model
-    whole = shapes_of(scenario).vocabulary * model.hidden_size
+    whole = vocabulary_rows(scenario) * model.hidden_size
     table = whole if scenario.parallelism.vocabulary == "none" else 0.0
     positions = model.max_position_embeddings if model.positional == "learned" else 0
     total = 0.0
@@ -86,9 +94,10 @@ def boundary_parameters(scenario: Scenario, stage: Stage) -> float:
     return total + stage.table_share * whole * (1 if model.tie_word_embeddings else 2)
 
 
-def stage_parameters(scenario: Scenario, stage: Stage) -> StageParameters:
+@remembered
+def stage_parameters(scenario: Scenario, stage: Outline) -> StageParameters:
     """Count one stage's parameters on one rank."""
-    layers = [layer_parameters_per_rank(scenario, layer) for layer in stage.layers]
+    layers = [parameters_of_kind(scenario, has_experts, block) for has_experts, block in stage.layers]
     layers += [prediction_parameters(scenario, number) for number in range(stage.predictions)]
     return StageParameters(
         dense=sum(part.dense for part in layers) + boundary_parameters(scenario, stage),
@@ -101,7 +110,7 @@ def weight_bytes(scenario: Scenario) -> float:
     training = scenario.training
     if training.param_dtype is not None:
         return float(BYTES_PER_ELEMENT[training.param_dtype])
-    return float(BYTES_PER_ELEMENT[shapes_of(scenario).dtype])
+    return float(BYTES_PER_ELEMENT[wide_dtype(scenario)])
 
 
 def gradient_bytes(scenario: Scenario) -> float:

@@ -49,7 +49,7 @@ def volume(scenario: Scenario) -> float:
 
 def parameters(scenario: Scenario) -> float:
     """Count the parameters of all pipeline ranks."""
-    return sum(stage_parameters(scenario, stage).total for stage in build_step(scenario).stages)
+    return sum(stage_parameters(scenario, stage.outline).total for stage in build_step(scenario).stages)
 
 
 @FAST

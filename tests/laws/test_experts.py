@@ -127,7 +127,7 @@ def test_expert_groups_fold_the_ranks_of_a_stage(scenario: Scenario) -> None:
 def test_parameters_of_all_ranks_are_those_of_the_model(scenario: Scenario) -> None:
     degrees = scenario.parallelism
     stage = stages_of(scenario)[0]
-    part = stage_parameters(scenario, stage)
+    part = stage_parameters(scenario, stage.outline)
     layer = layer_parameters(SPARSE, has_experts=True)
     assert part.experts * degrees.expert_tp * degrees.ep == layer.experts * SPARSE.num_hidden_layers
     copies = (degrees.tp - 1) * (layer.replicated * SPARSE.num_hidden_layers + SPARSE.hidden_size)

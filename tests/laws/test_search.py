@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from simulator import files
+from simulator.api import simulate
 from simulator.costs.collectives import collective_cost
 from simulator.errors import SimulatorError
 from simulator.explore.evaluate import evaluate
@@ -51,7 +52,18 @@ VALUES: dict[str, list[object]] = {
     "cp": [1, 2],
     "ep": [1, 2, 4],
     "layers": ["even", "lighter-ends", "balanced"],
-    "schedule": [None, "gpipe", "1f1b", "interleaved", "zb-h1", "zb-v", "looped-bfs", "dualpipe"],
+    "schedule": [
+        None,
+        "gpipe",
+        "1f1b",
+        "interleaved",
+        "zb-h1",
+        "zb-v",
+        "looped-bfs",
+        "dualpipe",
+        "v-half",
+        "interleaved-zb",
+    ],
     "sharding": ["none", "zero1", "zero2", "zero3", "fsdp", "shard_grad_op", "hybrid"],
     "sequence_parallel": [True, False, None],
     "placement": [["tp", "cp", "dp", "pp"], ["pp", "tp", "cp", "dp"], ["tp", "pp", "dp", "cp"]],
@@ -129,7 +141,7 @@ def everything(scenario: Scenario) -> dict[str, tuple[float, float]]:
     """Simulate every combination one by one: seconds and bytes of those that fit."""
     assert scenario.search is not None
     free = {path: values for path, values in scenario.search.free.items() if values is not None}
-    scenarios, names = [], []
+    known: dict[str, tuple[float, float]] = {}
     for values in itertools.product(*free.values()):
         content = dict(scenario.document)
         overrides = [
@@ -138,19 +150,17 @@ def everything(scenario: Scenario) -> dict[str, tuple[float, float]]:
             if value is not None
         ]
         try:
-            scenarios.append(files.from_document(content, "space", [*overrides, "parallelism.dp=auto"]))
+            overrides += ["parallelism.dp=auto", "simulation.engine=compiled"]
+            result = simulate(files.from_document(content, "space", overrides))
         except SimulatorError:
             continue
-        names.append(json.dumps(dict(zip(free, values, strict=True))))
-    found = evaluate(scenarios)
-    return {
-        name: (float(found.step_time_s[number]), float(found.peak_memory_bytes[number]))
-        for number, name in enumerate(names)
-        if found.fits[number]
-    }
+        if result.memory.fits:
+            name = json.dumps(dict(zip(free, values, strict=True)))
+            known[name] = (result.metrics["step_time_s"], result.memory.peak_bytes)
+    return known
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(spaces())
 def test_the_best_and_the_front_are_those_of_all_combinations(content: dict[str, Any]) -> None:
     content["search"]["front"] = "memory"
@@ -160,20 +170,18 @@ def test_the_best_and_the_front_are_those_of_all_combinations(content: dict[str,
     assert bool(table.best) == bool(known)
     if not known:
         return
-    times = sorted({round(seconds, 9) for seconds, _ in known.values()})
+    times = sorted({seconds for seconds, _ in known.values()})
     assert table.best[0].layout.step_time_s == pytest.approx(times[0], rel=1e-8)
     mine = [each.layout.step_time_s for each in table.best]
     assert mine == sorted(mine)
-    for number, seconds in enumerate(mine[: len(times)]):
-        # Settings without effect make several combinations of one layout, which stands here once.
-        assert seconds >= times[0] - 1e-9
-        assert number == 0 or seconds >= times[0]
+    for seconds in times:  # settings without effect make several combinations of one layout
+        assert seconds >= mine[-1] * (1 - 1e-6) or any(abs(seconds / each - 1) < 1e-6 for each in mine)
     front = [(each.step_time_s, each.peak_memory_bytes) for each in table.front]
     for seconds, memory in known.values():
         assert any(s <= seconds * (1 + 1e-8) and m <= memory * (1 + 1e-8) for s, m in front)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(spaces())
 def test_no_bound_exceeds_what_is_simulated_and_no_valid_layout_is_missing(content: dict[str, Any]) -> None:
     scenario = loaded(content)
@@ -199,9 +207,9 @@ def test_no_bound_exceeds_what_is_simulated_and_no_valid_layout_is_missing(conte
         if found.problems[number]:
             continue
         about = f"{example.parallelism} {example.training}"
-        assert memory_bytes <= found.peak_memory_bytes[number], about
+        assert memory_bytes <= found.peak_memory_bytes[number] * (1 + 1e-12), about
         assert near_s <= placed_s * (1 + 1e-9), about
-        assert placed_s <= found.step_time_s[number], about
+        assert placed_s <= found.step_time_s[number] * (1 + 1e-12), about
 
 
 @given(

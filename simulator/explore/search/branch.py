@@ -7,14 +7,13 @@ what simulating all of them would find.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.errors import ScenarioError
-from simulator.explore.evaluate import evaluate
 from simulator.explore.search.candidates import Candidates
 from simulator.explore.search.memory_bound import memory_bound
 from simulator.explore.search.time_bound import time_bound
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from simulator.explore.search.layouts import Layouts
     from simulator.explore.search.prices import Prices
     from simulator.explore.search.space import Bools, Ints
+    from simulator.explore.search.workers import Workers
 
 TOO_LARGE = "needs more memory than a GPU has"
 TOO_LARGE_SIMULATED = "does not fit, simulated"
@@ -63,6 +63,7 @@ class Simulated:
         step_s: Seconds of a step.
         memory_bytes: What its fullest GPU holds.
         score: Less is better; infinite where it misses the target.
+        pace: Seconds per token of the whole job; likewise.
     """
 
     region: int
@@ -70,6 +71,7 @@ class Simulated:
     step_s: float
     memory_bytes: float
     score: float
+    pace: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,21 +80,26 @@ class BranchAndBound:
 
     Attributes:
         regions: Where to look.
+        workers: Who builds and simulates.
         top: How many of the best are wanted.
         front: Whether layouts that hold less memory (or run on fewer GPUs) than all better ones are wanted:
             ``memory``, ``gpus`` or ``none``.
         progress: Called now and then with a line for people.
         found: What was simulated and fits.
         lost: Why other layouts lost, and how many.
+        simulated: Layouts that were simulated.
+        reported_s: When ``progress`` was called last.
     """
 
     regions: Sequence[Region]
+    workers: Workers
     top: int
     front: str
     progress: Callable[[str], None] | None = None
     found: list[Simulated] = field(default_factory=list)
     lost: Counter[str] = field(default_factory=Counter)
     simulated: int = 0
+    reported_s: float = 0.0
 
     def run(self) -> None:
         """Simulate what must be."""
@@ -111,8 +118,14 @@ class BranchAndBound:
                 left[first] = False
                 waiting = waiting.take(left)
             waiting = self._prune(waiting)
-            if self.progress is not None:
-                self.progress(f"{self.simulated:,} layouts simulated, {len(waiting):,} may still be better")
+            self._report(waiting)
+
+    def _report(self, waiting: Candidates) -> None:
+        """Say how far the search has come, once a second."""
+        now_s = time.monotonic()
+        if self.progress is not None and now_s > self.reported_s + 1.0:
+            self.reported_s = now_s
+            self.progress(f"{self.simulated:,} layouts simulated, {len(waiting):,} may still be better")
 
     def _candidates(self, number: int) -> list[Candidates]:
         """Bound every possible layout of a region, counting kernels only."""
@@ -121,15 +134,21 @@ class BranchAndBound:
         capacity = layouts.system.cluster.gpu.memory_bytes
         self.lost += layouts.space.excluded
         parts = []
-        for which, family in enumerate(layouts.families):
+        all_pairs = [np.arange(len(family.shape)) for family in layouts.families]
+        self._build(number, all_pairs, placed=False, timed=False)
+        bounds = []
+        for family in layouts.families:
             possible = layouts.space.possible[family.shape, family.layer]
             memory = memory_bound(layouts, family)
             fits = possible & (memory <= capacity)
             self.lost[TOO_LARGE] += int(possible.sum()) - int(fits.sum())
-            pairs = np.flatnonzero(fits.any(axis=1))
+            bounds.append((memory, fits, np.flatnonzero(fits.any(axis=1))))
+        self._build(number, [pairs for *_, pairs in bounds], placed=False, timed=True)
+        for which, (family, (memory, fits, pairs)) in enumerate(zip(layouts.families, bounds, strict=True)):
             if not pairs.size:
                 continue
-            score = region.goal.score(time_bound(layouts, region.prices, family, pairs, placed=False))
+            seconds = time_bound(layouts, region.prices, family, pairs, placed=False)
+            score, pace = region.goal.score(seconds), region.goal.pace(seconds)
             pair, step = np.nonzero(fits[pairs])
             parts.append(
                 Candidates(
@@ -138,60 +157,75 @@ class BranchAndBound:
                     pair=pairs[pair],
                     step=step,
                     score=score[pair, step],
+                    pace=pace[pair, step],
                     memory=memory[pairs[pair], step],
                     placed=np.zeros(len(pair), dtype=np.bool_),
                 )
             )
         return parts
 
+    def _build(self, number: int, pairs: Sequence[Ints], *, placed: bool, timed: bool) -> None:
+        """Let the layers of some pairs of each family be built or timed."""
+        layouts = self.regions[number].layouts
+        wanted = {
+            (each, family.profile.number)
+            for family, mine in zip(layouts.families, pairs, strict=True)
+            if len(mine)
+            for each in layouts.classes(family, mine, placed=placed)[0]
+        }
+        self.workers.build(number, sorted(wanted), placed=placed, timed=timed)
+
     def _refine(self, waiting: Candidates, rough: Ints) -> None:
-        """Improve the bounds of some candidates, and of all whose layers are the same."""
-        for region, which in np.unique(
-            np.stack([waiting.region, waiting.family])[:, rough], axis=1
-        ).T.tolist():
+        """Improve the bounds of some candidates, and of all of their families whose layers are the same."""
+        asking = np.stack([waiting.region[rough], waiting.family[rough]], axis=1)
+        pairs = waiting.pair
+        found = []
+        for region, which in np.unique(asking, axis=0).tolist():
             layouts, family = self.regions[region].layouts, self.regions[region].layouts.families[which]
             mine = np.flatnonzero(~waiting.placed & (waiting.region == region) & (waiting.family == which))
             asked = rough[(waiting.region[rough] == region) & (waiting.family[rough] == which)]
-            pair = waiting.pair
             classes = layouts.placed.of[family.shape, family.layer]
-            mine = mine[np.isin(classes[pair[mine]], classes[pair[asked]])]
-            pairs, of = np.unique(pair[mine], return_inverse=True)
-            seconds = time_bound(layouts, self.regions[region].prices, family, pairs, placed=True)
-            score = self.regions[region].goal.score(seconds)[of, waiting.step[mine]]
-            waiting.score[mine] = np.maximum(waiting.score[mine], score)
+            mine = mine[np.isin(classes[pairs[mine]], classes[pairs[asked]])]
+            found.append((region, which, mine))
+        for region in {region for region, *_ in found}:
+            wanted = [np.zeros(0, dtype=np.int64)] * len(self.regions[region].layouts.families)
+            for other, which, mine in found:
+                if other == region:
+                    wanted[which] = np.unique(pairs[mine])
+            self._build(region, wanted, placed=True, timed=True)
+        for region, which, mine in found:
+            layouts, goal = self.regions[region].layouts, self.regions[region].goal
+            rows, of = np.unique(pairs[mine], return_inverse=True)
+            bound = time_bound(
+                layouts, self.regions[region].prices, layouts.families[which], rows, placed=True
+            )
+            seconds = bound[of, waiting.step[mine]]
+            waiting.score[mine] = np.maximum(waiting.score[mine], goal.score(seconds))
+            waiting.pace[mine] = np.maximum(waiting.pace[mine], goal.pace(seconds))
             waiting.placed[mine] = True
 
     def _simulate(self, chosen: Candidates) -> None:
         """Simulate some candidates."""
-        scenarios, kept = [], []
-        rows = np.stack([chosen.region, chosen.family, chosen.pair, chosen.step], axis=1).tolist()
-        for region, which, pair, step in rows:
-            layouts = self.regions[region].layouts
-            family = layouts.families[which]
-            shape, layer = int(family.shape[pair]), int(family.layer[pair])
-            try:
-                scenarios.append(layouts.scenario(shape, layer, step))
-            except ScenarioError as error:
-                self.lost[f"rule: {error.problems[0].path}"] += 1
+        places = []
+        for row in np.stack([chosen.region, chosen.family, chosen.pair, chosen.step], axis=1).tolist():
+            region, which, pair, step = row
+            family = self.regions[region].layouts.families[which]
+            places.append((region, int(family.shape[pair]), int(family.layer[pair]), step))
+        self.simulated += len(places)
+        for place, outcome in zip(places, self.workers.simulate(places), strict=True):
+            if outcome.problem or not outcome.fits:
+                self.lost[outcome.problem or TOO_LARGE_SIMULATED] += 1
                 continue
-            kept.append((region, layouts.space.settings(shape, layer, step)))
-        done = evaluate(scenarios)
-        self.simulated += len(scenarios)
-        for number, (region, settings) in enumerate(kept):
-            if done.problems[number]:
-                self.lost[done.problems[number].splitlines()[0]] += 1
-                continue
-            if not done.fits[number]:
-                self.lost[TOO_LARGE_SIMULATED] += 1
-                continue
-            seconds = float(done.step_time_s[number])
+            region, *at = place
+            goal = self.regions[region].goal
             self.found.append(
                 Simulated(
                     region=region,
-                    settings=settings,
-                    step_s=seconds,
-                    memory_bytes=float(done.peak_memory_bytes[number]),
-                    score=float(self.regions[region].goal.score(np.asarray(seconds))),
+                    settings=self.regions[region].layouts.space.settings(*at),
+                    step_s=outcome.step_s,
+                    memory_bytes=outcome.memory_bytes,
+                    score=float(goal.score(np.asarray(outcome.step_s))),
+                    pace=float(goal.pace(np.asarray(outcome.step_s))),
                 )
             )
 
@@ -214,19 +248,19 @@ class BranchAndBound:
         other: Floats = waiting.memory if self.front == "memory" else gpus[waiting.region]
         for each in pareto_front(self.found, self.front, gpus):
             least = each.memory_bytes if self.front == "memory" else gpus[each.region]
-            dominated |= (waiting.score >= each.score) & (other >= least)
+            dominated |= (waiting.pace >= each.pace) & (other >= least)
         return dominated
 
 
 def pareto_front(found: Sequence[Simulated], front: str, gpus: Floats) -> list[Simulated]:
-    """Return the layouts that no other beats in one respect without losing in the other, best score first."""
+    """Return the layouts that no other beats in one respect without losing in the other, fastest first."""
     if front == "none":
         return []
     best: list[Simulated] = []
     least = np.inf
-    for each in sorted(found, key=lambda one: (one.score, one.memory_bytes)):
+    for each in sorted(found, key=lambda one: (one.pace, one.memory_bytes)):
         other = each.memory_bytes if front == "memory" else float(gpus[each.region])
-        if other < least and np.isfinite(each.score):
+        if other < least and np.isfinite(each.pace):
             best.append(each)
             least = other
     return best

@@ -24,6 +24,7 @@ class Candidates:
         pair: Its pair of a shape and a way of running layers, in the family.
         step: Its way of running steps.
         score: No layout scores less than this.
+        pace: None takes fewer seconds per token.
         memory: None holds less than this, in bytes.
         placed: Whether the bound ran the layers instead of counting kernels only.
     """
@@ -33,6 +34,7 @@ class Candidates:
     pair: Ints
     step: Ints
     score: Floats
+    pace: Floats
     memory: Floats
     placed: Bools
 
@@ -55,6 +57,7 @@ class Candidates:
                 pair=empty,
                 step=empty,
                 score=np.zeros(0),
+                pace=np.zeros(0),
                 memory=np.zeros(0),
                 placed=np.zeros(0, dtype=np.bool_),
             )

@@ -47,16 +47,12 @@ class LayerClass:
         ends: Work of the embedding, and what follows the last layer.
         seconds: Seconds of a work's forward pass, its backward pass or input gradients, and its weight
             gradients, by the work's identity: of the kernels alone, and in all.
-        held: What ``bytes_of`` answered, by profile.
-        timed: What ``times_of`` answered, by profile.
     """
 
     scenario: Scenario
     paired: bool
     works: dict[tuple[LayerKey, Offload | None], LayerWork] = field(default_factory=dict)
     seconds: dict[tuple[int, bool], tuple[float, float, float]] = field(default_factory=dict)
-    held: dict[int, tuple[Floats, Floats]] = field(default_factory=dict)
-    timed: dict[tuple[int, bool], Floats] = field(default_factory=dict)
     _ends: tuple[LayerWork, tuple[LayerWork, ...]] | None = None
 
     def works_of(self, profile: Profile) -> list[LayerWork]:
@@ -80,28 +76,20 @@ class LayerClass:
             self._ends = boundary_works(self.scenario)
         return self._ends
 
-    def bytes_of(self, profile: Profile) -> tuple[Floats, Floats]:
+    def bytes_of(self, profile: Profile) -> Floats:
         """Return the bytes that are kept, and those taken on top, by kind of layer and end."""
-        if profile.number not in self.held:
-            works = self.works_of(profile)
-            embedding, after = self.ends
-            saved = [work.saved_bytes for work in (*works, embedding)]
-            taken = [work.working_bytes for work in (*works, embedding)]
-            self.held[profile.number] = (
-                np.asarray([*saved, sum(work.saved_bytes for work in after)]),
-                np.asarray([*taken, max(work.working_bytes for work in after)]),
-            )
-        return self.held[profile.number]
+        embedding, after = self.ends
+        works = (*self.works_of(profile), embedding)
+        saved = [*(work.saved_bytes for work in works), sum(work.saved_bytes for work in after)]
+        taken = [*(work.working_bytes for work in works), max(work.working_bytes for work in after)]
+        return np.asarray([saved, taken])
 
     def times_of(self, profile: Profile, system: System, *, alone: bool) -> Floats:
         """Return the seconds of passes, as ``times`` does, by pass, kind of layer and end."""
-        key = (profile.number, alone)
-        if key not in self.timed:
-            embedding, after = self.ends
-            rows = [self.times(work, system, alone=alone) for work in (*self.works_of(profile), embedding)]
-            last = np.sum([self.times(work, system, alone=alone) for work in after], axis=0)
-            self.timed[key] = np.asarray([*rows, last]).T
-        return self.timed[key]
+        embedding, after = self.ends
+        rows = [self.times(work, system, alone=alone) for work in (*self.works_of(profile), embedding)]
+        last = np.sum([self.times(work, system, alone=alone) for work in after], axis=0)
+        return np.asarray([*rows, last]).T
 
     def times(self, work: LayerWork, system: System, *, alone: bool) -> tuple[float, float, float]:
         """Return the seconds of a work's passes, of which an actual layout takes no fewer.

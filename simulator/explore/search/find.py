@@ -19,6 +19,7 @@ from simulator.explore.search.goal import Goal
 from simulator.explore.search.layouts import Layouts
 from simulator.explore.search.prices import Prices
 from simulator.explore.search.table import Layout, Ranked, SearchTable
+from simulator.explore.search.workers import Workers
 from simulator.files import Variations
 from simulator.files.searches import DP
 from simulator.scenario.search import AXES
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 IMPOSSIBLE = "no valid scenario"
 
 
-def search(scenario: Scenario, *, progress: Callable[[str], None] | None = None) -> SearchTable:
+def search(
+    scenario: Scenario, *, jobs: int = 1, progress: Callable[[str], None] | None = None
+) -> SearchTable:
     """Find the best layouts of a scenario: what simulating every combination would find, without doing it.
 
     Layouts that do not fit in memory are left out, and steps are timed by the compiled engine, without
@@ -42,6 +45,7 @@ def search(scenario: Scenario, *, progress: Callable[[str], None] | None = None)
         scenario: A scenario loaded from a file or a document; its ``search:`` block says what is free and
             what is best. Without one, the degrees of parallelism, the micro-batch size, sharding and
             recomputation are free, and the most tokens per second are best.
+        jobs: Local processes that build layers and simulate.
         progress: Called now and then with a line for people.
 
     Raises:
@@ -56,8 +60,16 @@ def search(scenario: Scenario, *, progress: Callable[[str], None] | None = None)
     wanted = scenario.search or base.usual_search()
     lost: Counter[str] = Counter()
     regions, size = _regions(scenario, wanted, lost)
-    run = BranchAndBound(regions=regions, top=wanted.top, front=wanted.front, progress=progress, lost=lost)
-    run.run()
+    with Workers([region.layouts for region in regions], jobs) as workers:
+        run = BranchAndBound(
+            regions=regions,
+            workers=workers,
+            top=wanted.top,
+            front=wanted.front,
+            progress=progress,
+            lost=lost,
+        )
+        run.run()
     ranked = sorted(
         (each for each in run.found if np.isfinite(each.score)),
         key=lambda each: (each.score, each.memory_bytes),
@@ -72,6 +84,7 @@ def search(scenario: Scenario, *, progress: Callable[[str], None] | None = None)
         front=tuple(_layout(regions, wanted, each) for each in pareto_front(ranked, wanted.front, gpus)),
         simulated=tuple(_layout(regions, wanted, each) for each in run.found),
         size=size,
+        num_possible=sum(int(region.layouts.space.possible.sum()) for region in regions),
         lost=dict(+run.lost),
         elapsed_s=time.perf_counter() - start_s,
         num_simulated=run.simulated,

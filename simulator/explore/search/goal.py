@@ -44,6 +44,10 @@ class Goal:
             slowest_s=np.inf if search.tokens_per_s is None else tokens / search.tokens_per_s,
         )
 
+    def pace(self, step_s: Floats) -> Floats:
+        """Return seconds per token of the whole job, or infinity where that misses the target."""
+        return np.where(step_s <= self.slowest_s, step_s / self.tokens, np.inf)
+
     def cost_per_token(self, step_s: float) -> float:
         """Return GPU hours per token, times the price."""
         return step_s / self.tokens * self.gpus / _SECONDS_PER_HOUR * self.price

@@ -17,7 +17,7 @@ from simulator.workload.pipeline import runs_in_pairs
 
 if TYPE_CHECKING:
     from simulator.explore.search.axes import Values
-    from simulator.explore.search.classes import Floats
+    from simulator.explore.search.classes import Floats, Profile
     from simulator.explore.search.space import Ints, Space
     from simulator.files import Variations
     from simulator.scenario import Scenario
@@ -34,7 +34,10 @@ class Layouts:
         near: Classes of layers with the same kernels.
         placed: Classes of layers whose ranks also lie alike.
         system: The hardware and the software.
+        profiles: Profiles of the families, by their number.
         built: Classes that were needed up to now, by whether they are placed and their number.
+        tables: What they hold and take, by class, profile, whether the class is placed, and whether it is
+            seconds.
     """
 
     variations: Variations
@@ -43,7 +46,9 @@ class Layouts:
     near: Classes
     placed: Classes
     system: System
+    profiles: dict[int, Profile]
     built: dict[tuple[bool, int], LayerClass] = field(default_factory=dict)
+    tables: dict[tuple[int, int, bool, bool], Floats] = field(default_factory=dict)
     _parameters: dict[tuple[object, ...], Parameters] = field(default_factory=dict)
     _layers: dict[tuple[int, ...], Floats] = field(default_factory=dict)
 
@@ -51,10 +56,12 @@ class Layouts:
     def of(cls, values: Values, variations: Variations) -> Layouts:
         """Lay out a space."""
         space = space_of(values, variations)
+        found = tuple(families(space, variations))
         return cls(
             variations=variations,
             space=space,
-            families=tuple(families(space, variations)),
+            families=found,
+            profiles={family.profile.number: family.profile for family in found},
             near=Classes.find(space, variations, placed=False),
             placed=Classes.find(space, variations, placed=True),
             system=System(cluster=variations.cluster, software=variations.software),
@@ -118,8 +125,31 @@ class Layouts:
         experts = tp * dense // ((tp if etp is None else etp) * shapes.ep[family.shape])
         return dense, experts
 
-    def by_class(self, family: Family, pairs: Ints, *, placed: bool) -> tuple[list[LayerClass], Ints]:
+    def classes(self, family: Family, pairs: Ints, *, placed: bool) -> tuple[list[int], Ints]:
         """Return the classes of some pairs of a family, and which of these each pair has."""
         classes = self.placed if placed else self.near
         numbers, of = np.unique(classes.of[family.shape[pairs], family.layer[pairs]], return_inverse=True)
-        return [self.layer_class(number, placed=placed) for number in numbers.tolist()], of.reshape(-1)
+        return numbers.tolist(), of.reshape(-1)
+
+    def held(self, number: int, profile: int) -> Floats:
+        """Return what the layers of a class hold, for a profile: see ``LayerClass.bytes_of``."""
+        key = (number, profile, False, False)
+        if key not in self.tables:
+            self.tables[key] = self.layer_class(number, placed=False).bytes_of(self.profiles[profile])
+        return self.tables[key]
+
+    def times(self, number: int, profile: int, *, placed: bool) -> Floats:
+        """Return the seconds of the layers of a class, for a profile: see ``LayerClass.times_of``."""
+        key = (number, profile, placed, True)
+        if key not in self.tables:
+            layer = self.layer_class(number, placed=placed)
+            self.tables[key] = layer.times_of(self.profiles[profile], self.system, alone=not placed)
+        return self.tables[key]
+
+    def knows(self, number: int, profile: int, *, placed: bool, timed: bool) -> bool:
+        """Tell whether ``held`` or ``times`` is answered without work."""
+        return (number, profile, placed, timed) in self.tables
+
+    def learn(self, number: int, profile: int, found: Floats, *, placed: bool, timed: bool) -> None:
+        """Take up what another process answered for ``held`` or ``times``."""
+        self.tables[number, profile, placed, timed] = found

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 ROUNDING = 1e-9
 """Sums of the same numbers in another order differ by less, relatively."""
-_WHOLE = frozenset({"1f1b", "interleaved", "gpipe"})
+_TURN = frozenset({"1f1b", "interleaved", "gpipe"})
 """Schedules whose first backward pass, on every rank, is one of its last stage and follows the warm-up."""
 _MAX_BUCKETS = 64
 """As in ``workload.optimizer_offload``."""
@@ -48,18 +48,18 @@ def memory_bound(layouts: Layouts, family: Family) -> Floats:
     activations = _Activations.of(layouts, family)
     parameters, shards = layouts.parameters(family), layouts.shard(family)
     given = layouts.variations.file.parallelism
+    each = _Each.of(example)
     most = {kind: np.zeros(len(family.shape)) for kind in kinds_of(layouts)}
     for rank, stages in _distinct(held).items():
-        mine = _Rank.of(example, given, parameters, shards, list(stages), has_pipeline=family.pp > 1)
+        mine = _Rank.of(given, parameters, shards, list(stages), each, has_pipeline=family.pp > 1)
         working = activations.working[:, list(stages)].max(axis=1)
         which = rank if family.held else None
         added = {
-            sharding: mine.gradients(sharding, activations, which) + working
+            sharding: mine.gradients(sharding, activations, which, working)
             for sharding in dict.fromkeys(sharding for sharding, _ in most)
         }
         for (sharding, offload), before in most.items():
-            total = mine.static(sharding, offload) + added[sharding]
-            total = total * (1 + example.software.memory_fragmentation) + example.software.framework_bytes
+            total = mine.static(sharding, offload) + added[sharding] + each.framework
             most[sharding, offload] = np.maximum(before, total)
     return np.stack([most[kind] for kind in kinds_of(layouts)], axis=1) * (1 - ROUNDING)
 
@@ -97,20 +97,68 @@ class _Activations:
 
     @classmethod
     def of(cls, layouts: Layouts, family: Family) -> _Activations:
-        classes, of = layouts.by_class(family, np.arange(len(family.shape)), placed=False)
+        classes, of = layouts.classes(family, np.arange(len(family.shape)), placed=False)
         profile = family.profile
-        saved, working = zip(*(each.bytes_of(profile) for each in classes), strict=True)
+        held = np.stack([layouts.held(each, profile.number) for each in classes])
         numbers = layouts.space.shapes.microbatches[family.shape]
         group = layouts.variations.file.parallelism.microbatch_group_size
         flights = [
             in_flight(family.schedule, family.pp, family.vpp, number, group) for number in numbers.tolist()
         ]
         return cls(
-            each=profile.sums(np.stack(saved))[of],
+            each=profile.sums(held[:, 0])[of],
             counts=np.stack([flight.counts for flight in flights]),
             steady=np.stack([flight.steady for flight in flights]),
-            working=profile.largest(np.stack(working))[of],
+            working=profile.largest(held[:, 1])[of],
             microbatches=numbers.astype(np.float64),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Each:
+    """What all layouts have in common.
+
+    Attributes:
+        weight: Bytes of a weight as it is gathered.
+        low: Further bytes of a weight of a layer, in low precision.
+        gradient: Bytes of an accumulated gradient.
+        travels: Bytes of a gradient as made and as it travels.
+        state: Bytes of one parameter's optimizer state.
+        share: Share of it in host memory, where it is offloaded.
+        bucket: Bytes of a bucket of gradients.
+        framework: Bytes of the framework.
+        lost: What comes and goes, with what the allocator loses of it, over that alone.
+        reduces_every: Whether the stack reduces sharded gradients after each micro-batch without a pipeline.
+        turns: Whether the first backward pass of every rank is one of its last stage, after the warm-up.
+    """
+
+    weight: float
+    low: float
+    gradient: float
+    travels: float
+    state: float
+    share: float
+    bucket: float
+    framework: float
+    lost: float
+    reduces_every: bool
+    turns: bool
+
+    @classmethod
+    def of(cls, example: Scenario) -> _Each:
+        weight, software = weight_bytes(example), example.software
+        return cls(
+            weight=weight,
+            low=layer_weight_bytes(example) - weight,
+            gradient=gradient_bytes(example),
+            travels=BYTES_PER_ELEMENT[shapes_of(example).dtype] + reduced_bytes(example),
+            state=state_bytes(example),
+            share=example.training.offload.optimizer_fraction,
+            bucket=software.bucket_bytes,
+            framework=software.framework_bytes,
+            lost=1 + software.memory_fragmentation,
+            reduces_every=software.reduce_every_microbatch,
+            turns=example.parallelism.schedule in _TURN,
         )
 
 
@@ -119,7 +167,7 @@ class _Rank:
     """One pipeline rank of all pairs of a family.
 
     Attributes:
-        example: One of the layouts, for what they have in common.
+        each: What all layouts have in common.
         given: What the scenario says of sharding.
         stages: Its stages.
         total: Its parameters, by pair.
@@ -131,7 +179,7 @@ class _Rank:
         has_pipeline: Whether there are other ranks.
     """
 
-    example: Scenario
+    each: _Each
     given: ParallelismSection
     stages: list[int]
     total: Floats
@@ -145,17 +193,17 @@ class _Rank:
     @classmethod
     def of(
         cls,
-        example: Scenario,
         given: ParallelismSection,
         parameters: Parameters,
         shards: tuple[Ints, Ints],
         stages: list[int],
+        each: _Each,
         *,
         has_pipeline: bool,
     ) -> _Rank:
         dense, experts = parameters.dense[:, stages].sum(axis=1), parameters.experts[:, stages].sum(axis=1)
         return cls(
-            example=example,
+            each=each,
             given=given,
             stages=stages,
             total=dense + experts,
@@ -168,58 +216,61 @@ class _Rank:
         )
 
     def static(self, sharding: str, offload: str) -> Floats:
-        """Return weights, buffers and optimizer state."""
-        example, plain = self.example, FSDP.get(sharding, sharding)
-        weight = weight_bytes(example)
-        waits = example.software.bucket_bytes if plain != "none" else 0.0
-        state = _state(example, self.total if plain == "none" else self.shared, offload)
+        """Return weights and optimizer state."""
+        each, plain = self.each, FSDP.get(sharding, sharding)
+        state = _state(each, self.total if plain == "none" else self.shared, offload)
         if plain == "zero3":
-            made = BYTES_PER_ELEMENT[shapes_of(example).dtype]
             frees = self.given.reshard_after_forward
             if frees is None:
                 frees = sharding != "shard_grad_op" and not self.has_pipeline
-            weights = (self.boundary + self.layer if frees else self.total) * weight
-            buffers = np.where(self.divides, self.layer * (made + reduced_bytes(example)), 0.0)
+            weights = (self.boundary + self.layer if frees else self.total) * each.weight
         else:
-            low = layer_weight_bytes(example) - weight
-            weights = self.total * weight + (self.total - self.boundary) * low
-            buffers = np.where(self.divides, waits, 0.0)
-        found: Floats = weights + buffers + state
+            weights = self.total * each.weight + (self.total - self.boundary) * each.low
+        found: Floats = weights + state
         return found
 
-    def gradients(self, sharding: str, activations: _Activations, rank: int | None) -> Floats:
-        """Return gradients and activations.
+    def buffers(self, plain: str) -> Floats:
+        """Return gradients on their way: a bucket, or a layer's as made and as they travel."""
+        size: Floats = self.layer * self.each.travels
+        if plain != "zero3":
+            size = np.full_like(size, 0.0 if plain == "none" else self.each.bucket)
+        return np.where(self.divides, size, 0.0)
+
+    def gradients(
+        self, sharding: str, activations: _Activations, rank: int | None, working: Floats
+    ) -> Floats:
+        """Return gradients, and what comes and goes: activations, buffers, what a backward pass takes.
 
         Gradients that are summed up whole before they become shards exist from a stage's first backward pass
         to its last one: that of the rank's last stage when the warm-up ends, and those of all in the steady
         phase, where the smallest stage's activations are the bound on all.
         """
-        plain, each = FSDP.get(sharding, sharding), gradient_bytes(self.example)
+        plain, each = FSDP.get(sharding, sharding), self.each.gradient
         kept = (activations.each * activations.counts)[:, self.stages].sum(axis=1)
+        beside = self.buffers(plain) + working
+        beside = beside + (kept + beside) * (self.each.lost - 1)
         if plain not in {"zero2", "zero3"}:
-            whole: Floats = kept + self.total * each
+            whole: Floats = kept + self.total * each + beside
             return whole
         every = self.given.reduce_every_microbatch
         if every is None:
-            every = not self.has_pipeline and self.example.software.reduce_every_microbatch
+            every = not self.has_pipeline and self.each.reduces_every
         sums = (activations.microbatches > 1) & (not every)
         steady = np.zeros_like(kept) if rank is None else activations.steady[:, rank]
         least = activations.each[:, self.stages].min(axis=1)
         running = np.where(steady > 0, steady * least + self.total * each, 0.0)
-        begun = self.of_stage[:, -1] * each if self.example.parallelism.schedule in _WHOLE else 0.0
-        turning = kept + begun
-        found: Floats = self.shared * each + np.where(sums, np.maximum(turning, running), kept)
+        turning = kept + (self.of_stage[:, -1] * each if self.each.turns else 0.0)
+        found: Floats = self.shared * each + np.where(sums, np.maximum(turning, running), kept) + beside
         return found
 
 
-def _state(example: Scenario, parameters: Floats, offload: str) -> Floats:
+def _state(each: _Each, parameters: Floats, offload: str) -> Floats:
     """Return the optimizer state on the GPU: ``workload.optimizer_offload.held_state_bytes`` by columns."""
-    everything = parameters * state_bytes(example)
-    share = 0.0 if offload == "none" else example.training.offload.optimizer_fraction
-    if not share:
+    everything = parameters * each.state
+    if offload == "none":
         return everything
-    size = parameters * share * gradient_bytes(example)
-    buckets = np.clip(np.ceil(size / example.software.bucket_bytes), 1, _MAX_BUCKETS)
-    away = everything * share
+    size = parameters * each.share * each.gradient
+    buckets = np.clip(np.ceil(size / each.bucket), 1, _MAX_BUCKETS)
+    away = everything * each.share
     held: Floats = everything - away + np.minimum(away, 2 * away / buckets)
     return held

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.workload.stages import Stage
+from simulator.workload.outline import Outline
 from simulator.workload.weights import boundary_parameters, layer_parameters_per_rank, prediction_parameters
 
 if TYPE_CHECKING:
@@ -79,9 +79,8 @@ def _boundary(example: Scenario, number: int, stage_layers: tuple[int, ...]) -> 
     shares = example.parallelism.vocabulary != "none" and number < example.parallelism.pp
     if number and not is_last and not shares:
         return 0.0
-    stage = Stage(
+    stage = Outline(
         layers=(),
-        works=(),
         has_embedding=number == 0,
         has_head=is_last,
         predictions=example.model.num_nextn_predict_layers if is_last else 0,

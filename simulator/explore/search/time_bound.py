@@ -63,9 +63,9 @@ class Passes:
     @classmethod
     def of(cls, layouts: Layouts, family: Family, pairs: Ints, *, placed: bool) -> Passes:
         """Time the layers of each stage, kernels alone unless ``placed``."""
-        classes, of = layouts.by_class(family, pairs, placed=placed)
-        profile, system = family.profile, layouts.system
-        seconds = np.stack([each.times_of(profile, system, alone=not placed) for each in classes])
+        classes, of = layouts.classes(family, pairs, placed=placed)
+        profile = family.profile
+        seconds = np.stack([layouts.times(each, profile.number, placed=placed) for each in classes])
         return cls(*np.moveaxis(profile.sums(seconds)[of], 1, 0))
 
 

@@ -1,0 +1,146 @@
+"""Functions of a scenario that remember what they returned, by what they read of it.
+
+A search asks the same of many scenarios that differ in something else: the parameters of a layer do not
+depend on the pipeline's schedule. Rather than stating for each function what it depends on, which would be
+wrong after the next change, the first call notes every setting that is read, and later ones with the same
+values of these settings get the same result. Results are shared, so nobody may change them.
+"""
+
+from __future__ import annotations
+
+from functools import update_wrapper
+from operator import attrgetter
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Concatenate, Generic, ParamSpec, TypeVar, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from simulator.scenario.scenario import Scenario
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_PARTS = ("parallelism", "training")
+"""Parts of a scenario that are read setting by setting."""
+_WHOLE = ("cluster", "model", "software")
+"""Parts that count as a whole: what is remembered of one triple of them is no use for another."""
+_WORLDS = 64
+_RESULTS = 100_000
+_MISSING = object()
+
+
+def remembered(function: Callable[Concatenate[Scenario, P], R]) -> Callable[Concatenate[Scenario, P], R]:
+    """Let a function remember its results; further arguments are hashable."""
+    return cast("Callable[Concatenate[Scenario, P], R]", update_wrapper(_Remembered(function), function))
+
+
+class _Results:
+    """What a function returned after it had read certain settings, by their values and its arguments."""
+
+    __slots__ = ("known", "paths", "read")
+
+    def __init__(self, paths: tuple[str, ...]) -> None:
+        self.paths = paths
+        self.read: Callable[[object], object] = attrgetter(*paths) if paths else _nothing
+        self.known: dict[Hashable, object] = {}
+
+
+def _nothing(_scenario: object) -> tuple[()]:
+    return ()
+
+
+class _Remembered(Generic[P, R]):
+    def __init__(self, function: Callable[Concatenate[Scenario, P], R]) -> None:
+        self._function = function
+
+    def __call__(self, scenario: Scenario, *args: P.args, **kwargs: P.kwargs) -> R:
+        reader = cast("_Reader", scenario) if type(scenario) in _READERS else None
+        actual = scenario if reader is None else cast("Scenario", reader.actual)
+        known = _world(actual).setdefault(self, [])
+        for results in known:
+            found = results.known.get((results.read(actual), args, *kwargs.items()), _MISSING)
+            if found is not _MISSING:
+                if reader is not None:
+                    results.read(reader)  # so that whoever asked notes it too
+                return cast("R", found)
+        return self._compute(actual, reader, known, *args, **kwargs)
+
+    def _compute(
+        self,
+        actual: Scenario,
+        reader: _Reader | None,
+        known: list[_Results],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        log: dict[str, None] = {}
+        value = self._function(cast("Scenario", _Reader(actual, "", log)), *args, **kwargs)
+        paths = tuple(log)
+        results = next((each for each in known if each.paths == paths), None)
+        if results is None:
+            results = _Results(paths)
+            known.append(results)
+        if len(results.known) >= _RESULTS:
+            results.known.clear()
+        results.known[results.read(actual), args, *kwargs.items()] = value
+        if reader is not None:
+            results.read(reader)
+        return value
+
+
+class _Reader:
+    """A scenario, or a part of one, that notes which of its settings are read."""
+
+    def __init__(self, actual: object, path: str, log: dict[str, None]) -> None:
+        self.actual = actual
+        self.path = path
+        self.log = log
+
+    def __getattr__(self, name: str) -> object:
+        """Note a setting when it is read first; from then on it is an attribute like others."""
+        value = self.__dict__[name] = self._first(name)
+        return value
+
+    def _first(self, name: str) -> object:
+        kind = getattr(type(self.actual), name, None)
+        if isinstance(kind, property) and kind.fget is not None:
+            return kind.fget(self)
+        if isinstance(kind, FunctionType):
+            return MethodType(kind, self)
+        value = getattr(self.actual, name)
+        path = f"{self.path}{name}"
+        if not self.path and name in _PARTS:
+            return _Reader(value, f"{path}.", self.log)
+        if self.path or name not in _WHOLE:
+            self.log[path] = None
+        return value
+
+
+_READERS: tuple[type, ...] = (_Reader,)
+_Known = dict[object, list[_Results]]
+_by_identity: dict[tuple[int, ...], tuple[_Known, tuple[object, ...]]] = {}
+_by_content: list[tuple[tuple[object, ...], _Known]] = []
+
+
+def forget() -> None:
+    """Drop everything that is remembered."""
+    _by_identity.clear()
+    _by_content.clear()
+
+
+def _world(scenario: Scenario) -> _Known:
+    """Return what is remembered of scenarios with the same model, hardware and software."""
+    parts = (scenario.cluster, scenario.model, scenario.software)
+    key = (id(parts[0]), id(parts[1]), id(parts[2]))
+    world = _by_identity.get(key)
+    if world is None:
+        if len(_by_identity) >= _WORLDS:
+            forget()
+        known = next((known for content, known in _by_content if content == parts), None)
+        if known is None:
+            known = {}
+            _by_content.append((parts, known))
+        # The parts are kept beside it: as long as they exist, nothing else has their ids.
+        world = _by_identity[key] = known, parts
+    return world[0]

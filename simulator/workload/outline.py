@@ -1,0 +1,53 @@
+"""What of a pipeline stage decides how many parameters it has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from simulator.scenario import Scenario
+    from simulator.scenario.model import Block
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """A stage without its place in the model.
+
+    Attributes:
+        layers: For each of its layers, whether it has experts, and what it is in a hybrid model.
+        has_embedding: Whether it holds the token embedding.
+        has_head: Whether it holds the final norm, the vocabulary head and the loss.
+        predictions: Multi-token-prediction modules that it holds.
+        table_share: Part of the embedding's and of the head's rows that it holds, where all ranks share them.
+    """
+
+    layers: tuple[tuple[bool, Block], ...]
+    has_embedding: bool
+    has_head: bool
+    predictions: int = 0
+    table_share: float = 0.0
+
+
+def outlines(scenario: Scenario) -> tuple[Outline, ...]:
+    """Return the outline of every stage of a scenario, in model order."""
+    model, parallelism = scenario.model, scenario.parallelism
+    counts = parallelism.stage_layers
+    kinds = [(model.is_moe_layer(layer), model.block(layer)) for layer in range(sum(counts))]
+    shares = parallelism.vocabulary != "none"
+    last = len(counts) - 1
+    found: list[Outline] = []
+    first = 0
+    for number, count in enumerate(counts):
+        found.append(
+            Outline(
+                layers=tuple(kinds[first : first + count]),
+                has_embedding=number == 0,
+                has_head=number == last,
+                predictions=model.num_nextn_predict_layers if number == last else 0,
+                # Each rank holds its part of the tables with its first chunk.
+                table_share=1 / parallelism.pp if shares and number < parallelism.pp else 0.0,
+            )
+        )
+        first += count
+    return tuple(found)
