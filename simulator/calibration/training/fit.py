@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.calibration.training.runs import Run, all_constants, log_error, published_runs, response
+from simulator.calibration.training.runs import Run, all_constants, published_runs, response
 from simulator.calibration.training.solve import Model, Step, objective, solve, weights
 
 if TYPE_CHECKING:
@@ -57,10 +57,10 @@ def fit_training(report: Report = lambda _: None) -> TrainingFit:
         for iteration in range(ITERATIONS):
             before = objective(model, [found.log_error for found in responses], weight)
             report(f"iteration {iteration}: objective {before:.1f}, {_summary(responses)}")
-            model, better = _improved(pool, runs, model, responses, weight, before)
-            if not better:
+            better = _improved(pool, runs, model, responses, weight, before)
+            if better is None:
                 break
-            responses = _responses(pool, runs, model)
+            model, responses = better
     final = solve(model, responses, weight, limit=0.0)
     return TrainingFit(
         model=model,
@@ -82,14 +82,14 @@ def _improved(
     responses: Sequence[Response],
     weight: NDArray[np.float64],
     before: float,
-) -> tuple[Model, bool]:
-    """Take the longest of three steps that lowers the objective by enough to go on."""
-    for limit in (1.0, 0.3, 0.1):
+) -> tuple[Model, list[Response]] | None:
+    """Take the longer of two steps that lowers the objective by enough to go on, or none."""
+    for limit in (1.5, 0.4):
         found = solve(model, responses, weight, limit).model
-        errors = list(pool.map(partial(log_error, values=found.values), runs, chunksize=4))
-        if objective(found, errors, weight) < before * (1.0 - _ENOUGH):
-            return found, True
-    return model, False
+        there = _responses(pool, runs, found)
+        if objective(found, [each.log_error for each in there], weight) < before * (1.0 - _ENOUGH):
+            return found, there
+    return None
 
 
 def _without(

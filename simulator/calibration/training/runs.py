@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from simulator.scenario import Scenario
     from simulator.validation.rows import RawRow
 
-MOST_RUNS = 48
+MOST_RUNS = 24
 """Runs taken of each source: enough to tell its trends, and a fit stays a matter of minutes."""
-_SLOW_SHARE = 0.25
-_SCHEDULES = ("1f1b", "interleaved")
+_SHORT_PASSES = 8192
+_FEW_RUNS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +65,20 @@ def published_runs() -> list[Run]:
 
 
 def _thinned(runs: Sequence[Run]) -> list[Run]:
-    """Take runs evenly spread over a file; fewer where they test a schedule, for these take long."""
-    simple = all(run.scenario.parallelism.schedule in _SCHEDULES for run in runs)
-    simple &= all(run.scenario.parallelism.vocabulary == "none" for run in runs)
-    count = min(len(runs), MOST_RUNS if simple else int(MOST_RUNS * _SLOW_SHARE))
-    return [runs[index * len(runs) // count] for index in range(count)]
+    """Take runs evenly spread over a file; of those whose steps take long, only what a source needs."""
+    by_length = sorted(runs, key=_passes)
+    short = [run for run in runs if _passes(run) <= _SHORT_PASSES]
+    chosen = short if len(short) >= _FEW_RUNS else by_length[:_FEW_RUNS]
+    count = min(len(chosen), MOST_RUNS)
+    return [chosen[index * len(chosen) // count] for index in range(count)]
+
+
+def _passes(run: Run) -> int:
+    """Return the passes of a step, those of schedules that are found by search or insertion as ten."""
+    parallelism = run.scenario.parallelism
+    written = parallelism.schedule in ("gpipe", "1f1b", "interleaved") and parallelism.vocabulary == "none"
+    passes = 2 * parallelism.pp * parallelism.vpp * run.scenario.num_microbatches
+    return passes if written else 10 * passes
 
 
 def log_error(run: Run, values: Mapping[Constant, float]) -> float:
