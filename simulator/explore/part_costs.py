@@ -28,9 +28,8 @@ from simulator.workload.work import StepOverhead
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
-    from simulator.workload.layer_program import Habits
     from simulator.workload.program import Floats
-    from simulator.workload.stages import LayerWork, StageKind
+    from simulator.workload.stages import LayerSettings, LayerWork, StageKind
     from simulator.workload.work import Block, Collective, Transfer
 
 PASSES = (OpKind.FORWARD, OpKind.BACKWARD, OpKind.BACKWARD_INPUT, OpKind.BACKWARD_WEIGHT)
@@ -62,16 +61,16 @@ class BucketCosts:
 
 
 @remembered
-def pass_costs(scenario: Scenario, kind: StageKind, habits: Habits, parts: int) -> Floats:
+def pass_costs(scenario: Scenario, kind: StageKind, settings: LayerSettings, parts: int) -> Floats:
     """Return what passes over a stage cost: rows as above, by ``PASSES``, and whole or bucket by bucket.
 
     Args:
         scenario: The request.
         kind: The stage.
-        habits: How its layers are run.
+        settings: Settings of its layers.
         parts: Buckets to return; those that the stage does not have cost nothing.
     """
-    works = stage_works(scenario, kind, habits)
+    works = stage_works(scenario, kind, settings)
     bounds = [(part.first, part.end) for part in bucket_parts(scenario, kind.outline)]
     runs = [(0, len(works)), *bounds, *[(0, 0)] * (parts - len(bounds))]
     known: dict[tuple[LayerWork, ...], Floats] = {}
@@ -99,9 +98,9 @@ def _run_costs(scenario: Scenario, works: tuple[LayerWork, ...]) -> Floats:
 
 
 @remembered
-def working_bytes(scenario: Scenario, kind: StageKind, habits: Habits) -> float:
+def working_bytes(scenario: Scenario, kind: StageKind, settings: LayerSettings) -> float:
     """Return the largest transient of a stage's backward passes."""
-    return max((work.working_bytes for work in stage_works(scenario, kind, habits)), default=0.0)
+    return max((work.working_bytes for work in stage_works(scenario, kind, settings)), default=0.0)
 
 
 @remembered
