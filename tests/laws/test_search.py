@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from simulator import files
@@ -105,6 +105,8 @@ FIXED: dict[str, list[object]] = {
     "cluster.scale_up_domain": [None, 2],
 }
 MOST = 48
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+"""Shrinking a whole search takes longer than reading it."""
 
 
 @st.composite
@@ -173,7 +175,7 @@ def everything(scenario: Scenario) -> dict[str, tuple[float, float]]:
     return known
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
 @given(spaces())
 def test_the_best_and_the_front_are_those_of_all_combinations(content: dict[str, Any]) -> None:
     content["search"]["front"] = "memory"
@@ -194,7 +196,7 @@ def test_the_best_and_the_front_are_those_of_all_combinations(content: dict[str,
         assert any(s <= seconds * (1 + 1e-8) and m <= memory * (1 + 1e-8) for s, m in front)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
 @given(spaces())
 def test_no_bound_exceeds_what_is_simulated_and_no_valid_layout_is_missing(content: dict[str, Any]) -> None:
     scenario = loaded(content)
