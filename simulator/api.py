@@ -46,13 +46,7 @@ def simulate(scenario: Scenario, *, quick: bool = False) -> Result:
     system = System.of(scenario)
     step = timed_step(scenario, system)
     shares = sequence_shares(step.program, system)
-    durations = priced(step.program, system, shares)
-    run = run_quick if quick and scenario.engine == "event" else ENGINES[scenario.engine]
-    timeline = run(step.program, durations)
-    beside = slowed_passes(step.program, durations, timeline.start_s, timeline.end_s, system)
-    if beside is not durations:
-        durations = beside
-        timeline = run(step.program, durations)
+    timeline, durations = timed(step.program, scenario, system, shares, quick=quick)
     warnings = _engine_warnings(scenario, timeline, durations)
     if scenario.training.post_validation:
         timeline = continuous(timeline)
@@ -82,6 +76,36 @@ def timed_step(scenario: Scenario, system: System) -> Step:
     durations = priced(step.program, system, sequence_shares(step.program, system))
     times = stage_times(step.program, durations, len(step.stages), scenario.num_microbatches)
     return build_step(scenario, times)
+
+
+def timed(
+    program: Program,
+    scenario: Scenario,
+    system: System,
+    shares: Mapping[int, Mapping[str, float]],
+    *,
+    quick: bool,
+) -> tuple[Timeline, Durations]:
+    """Run a step, and once more with passes slowed by the collectives that they were found to run beside."""
+    durations = priced(program, system, shares)
+    run = run_quick if quick and scenario.engine == "event" else ENGINES[scenario.engine]
+    timeline = run(program, durations)
+    beside = slowed_passes(program, durations, timeline.start_s, timeline.end_s, system)
+    if beside is not durations:
+        durations = beside
+        timeline = run(program, durations)
+    return timeline, durations
+
+
+def step_time_s(step: Step, scenario: Scenario) -> float:
+    """Return the seconds of a step that was laid out before, on the hardware and software of a scenario.
+
+    For fits that vary what hardware and software reach, and never what ranks do.
+    """
+    system = System.of(scenario)
+    shares = sequence_shares(step.program, system)
+    timeline, _ = timed(step.program, scenario, system, shares, quick=True)
+    return (continuous(timeline) if scenario.training.post_validation else timeline).makespan_s
 
 
 def priced(program: Program, system: System, shares: Mapping[int, Mapping[str, float]]) -> Durations:

@@ -1,4 +1,4 @@
-"""The fitted files of the catalogue: one per GPU, written by ``python -m simulator.calibration``."""
+"""The fitted files of the catalogue: one per GPU, written by ``simulator calibrate kernels``."""
 
 from __future__ import annotations
 

@@ -1,16 +1,15 @@
 """Fit what measured collectives add to NCCL's own tables.
 
-``python -m simulator.calibration.fit_collectives`` writes ``catalogue/fitted/collectives.yaml``. One set of
+``simulator calibrate collectives`` writes ``catalogue/fitted/collectives.yaml``. One set of
 corrections for all, three fractions per GPU, an efficiency and a latency per fabric. Loss: the absolute
 logarithm of predicted over measured time, smoothed near zero; a curve weighs the square root of its points.
 """
 
 from __future__ import annotations
 
+import io
 import math
-import sys
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from ruamel.yaml import YAML
 from scipy.optimize import least_squares  # type: ignore[import-untyped]
 
 from simulator.calibration.collective_curves import (
-    KEPT,
     SMALLEST_BYTES,
     Measurements,
     fitted,
@@ -129,19 +127,19 @@ def _rounded(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-def main() -> None:
-    """Fit, keep the result, and print how well it does; ``Corrections`` are copied by hand."""
-    values = fit()
-    with Path(str(KEPT)).open("w", encoding="utf-8") as file:
-        file.write(_HEADER)
-        YAML().dump(values, file)
-    sys.stdout.write("\n".join(table(fitted(values), Corrections(**values["corrections"]))) + "\n")
+def text_of(values: Mapping[str, Any]) -> str:
+    """Write a fit as it is kept."""
+    text = io.StringIO()
+    YAML().dump(dict(values), text)
+    return _HEADER + text.getvalue()
 
 
-_HEADER = """# Fitted to measurements/collectives.yaml by `python -m simulator.calibration.fit_collectives`.
+def report(values: Mapping[str, Any]) -> str:
+    """Return how well a fit does; ``Corrections`` in ``costs.nccl_constants`` are copied by hand."""
+    return "\n".join(table(fitted(values), Corrections(**values["corrections"])))
+
+
+_HEADER = """# Fitted to measurements/collectives.yaml by `simulator calibrate collectives`.
 # gpus: shares of the one-way scale-up bandwidth.
 # fabrics: share of the NIC rate, and latency beyond NCCL's tables.
 """
-
-if __name__ == "__main__":
-    main()

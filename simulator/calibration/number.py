@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from simulator.calibration.tables import Source
     from simulator.scenario.provenance import Kind
 
-COMMAND = "python -m simulator.calibration"
+COMMAND = "simulator calibrate kernels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

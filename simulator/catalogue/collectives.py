@@ -12,10 +12,7 @@ from simulator.documents import Sourced, parse
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_SOURCE = (
-    "simulator/calibration/measurements/collectives.yaml;"
-    " rerun: python -m simulator.calibration.fit_collectives"
-)
+_SOURCE = "simulator/calibration/measurements/collectives.yaml; rerun: simulator calibrate collectives"
 
 
 def collective_fractions(name: str, like: str | None = None) -> dict[str, Sourced[float]]:

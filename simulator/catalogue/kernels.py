@@ -18,6 +18,7 @@ DEFAULT_LIKE = "h100-80gb-sxm"
 """GPU that lends what neither a GPU nor the one like it has: the one with most measurements."""
 
 _BY_NAME = frozenset({"gemm", "attention"})
+_OTHER_FITS = frozenset({"collectives", "training", "leave_one_out"})
 _PARTS = _BY_NAME | {"elementwise_fraction", "elementwise_ramp_s"}
 
 
@@ -84,8 +85,8 @@ def is_measured(name: str) -> bool:
 
 @lru_cache(maxsize=1)
 def _measured() -> frozenset[str]:
-    names = (item.name for item in (files("simulator.catalogue") / "fitted").iterdir())
-    return frozenset(name.removesuffix(".yaml") for name in names if name != "collectives.yaml")
+    names = (item.name.removesuffix(".yaml") for item in (files("simulator.catalogue") / "fitted").iterdir())
+    return frozenset(names) - _OTHER_FITS
 
 
 @lru_cache(maxsize=64)

@@ -104,7 +104,7 @@ class SoftwareEntry(Entry):
     separate_projections: Sourced[bool] = assumed(False, "as Megatron: one matrix")
     """Whether query, key and value projections, and the gate's, are matrices of their own."""
     collective_multiprocessors: Sourced[Count] = assumed(0, "nothing known")
-    """Multiprocessors that a collective takes from the kernels beside it."""
+    """Multiprocessors that a collective takes at most; across the network NCCL has fewer channels."""
     reduce_every_microbatch: Sourced[bool] = assumed(True, "as FSDP and ZeRO-2 do unless told otherwise")
     """Whether sharded gradients are reduced after each micro-batch where there is no pipeline."""
     unshard_copies: Sourced[bool] = assumed(False, "gathered weights are used where they arrive")
@@ -132,9 +132,8 @@ class SoftwareEntry(Entry):
     def fitted(cls, name: str) -> Mapping[str, object]:
         """Return what was fitted to a stack's published runs."""
         found = stack_habits(find("software", name))
-        stated = {"kernel_launch_s": "kernel_launch", "elementwise_slowdown": "elementwise_slowdown"}
         values = {
-            stated[key]: (number, f"{number.value:g} s" if key.endswith("_s") else number.value)
+            key.removesuffix("_s"): (number, f"{number.value:g} s" if key.endswith("_s") else number.value)
             for key, number in found.items()
         }
         return {
@@ -147,6 +146,7 @@ class SoftwareEntry(Entry):
         habits = {} if self.like else stack_habits(name)
         launch = habits.get("kernel_launch_s", self.kernel_launch)
         slowdown = habits.get("elementwise_slowdown", self.elementwise_slowdown)
+        overhead = habits.get("step_overhead_s", self.step_overhead)
         return Software(
             name=self.name or name,
             attention=self.attention.value,
@@ -157,7 +157,7 @@ class SoftwareEntry(Entry):
             wgrad_overlaps_tp=self.wgrad_overlaps_tp.value,
             bucket_bytes=self.bucket.value,
             grad_dtype=self.grad_dtype.value,
-            step_overhead_s=self.step_overhead.value,
+            step_overhead_s=overhead.value,
             optimizer_bytes_per_parameter=float(self.optimizer_bytes_per_parameter.value),
             framework_bytes=self.framework_memory.value,
             memory_fragmentation=float(self.memory_fragmentation.value),
@@ -177,7 +177,11 @@ class SoftwareEntry(Entry):
             collective_multiprocessors=self.collective_multiprocessors.value,
             dispatcher=self.dispatcher.value,
             sources=self._sources()
-            | {"kernel_launch_s": self.provenance(launch), "elementwise_slowdown": self.provenance(slowdown)},
+            | {
+                "kernel_launch_s": self.provenance(launch),
+                "elementwise_slowdown": self.provenance(slowdown),
+                "step_overhead_s": self.provenance(overhead),
+            },
         )
 
     def _sources(self) -> dict[str, Provenance]:

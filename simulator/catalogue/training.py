@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Numbers = dict[str, Sourced[float]]
+HABITS = ("kernel_launch_s", "elementwise_slowdown", "step_overhead_s")
+"""What is fitted of a software stack, by field of ``Software``."""
 
 
 def training_clocks(name: str, like: str | None = None) -> Numbers:
@@ -23,16 +25,23 @@ def training_clocks(name: str, like: str | None = None) -> Numbers:
         like: GPU whose fit stands in where there is none; then the one that lends its kernels.
     """
     table = _fits()["gpus"]
-    found: str | None = name
-    while found is not None and found not in table:
-        found, like = like or lender(found), None
-    if found is None:
-        return {}
-    lent = {} if found == name else {"kind": "assumed"}
-    why = "" if found == name else f"as fitted on {found}: "
-    return {
-        key: _number({**leaf, **lent, "source": why + leaf["source"]}) for key, leaf in table[found].items()
+    clocks = {
+        key: _number({**leaf, "kind": "assumed", "source": f"typical: {leaf['source']}"})
+        for key, leaf in _fits()["typical"].items()
+        if key not in HABITS
     }
+    seen: list[str] = [name]
+    while (other := like or lender(seen[-1])) is not None:
+        seen.append(other)
+        like = None
+    for found in reversed(seen):
+        lent = {} if found == name else {"kind": "assumed"}
+        why = "" if found == name else f"as fitted on {found}: "
+        clocks |= {
+            key: _number({**leaf, **lent, "source": why + leaf["source"]})
+            for key, leaf in table.get(found, {}).items()
+        }
+    return clocks
 
 
 def stack_habits(name: str) -> Numbers:
@@ -48,4 +57,4 @@ def _number(leaf: Mapping[str, Any]) -> Sourced[float]:
 def _fits() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
     text = (files("simulator.catalogue") / "fitted" / "training.yaml").read_text("utf-8")
     data: Any = parse(text, "fitted/training.yaml").data
-    return {"gpus": data["gpus"] or {}, "stacks": data["stacks"] or {}}
+    return {key: data.get(key) or {} for key in ("gpus", "stacks", "typical")}

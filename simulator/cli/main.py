@@ -20,6 +20,8 @@ _VERBS = {
     "sweep": "Simulate every point of the scenario's 'sweep:' block.",
     "schedule": "Show a pipeline schedule as a picture or in PyTorch's CSV form.",
     "validate": "Compare predictions with published results.",
+    "calibrate": "Rerun the fits behind the catalogue's numbers.",
+    "measure": "Time a scenario's kernels on the GPU at hand, beside the predictions.",
     "list": "List what the catalogue holds.",
     "show": "Show every number of a catalogue entry with its source.",
     "schema": "Print the JSON Schema of scenario files, for editors.",

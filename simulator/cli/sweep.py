@@ -6,12 +6,19 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from simulator import files
 from simulator.cli.screen import note, show, show_json, show_text, warn
 from simulator.cli.settings import NO_SETTINGS, Json, OutputPath, ScenarioPath, Settings
 from simulator.explore import SweepTable, sweep
+from simulator.explore.execute import Backend
+from simulator.explore.shard import Shard
 from simulator.reports.output import check_writable, write_whole
+from simulator.reports.parquet import parquet_bytes
 from simulator.reports.save import FIGURE_SUFFIXES, save_curve
 
 
@@ -21,8 +28,13 @@ def sweep_command(
     *,
     settings: Settings = NO_SETTINGS,
     csv: OutputPath | None = None,
+    parquet: Path | None = None,
     as_json: Json = False,
     plot: Path | None = None,
+    store: Path | None = None,
+    jobs: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
+    backend: str = "local",
+    shard: str = "1/1",
 ) -> int:
     """Simulate every point of the scenario's 'sweep:' block.
 
@@ -34,14 +46,28 @@ def sweep_command(
         csv: Write the table to this CSV file; - prints it instead of the table for people.
         as_json: Print the table and all results as JSON.
         plot: Draw the curve into this .png, .pdf or .svg file.
+        parquet: Write the table to this .parquet file.
+        store: File that keeps every point as soon as it is done; points that it holds are not simulated
+            again, so an interrupted sweep goes on where it was.
+        jobs: Local processes.
+        backend: local, or a cluster's scheduler: dask:ADDRESS or ray:ADDRESS.
+        shard: Part i/n of the points, for job arrays: --shard $SLURM_ARRAY_TASK_ID/8.
     """
     to_stdout = csv is not None and str(csv) == "-"
     if csv is not None and not to_stdout:
         check_writable(csv)
     if plot is not None:
         check_writable(plot, FIGURE_SUFFIXES)
+    if parquet is not None:
+        check_writable(parquet, (".parquet",))
+    if store is not None:
+        check_writable(store)
+    where, part = Backend.parse(backend, jobs), Shard.parse(shard)
     scenario = files.load(file, overrides=settings.overrides())
-    table = sweep(scenario, progress=note if sys.stderr.isatty() else None)
+    progress = note if sys.stderr.isatty() else None
+    table = sweep(scenario, progress=progress, backend=where, store=store, shard=part)
+    if parquet is not None:
+        write_whole(parquet, parquet_bytes(table.rows()))
     if csv is not None and not to_stdout:
         write_whole(csv, table.to_csv().encode())
     if plot is not None:
@@ -53,8 +79,7 @@ def sweep_command(
 
 def _warnings(table: SweepTable) -> Iterator[str]:
     """Say each warning once, with the number of its points; the table itself shows what does not fit."""
-    results = [point.result for point in table.points if point.result is not None]
-    counts = Counter(text for result in results for text in result.scenario.warnings)
+    counts = Counter(text for point in table.points for text in point.warnings)
     for text, count in counts.items():
         yield text if count == len(table.points) else f"{text} ({count} of {len(table.points)} points)"
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from simulator import api, validation
 from simulator.cli.screen import note, show_json
-from simulator.cli.settings import Json
+from simulator.cli.settings import Flag, Json
 from simulator.reports.output import check_writable, write_whole
 from simulator.reports.save import FIGURE_SUFFIXES
+from simulator.results.result import Result
+from simulator.scenario import Scenario
 
 
 def validate_command(
@@ -24,6 +28,8 @@ def validate_command(
     all_rows: Annotated[bool, Parameter(name="--all", negative=(), show_default=False)] = False,
     limit: int | None = None,
     engine: Literal["event", "compiled"] = "event",
+    leave_one_out: Flag = False,
+    jobs: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
     plot: Path | None = None,
 ) -> int:
     """Compare predictions with published results, row by row, source by source.
@@ -34,6 +40,8 @@ def validate_command(
         all_rows: Print every row instead of the worst ones.
         limit: Only so many rows, the first ones.
         engine: event, or compiled: faster, but without transfers that share links.
+        leave_one_out: Simulate every row once more with constants that were fitted without its source.
+        jobs: Processes that share the work.
         plot: Draw predicted over published throughput into this .png, .pdf or .svg file.
     """
     if plot is not None:
@@ -42,8 +50,10 @@ def validate_command(
         paths or [validation.PUBLISHED],
         limit=limit,
         progress=_progress if sys.stderr.isatty() else None,
+        simulate=partial(_simulate, engine=engine),
+        leave_one_out=leave_one_out,
+        jobs=jobs,
         with_components=not paths,
-        simulate=lambda scenario: api.simulate(replace(scenario, engine=engine), quick=True),
     )
     if plot is not None:
         _write_plot(report, plot)
@@ -52,6 +62,10 @@ def validate_command(
     else:
         validation.render(report, sys.stdout, all_rows=all_rows)
     return 0
+
+
+def _simulate(scenario: Scenario, engine: Literal["event", "compiled"]) -> Result:
+    return api.simulate(replace(scenario, engine=engine), quick=True)
 
 
 def _write_plot(report: validation.ValidationReport, path: Path) -> None:

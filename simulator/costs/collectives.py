@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from simulator.scenario.cluster import Cluster
 
-__all__ = ["MessageCost", "collective_cost", "transfer_cost"]
+__all__ = ["MessageCost", "collective_cost", "leaves_domain", "transfer_cost"]
 
 
 def collective_cost(collective: Collective, cluster: Cluster) -> MessageCost:
@@ -59,23 +59,29 @@ def candidates(
 
 
 def transfer_cost(transfer: Transfer, cluster: Cluster) -> MessageCost:
-    """Return what a point-to-point message costs, while every rank sends its own.
-
-    Whether it leaves a domain follows from where sender and receiver lie: program ranks of a pipeline are
-    ``stride / |target - source|`` global ranks apart, from rank 0 on. Sender and receiver of the same program
-    rank stand for a shift of all ranks by ``stride``, as in ring attention: one of a ring's hops leaves the
-    domain unless all its ranks are inside, and the others wait for it.
-    """
+    """Return what a point-to-point message costs, while every rank sends its own."""
     domain = cluster.scale_up_domain
-    stays = _domain_of(transfer.source, transfer, domain) == _domain_of(transfer.target, transfer, domain)
-    if transfer.source == transfer.target:
-        stays = max(transfer.stride, transfer.span) < domain
+    stays = not leaves_domain(transfer, cluster)
     if stays and cluster.network.torus:
         return _torus_message(transfer, cluster)
     pair = Group(axis="pp", size=2, stride=1 if stays else max(transfer.stride, domain))
     placement = place(pair, cluster.network, domain=max(2, domain) if stays else domain, gpus=cluster.gpus)
     near = transfer.stride == 1
     return message(transfer.bytes, placement, scale_up_links(cluster.gpu, domain, 2, are_neighbours=near))
+
+
+def leaves_domain(transfer: Transfer, cluster: Cluster) -> bool:
+    """Tell whether a message crosses the network.
+
+    That follows from where sender and receiver lie: program ranks of a pipeline are
+    ``stride / |target - source|`` global ranks apart, from rank 0 on. Sender and receiver of the same program
+    rank stand for a shift of all ranks by ``stride``, as in ring attention: one of a ring's hops leaves the
+    domain unless all its ranks are inside, and the others wait for it.
+    """
+    domain = cluster.scale_up_domain
+    if transfer.source == transfer.target:
+        return max(transfer.stride, transfer.span) >= domain
+    return _domain_of(transfer.source, transfer, domain) != _domain_of(transfer.target, transfer, domain)
 
 
 def _domain_of(rank: int, transfer: Transfer, domain: int) -> int:

@@ -1,7 +1,7 @@
 """What kernels lose to the collectives that run beside them.
 
-The kernel of a collective holds some multiprocessors for as long as it runs (one per NCCL channel), so that
-matrix multiplications and attention beside it run on the others:
+The kernel of a collective holds some multiprocessors for as long as it runs (one per NCCL channel, see
+``channels``), so that matrix multiplications and attention beside it run on the others:
 
     t = alone + sum over overlapped seconds of (multiprocessors held / all multiprocessors)
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simulator.costs.channels import channels
 from simulator.costs.send_once import KERNELS
 from simulator.workload.program import Stream
 from simulator.workload.work import Attention, Collective, Gemm, Transfer
@@ -34,7 +35,7 @@ def held_multiprocessors(work: Work, system: System) -> int:
         return 0
     if isinstance(work, Collective) and work.kernel != "nccl":
         return KERNELS[work.kernel].multiprocessors
-    return system.software.collective_multiprocessors if isinstance(work, Collective | Transfer) else 0
+    return channels(work, system) if isinstance(work, Collective | Transfer) else 0
 
 
 def is_slowed(work: Work) -> bool:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 _TILES = ((256, 128, 0), (128, 256, 0), (128, 128, 1), (128, 64, 2), (64, 128, 2), (64, 64, 3))
 _ACCUMULATE_BYTES = 8.0
+PROMOTION = 1.25
+"""Scales of blocks on Hopper: 128 products take a multiprocessor 1/32 cycle of its matrix units (8,192 FLOPs
+a cycle) and 1/128 cycle of its 128 fp32 units, one after the other (DeepSeek-V3, arXiv:2412.19437, 3.3.2)."""
 _FULL_LOAD_BYTES = 16
 
 
@@ -73,6 +76,8 @@ def gemm_s(work: Gemm, gpu: Gpu) -> float:
     else:
         left = max(1, gpu.multiprocessors - work.spared)
         compute_s = tiled_compute_s(work, efficiency, peak * left / gpu.multiprocessors, left)
+    if work.promotes and work.dtype == "fp8":
+        compute_s *= PROMOTION
     p = efficiency.smoothness
     longest_s = max(compute_s, memory_s)
     joined = (compute_s / longest_s) ** p + (memory_s / longest_s) ** p

@@ -82,7 +82,7 @@ PAT_SHARE = 0.75
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corrections:
-    """What measurements add to the tables above; ``simulator.calibration.fit_collectives`` fits them.
+    """What measurements add to the tables above; ``simulator calibrate collectives`` fits them.
 
     Attributes:
         start_s: Added start of a collective, beyond NCCL's base latency; NVLS in one domain needs none.

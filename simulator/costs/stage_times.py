@@ -12,6 +12,7 @@ from simulator.workload.work import Transfer
 
 if TYPE_CHECKING:
     from simulator.costs.durations import Durations
+    from simulator.workload.program import Floats
 
 
 def stage_times(program: Program, durations: Durations, stages: int, num_microbatches: int) -> StageTimes:
@@ -41,12 +42,23 @@ def stage_times(program: Program, durations: Durations, stages: int, num_microba
         backward_weight=of(OpKind.BACKWARD_WEIGHT),
         message=float(messages.mean()) if len(messages) else 0.0,
         output=(mean(OpKind.OUTPUT_FORWARD), mean(OpKind.OUTPUT_BACKWARD)),
-        weight_share=_weight_share(program),
+        weight_share=_weight_share(program, stages),
     )
 
 
-def _weight_share(program: Program) -> float:
-    """Return the part of what forward passes keep that weight gradients free; more than all counts as all."""
-    kept = program.allocated_bytes[program.kind == OpKind.FORWARD].sum()
-    waits = program.freed_bytes[program.kind == OpKind.BACKWARD_WEIGHT].sum()
-    return float(min(1.0, waits / kept)) if kept else 1.0
+def _weight_share(program: Program, stages: int) -> float:
+    """Return the part of what forward passes keep that weight gradients free; more than all counts as all.
+
+    The median over stages: first and last ones hold logits and tables.
+    """
+
+    def by_stage(sizes: Floats, kind: OpKind) -> Floats:
+        ops = np.flatnonzero(program.kind == kind)
+        sums = np.zeros(stages)
+        np.add.at(sums, program.stage[ops], sizes[ops])
+        return sums
+
+    kept = by_stage(program.allocated_bytes, OpKind.FORWARD)
+    waits = by_stage(program.freed_bytes, OpKind.BACKWARD_WEIGHT)
+    shares = np.divide(waits, kept, out=np.ones(stages), where=kept > 0)
+    return float(min(1.0, np.median(shares)))

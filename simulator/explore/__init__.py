@@ -1,5 +1,6 @@
 """What if? Many simulations of related scenarios."""
 
-from simulator.explore.sweep import SweepPoint, SweepTable, sweep
+from simulator.explore.point import SweepPoint
+from simulator.explore.sweep import SweepTable, sweep
 
 __all__ = ["SweepPoint", "SweepTable", "sweep"]

@@ -9,30 +9,18 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simulator import api, files
-from simulator.errors import InputError, SimulatorError
-from simulator.explore.columns import COLUMNS, row_of
+from simulator.errors import InputError
+from simulator.explore.columns import COLUMNS
+from simulator.explore.execute import LOCAL, Backend, execute
+from simulator.explore.keeper import keeper_of
+from simulator.explore.point import SweepPoint, Task, simulate_point
+from simulator.explore.shard import WHOLE, Shard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    from simulator.results.result import Result
     from simulator.scenario import Scenario, Sweep
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepPoint:
-    """One point of a sweep.
-
-    Attributes:
-        settings: Dotted path of each varied setting to its value here.
-        result: The simulation, or None when the point is not possible.
-        problem: Why there is no result; empty when there is one.
-    """
-
-    settings: Mapping[str, object]
-    result: Result | None
-    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +42,7 @@ class SweepTable:
 
         The last columns are the varied settings that have no column yet, and ``problem``.
         """
-        rows = [row_of(self.scenario, point.settings, point.result) for point in self.points]
-        for row, point in zip(rows, self.points, strict=True):
-            row["problem"] = point.problem
-        return rows
+        return [dict(point.row) for point in self.points]
 
     def to_dict(self) -> dict[str, object]:
         """Return the sweep as plain data for JSON: every point with its settings and its whole result."""
@@ -65,7 +50,7 @@ class SweepTable:
             {
                 "settings": dict(point.settings),
                 "problem": point.problem or None,
-                "result": None if point.result is None else point.result.to_dict(),
+                "result": point.result,
             }
             for point in self.points
         ]
@@ -106,41 +91,47 @@ def settings_of(sweep: Sweep) -> Iterator[dict[str, object]]:
         yield dict(zip(paths, point, strict=True))
 
 
-def sweep(scenario: Scenario, *, progress: Callable[[str], None] | None = None) -> SweepTable:
+def sweep(
+    scenario: Scenario,
+    *,
+    progress: Callable[[str], None] | None = None,
+    backend: Backend = LOCAL,
+    store: str | Path | None = None,
+    shard: Shard = WHOLE,
+) -> SweepTable:
     """Simulate every point of a scenario's ``sweep:`` block.
 
     A point that breaks a rule (indivisible layers, say) stays in the table with the reason.
 
     Args:
         scenario: A scenario with a ``sweep:`` block, loaded from a file or a document.
-        progress: Called before each point with a line for people.
+        progress: Called after each point with a line for people.
+        backend: Where points are simulated; see ``execute``.
+        store: File that keeps each point as soon as it is done, and gives back what it holds already, so
+            that an interrupted sweep goes on where it was.
+        shard: Part of the points to take, for job arrays.
 
     Raises:
-        InputError: The scenario has no ``sweep:`` block.
+        InputError: The scenario has no ``sweep:`` block, or the store or the backend cannot be used.
     """
     if scenario.sweep is None:
         raise InputError(f"{scenario.name}: no 'sweep:' block says what to vary")
-    points = list(settings_of(scenario.sweep))
-    done = []
-    for number, settings in enumerate(points, start=1):
-        if progress is not None:
-            varied = ", ".join(f"{path}={_text(value)}" for path, value in settings.items())
-            progress(f"[{number}/{len(points)}] {varied}")
-        done.append(_simulate_point(scenario, settings))
-    return SweepTable(scenario=scenario, sweep=scenario.sweep, points=tuple(done))
-
-
-def _simulate_point(scenario: Scenario, settings: Mapping[str, object]) -> SweepPoint:
-    overrides = [f"{path}={_text(value)}" for path, value in settings.items()]
-    try:
-        named = {**scenario.document, "name": scenario.name}
-        varied = files.from_document(named, overrides=overrides)
-        return SweepPoint(settings=settings, result=api.simulate(varied, quick=True))
-    except SimulatorError as error:
-        problem = "; ".join(line.strip() for line in str(error).splitlines())
-        return SweepPoint(settings=settings, result=None, problem=problem)
-
-
-def _text(value: object) -> str:
-    """Write a setting as in ``--set``; JSON is YAML."""
-    return json.dumps(value)
+    every = [
+        Task(document=scenario.document, name=scenario.name, settings=settings)
+        for settings in settings_of(scenario.sweep)
+    ]
+    tasks = every[shard.number - 1 :: shard.of]
+    say = progress or (lambda _: None)
+    with keeper_of(store, tasks) as keeper:
+        found = keeper.known()
+        if found:
+            say(f"{len(found)} of {len(tasks)} points are in the store")
+        missing = [number for number in range(len(tasks)) if number not in found]
+        for position, point in execute(simulate_point, [tasks[number] for number in missing], backend):
+            number = missing[position]
+            found[number] = point
+            keeper.keep(number, point)
+            varied = " ".join(tasks[number].overrides)
+            say(f"[{len(found)}/{len(tasks)}] {varied}")
+    points = tuple(found[number] for number in range(len(tasks)))
+    return SweepTable(scenario=scenario, sweep=scenario.sweep, points=points)

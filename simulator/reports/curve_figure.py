@@ -73,7 +73,7 @@ def curve_figure(table: SweepTable) -> Figure:
 
 
 def _check_metric(table: SweepTable) -> None:
-    known = {name: None for point in table.points if point.result for name in point.result.metrics}
+    known = {name: None for point in table.points for name in point.metrics}
     if known and table.sweep.y not in known:
         near = did_you_mean(table.sweep.y, known)
         raise InputError(
@@ -145,10 +145,10 @@ def _curves(table: SweepTable) -> list[_Curve]:
     for point in table.points:
         series = _hashable(point.settings.get(sweep.series)) if sweep.series else None
         curve = curves.setdefault(series, _Curve(series))
-        if point.result is not None and sweep.y in point.result.metrics:
+        if sweep.y in point.metrics:
             curve.x.append(point.settings[sweep.x])
-            curve.y.append(axis_value(sweep.y, point.result.metrics[sweep.y]))
-            curve.fits.append(point.result.memory.fits)
+            curve.y.append(axis_value(sweep.y, point.metrics[sweep.y]))
+            curve.fits.append(point.fits)
     return list(curves.values())
 
 

@@ -53,7 +53,8 @@ class Software:
             gradient instead of being gathered again.
         separate_projections: Whether query, key and value projections, and the gate's, are matrices of their
             own, with kernels of their own and a sum of their input gradients.
-        collective_multiprocessors: Multiprocessors that a collective takes from the kernels beside it.
+        collective_multiprocessors: Multiprocessors that a collective takes at most from the kernels beside
+            it; across the network NCCL has fewer channels (``costs.channels``).
         dispatcher: Who carries tokens to experts unless the scenario says otherwise.
         loss_in_place: Whether the gradient of the logits overwrites their fp32 soft-max (Megatron's
             vocabulary-parallel cross entropy) or takes memory of its own (eager PyTorch).

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from simulator.errors import RowError
 from simulator.scenario.training import number_format
 from simulator.validation.conventions import row_convention, stated_peak_tflops
+from simulator.validation.memory_quantity import published_memory
 
 if TYPE_CHECKING:
     from simulator.results.flops import Convention
@@ -48,9 +49,11 @@ class Comparison:
         error: Predicted over measured throughput, less one: above zero where the prediction is too fast.
         convention: How FLOPs are counted, where the metric depends on it.
         measured_tflops: What the measurement means in causal-halved model TFLOP/s per GPU.
-        predicted_memory_bytes: Peak memory of the worst rank.
+        tokens_per_s_per_gpu: Predicted speed.
+        predicted_memory_bytes: Peak memory of the worst rank, all that has to fit.
         published_memory_bytes: Measured peak memory, where stated.
-        memory_error: Predicted over measured peak memory, less one, where stated.
+        memory_error: Predicted over measured peak memory, less one, where stated, both in the quantity that
+            the source measures.
         fits: Whether the prediction fits into the GPU's memory.
         warnings: What had to be assumed to compare.
     """
@@ -61,6 +64,7 @@ class Comparison:
     error: float
     convention: Convention | None
     measured_tflops: float
+    tokens_per_s_per_gpu: float
     predicted_memory_bytes: float
     published_memory_bytes: float | None
     memory_error: float | None
@@ -114,7 +118,8 @@ def compare(row: Row, scenario: Scenario, answer: Answer) -> Comparison:
     error = throughput_error(metric, predicted, published)
     memory = _mapping(content["memory"])
     peak_bytes = _number(memory["peak_bytes"])
-    stated_bytes = _stated_memory(row)
+    stated = published_memory(row)
+    measured_as = None if stated is None else stated.predicted(_terms(memory))
     return Comparison(
         metric=metric,
         predicted=predicted,
@@ -122,9 +127,10 @@ def compare(row: Row, scenario: Scenario, answer: Answer) -> Comparison:
         error=error,
         convention=convention,
         measured_tflops=_number(content["tflops_per_gpu"]) / (1 + error),
+        tokens_per_s_per_gpu=_number(content["tokens_per_s_per_gpu"]),
         predicted_memory_bytes=peak_bytes,
-        published_memory_bytes=stated_bytes,
-        memory_error=peak_bytes / stated_bytes - 1 if stated_bytes else None,
+        published_memory_bytes=stated.peak_bytes if stated else None,
+        memory_error=measured_as / stated.peak_bytes - 1 if stated and measured_as else None,
         fits=bool(memory["fits"]),
         warnings=tuple(warnings),
     )
@@ -158,11 +164,15 @@ def _peak_tflops(row: Row, scenario: Scenario) -> float:
     return stated if near and stated is not None else own
 
 
-def _stated_memory(row: Row) -> float | None:
-    measured = row.measured
-    if measured.peak_memory_gib is not None:
-        return measured.peak_memory_gib * 2**30
-    return measured.peak_memory_gb * 1e9 if measured.peak_memory_gb is not None else None
+def _terms(memory: Mapping[str, object]) -> list[Mapping[str, float]]:
+    """Return what each pipeline rank holds, in bytes by term."""
+    ranks = memory["ranks"]
+    if not isinstance(ranks, list):
+        raise TypeError(f"expected a list of ranks in the result, got {ranks!r}")
+    return [
+        {str(name): _number(size) for name, size in _mapping(_mapping(rank)["terms_bytes"]).items()}
+        for rank in ranks
+    ]
 
 
 def _mapping(value: object) -> Mapping[str, object]:

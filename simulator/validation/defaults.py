@@ -12,6 +12,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from simulator.results.flops import Convention
+    from simulator.validation.memory_quantity import MemoryQuantity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OlderAttention:
+    """The attention kernel of rows that are older than the one that their stack uses today.
+
+    Attributes:
+        kernel: What they ran.
+        gpu: Beginning of the names of the accelerators that they are about.
+        named: Regular expression that their stack or source matches.
+    """
+
+    kernel: str
+    gpu: str = ""
+    named: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +45,8 @@ class StackDefaults:
         accumulates: Whether a step runs micro-batches of one sequence; else one micro-batch takes the whole
             batch of its rank (pipelines always run micro-batches of one sequence).
         chunks_per_rank: Virtual stages of an interleaved schedule; 0: as many as leave one layer in each.
+        interleaves_experts: Whether pipelines of models with experts run interleaved, one layer per virtual
+            stage, where neither schedule nor virtual stages are stated.
         tied: Whether the output head shares the embedding's weights.
         positional: How positions are encoded.
         vocab_size: Size of the vocabulary.
@@ -36,8 +54,10 @@ class StackDefaults:
         seq_length: Tokens of one sequence.
         flops_convention: How the stack counts FLOPs in the TFLOP/s and MFU it prints.
         low_precision_params: Whether its fp8 recipes store and gather weights in fp8.
-        attention: Attention kernel of rows older than the kernel that the stack uses today, and the beginning
-            of the names of the accelerators that those rows are about.
+        attention: Attention kernel of rows older than the kernel that the stack uses today.
+        p2p_overlap_interleaves: Whether it overlaps messages between stages in interleaved schedules only.
+        memory: What the stack prints as peak memory.
+        memory_in_gib: Whether what it calls GB are 2^30 bytes.
     """
 
     name: str
@@ -49,6 +69,7 @@ class StackDefaults:
     sequence_parallel: bool = True
     accumulates: bool = True
     chunks_per_rank: int = 0
+    interleaves_experts: bool = False
     tied: bool = False
     positional: str = "rope"
     vocab_size: int = 128256
@@ -56,20 +77,30 @@ class StackDefaults:
     seq_length: int = 4096
     flops_convention: Convention = "causal"
     low_precision_params: bool = False
-    attention: tuple[str, str] | None = None
+    attention: OlderAttention | None = None
+    p2p_overlap_interleaves: bool = False
+    memory: MemoryQuantity = "used"
+    memory_in_gib: bool = False
 
-    def attention_on(self, gpu: str) -> str | None:
-        """Return the attention kernel of an older row, or None where the stack's own kernel holds."""
-        if self.attention is None or not gpu.startswith(self.attention[1]):
+    def attention_on(self, gpu: str, text: str) -> str | None:
+        """Return the attention kernel of an older row, or None where the stack's own kernel holds.
+
+        Args:
+            gpu: Accelerator of the row.
+            text: What names its stack and source.
+        """
+        older = self.attention
+        if older is None or not gpu.startswith(older.gpu) or not re.search(older.named, text, re.IGNORECASE):
             return None
-        return self.attention[0]
+        return older.kernel
 
 
 _MEGATRON_CORE = StackDefaults(
     name="megatron-core",
     pattern=r"megatron.?core",
-    source="Megatron-Core arguments.py (recompute_granularity None, make-vocab-size-divisible-by 128); "
-    "causal-halved FLOPs from version 0.12 on",
+    source="Megatron-Core arguments.py (recompute_granularity None, make-vocab-size-divisible-by 128, "
+    "messages between stages overlapped in interleaved schedules only); causal-halved FLOPs from 0.12",
+    p2p_overlap_interleaves=True,
 )
 _MEGATRON_LM = replace(
     _MEGATRON_CORE,
@@ -84,6 +115,30 @@ _MEGATRON_LM = replace(
     vocab_size=50257,
     seq_length=2048,
     flops_convention="full",
+)
+_ZERO_BUBBLE = replace(
+    _MEGATRON_LM,
+    name="zero-bubble fork of Megatron-LM",
+    pattern=r"fork 2023 \(sail-sg\)",
+    source="github:sail-sg/zero-bubble-pipeline-parallelism (commit fd34fb0a, November 2023) "
+    "examples/pretrain_zero_bubble.sh (fp16, no --use-flash-attn, dropout as usual, tied embeddings, a "
+    "SentencePiece tokenizer; the paper's 14.6 and 28.3 billion parameters leave 24,000 to 32,450 entries to "
+    "it: 32,000, the usual size); schedules.py prints max_memory_allocated // 1000000",
+    precision="fp16",
+    vocab_size=32000,
+    memory="allocated",
+)
+_VOCABULARY = replace(
+    _MEGATRON_LM,
+    name="vocabulary-parallel fork of Megatron-LM",
+    pattern=r"fork 20\d\d \(sail-sg\)",
+    source="github:sail-sg/VocabularyParallelism pretrain_gpt.sh (fp16, --use-flash-attn, untied "
+    "embeddings); training/utils.py report_memory and artifact/show_result_full_exp.py: "
+    "max_memory_allocated in MiB, over 1024, called GB",
+    precision="fp16",
+    tied=False,
+    memory="allocated",
+    memory_in_gib=True,
 )
 _MEGATRON_2021 = replace(
     _MEGATRON_LM,
@@ -117,11 +172,21 @@ STACKS: tuple[StackDefaults, ...] = (
         name="nemo",
         pattern=r"nemo|dgxc",
         source="NeMo recipes of 2024 and 2025 (distributed optimizer, sequence parallelism with tp); FLOPs "
-        "with attention in full in 24.07 to 25.07; fp8_params in its fp8 recipes",
+        "with attention in full in 24.07 to 25.07; fp8_params in its fp8 recipes; cuDNN's attention switched "
+        "off before 24.09 (github:NVIDIA/NeMo-Framework-Launcher, NVTE_FUSED_ATTN: 0 up to commit 04b8d098)",
+        attention=OlderAttention(kernel="flash2", named=r"nemo[ -]?24\.0[1-7]"),
         low_precision_params=True,
         flops_convention="full",
     ),
-    _MEGATRON_CORE,
+    replace(
+        _MEGATRON_CORE,
+        source=f"{_MEGATRON_CORE.source}; github:yanring/Megatron-MoE-ModelZoo (commits 78fd4d6 and e865051) "
+        "runtime_configs/benchmarking/runtime.conf: Mixtral 8x7B and 8x22B and Qwen2-57B-A14B have one layer "
+        "per virtual stage",
+        interleaves_experts=True,
+    ),
+    _ZERO_BUBBLE,
+    _VOCABULARY,
     _DEEPSPEED,
     _MEGATRON_2021,
     _MEGATRON_LM,
@@ -129,7 +194,10 @@ STACKS: tuple[StackDefaults, ...] = (
         name="torchtitan",
         pattern=r"torchtitan",
         source="arXiv:2410.06511 and torchtitan's train configurations (selective activation checkpointing, "
-        "two stages per rank for interleaved schedules, no gradient accumulation, full attention FLOPs)",
+        "two stages per rank for interleaved schedules, no gradient accumulation, full attention FLOPs); "
+        "components/metrics.py: 'memory' is max_reserved_gib",
+        memory="reserved",
+        memory_in_gib=True,
         recompute="selective",
         sharding="zero3",
         accumulates=False,
@@ -144,7 +212,7 @@ STACKS: tuple[StackDefaults, ...] = (
         source="llm-foundry's MPT configurations (FSDP full shard, shared embeddings, ALiBi, vocabulary "
         "50368; scripts/train/benchmarking/README.md: full attention FLOPs; its A100 tables are older than "
         "FlashAttention-2, arXiv:2307.08691)",
-        attention=("flash1", "a100"),
+        attention=OlderAttention(kernel="flash1", gpu="a100"),
         sharding="zero3",
         accumulates=False,
         tied=True,
@@ -156,7 +224,7 @@ STACKS: tuple[StackDefaults, ...] = (
     ),
     StackDefaults(
         name="maxtext",
-        pattern=r"maxtext|xla|jax",
+        pattern=r"maxtext|paxml|xla|jax",
         source="MaxText configs/base.yml (remat_policy full, fully sharded data parallelism, separate "
         "logits, vocab_size 32000, max_target_length 2048); attention FLOPs halved since pull request 1988",
         recompute="full",
@@ -185,6 +253,7 @@ UNKNOWN = replace(
     source="Megatron-Core, the most common stack among published runs; sequence parallelism only where it is "
     "said; a source that does not tell how it counts FLOPs is compared with attention causal-halved",
     sequence_parallel=False,
+    p2p_overlap_interleaves=False,
 )
 
 

@@ -76,7 +76,7 @@ def row_degrees(row: Row, gpu: str, layers: int, blanks: Blanks) -> Degrees:
     return Degrees(
         tp=tp,
         pp=pp,
-        vpp=_chunks(row, layers, blanks),
+        vpp=_chunks(row, layers, global_batch // (micro_batch * dp), blanks),
         cp=cp,
         ep=row.parallel.ep,
         dp=dp,
@@ -98,13 +98,28 @@ def _batches(row: Row, dp: int, micro_batch: int | None, blanks: Blanks) -> tupl
     return micro_batch, global_batch
 
 
-def _chunks(row: Row, layers: int, blanks: Blanks) -> int:
+def _interleaves(row: Row, layers: int, microbatches: int, blanks: Blanks) -> bool:
+    """Tell whether a row's schedule is interleaved, must be, or usually is.
+
+    Megatron overlaps messages in no other one (Megatron-LM arguments.py: "Overlap P2P communication is
+    disabled if not using the interleaved schedule"). Recipes for models with experts interleave where layers
+    and micro-batches are multiples of the pipeline's ranks.
+    """
+    if row.schedule is not None:
+        return row.schedule == "interleaved"
+    if row.overlap.pp and blanks.defaults.p2p_overlap_interleaves:
+        return True
+    usual = blanks.defaults.interleaves_experts and bool(row.arch.experts)
+    return usual and layers % row.parallel.pp == 0 and microbatches % row.parallel.pp == 0
+
+
+def _chunks(row: Row, layers: int, microbatches: int, blanks: Blanks) -> int:
     if row.parallel.pp == 1:
         return 1
     schedule = SCHEDULES.get(row.schedule or "")
     if schedule is not None and schedule.copies > 1:
         return schedule.chunks[0]  # rows count the copies of other ranks' stages as chunks
-    if row.parallel.vpp is not None or row.schedule != "interleaved":
+    if row.parallel.vpp is not None or not _interleaves(row, layers, microbatches, blanks):
         return row.parallel.vpp or (schedule.chunks[0] if schedule is not None else 1)
     usual = blanks.defaults.chunks_per_rank or single_layer_chunks(layers, row.parallel.pp)
     return blanks.fill("number of virtual stages", None, usual)

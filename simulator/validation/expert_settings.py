@@ -57,11 +57,14 @@ def expert_training(row: Row, degrees: Degrees, blanks: Blanks, *, has_experts: 
     if not has_experts:
         return {}
     document: dict[str, object] = {}
-    stated, usual = _DISPATCHER.search(row.notes), recipe_of(row).dispatcher
+    recipe = recipe_of(row)
+    stated, usual = _DISPATCHER.search(row.notes), recipe.dispatcher
     if degrees.ep > 1 and (stated is not None or usual is not None):
         document["dispatcher"] = stated[1].lower() if stated is not None else usual
     elif degrees.ep > 1:
         blanks.left("dispatcher of experts")
+    if degrees.ep > 1 and recipe.dispatch_dtype is not None:
+        document["dispatch_dtype"] = recipe.dispatch_dtype
     capacity = _CAPACITY.search(row.notes)
     if capacity is not None:
         document["capacity_factor"] = float(capacity[1])

@@ -1,10 +1,11 @@
-"""Kernels that a row names beside its stack (``kernel``): what they fuse that the stack alone does not."""
+"""Kernels that a row's software has or lacks beside its stack: those it names, those of later releases."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from simulator import catalogue
+from simulator.validation.releases import is_early
 
 if TYPE_CHECKING:
     from simulator.validation.blanks import Blanks
@@ -21,19 +22,22 @@ def software_choice(row: Row, software: str, blanks: Blanks) -> object:
     fused norm (arXiv:2311.05610, section 3).
     """
     kernel = row.kernel
+    usual = catalogue.software(software).fused
     if kernel is None:
-        return software
+        older = usual - {"router", "permute"}
+        if older == usual or not is_early(row):
+            return software
+        return _with_fused(software, older, "PyTorch of the row: older than Transformer Engine 2.1")
     attention = kernel.removesuffix(_FUSED_NORM)
     if attention not in _KNOWN:
         blanks.note(f"kernel {kernel!r} is not simulated; attention {row.attention!r} is")
         return software
-    usual = catalogue.software(software).fused
     fused = usual | ({"norm"} if kernel.endswith(_FUSED_NORM) else set())
     fused -= {"softmax"} if attention == "torch" else set()
     if fused == usual:
         return software
-    return {
-        "like": software,
-        "name": software,
-        "fused": {"value": sorted(fused), "source": f"kernel {kernel!r} of the row"},
-    }
+    return _with_fused(software, fused, f"kernel {kernel!r} of the row")
+
+
+def _with_fused(software: str, fused: frozenset[str], source: str) -> dict[str, object]:
+    return {"like": software, "name": software, "fused": {"value": sorted(fused), "source": source}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from simulator.scenario.experts import Dispatcher
@@ -23,6 +23,7 @@ class Recipe:
         precision: The same for the row's precision.
         source: Where the recipes say it.
         dispatcher: Who carries tokens to experts, or None where that depends on the recipe.
+        dispatch_dtype: Number format of tokens on their way there, or None for that of activations.
         cuda_graphs: What graphs launch, or None where that depends on the recipe.
         ep_overlap: Whether another micro-batch hides the exchange of tokens, or None.
     """
@@ -33,6 +34,7 @@ class Recipe:
     gpu: str = ""
     precision: str = ""
     dispatcher: Dispatcher | None = None
+    dispatch_dtype: Literal["fp8"] | None = None
     cuda_graphs: tuple[CudaGraphScope, ...] | None = None
     ep_overlap: bool | None = None
 
@@ -51,6 +53,15 @@ NONE = Recipe(stack="", source="")
 """No recipe is known: everything is left to the row and to its stack."""
 
 RECIPES: tuple[Recipe, ...] = (
+    Recipe(
+        stack=r"see notes",
+        model=r"deepseek-v3$",
+        gpu=r"h800",
+        source="DeepSeek's own trainer, arXiv:2412.19437: tokens cross the network once per node (section "
+        "3.2.2: the kernels that became DeepEP) and go to their experts in fp8 (3.3.2)",
+        dispatcher="deepep",
+        dispatch_dtype="fp8",
+    ),
     Recipe(
         stack=r"megatron-bridge 25\.09",
         source="github:NVIDIA-NeMo/Megatron-Bridge r0.1.0 scripts/performance/run_script.py: DeepEP on H100 "

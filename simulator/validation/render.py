@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import IO, TYPE_CHECKING
 
 from rich.console import Console
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from simulator.validation.compare import Comparison
+    from simulator.validation.layout_sweeps import LayoutSweep
     from simulator.validation.report import RowOutcome, ValidationReport
     from simulator.validation.statistics import ErrorSummary
 
@@ -36,6 +38,9 @@ def render(report: ValidationReport, stream: IO[str], *, all_rows: bool = False)
         console.print(_reasons_table(report))
     console.print(_summary_table("source", report.by_source))
     console.print(_summary_table("GPU", report.by_gpu))
+    console.print(_summary_table("kind of run", {k: v for k, v in report.by_set.items() if v is not None}))
+    if report.layout_sweeps:
+        console.print(_sweeps_table(report.layout_sweeps))
     if report.timed:
         console.print(_timed_table(report))
     if report.components:
@@ -72,6 +77,21 @@ def _summary_table(name: str, groups: Mapping[str, ErrorSummary | None]) -> Tabl
         table.add_column(column, justify="right")
     for group, summary in groups.items():
         table.add_row(group, *_cells(summary))
+    return table
+
+
+def _sweeps_table(sweeps: Sequence[LayoutSweep]) -> Table:
+    table = Table(
+        title="Layouts of one model on one cluster: rank correlation, and what the predicted best yields",
+        title_justify="left",
+    )
+    table.add_column("source")
+    table.add_column("sweep", overflow="fold")
+    for column in ("layouts", "Spearman", "choice/best"):
+        table.add_column(column, justify="right")
+    for sweep in sweeps:
+        numbers = (str(sweep.rows), f"{sweep.rank_correlation:.2f}", f"{sweep.choice:.3f}")
+        table.add_row(sweep.source, sweep.name, *numbers)
     return table
 
 
@@ -138,6 +158,24 @@ def _closing(report: ValidationReport) -> str:
             f"median {errors.median_abs_error:.1%}, p90 {errors.p90_abs_error:.1%}, "
             f"bias {_percent(errors.bias)}{skill}."
         )
+    if unseen := report.unseen_errors:
+        lines.append(
+            f"Constants fitted without the row's source: mean absolute error {unseen.mean_abs_error:.1%}, "
+            f"median {unseen.median_abs_error:.1%}, p90 {unseen.p90_abs_error:.1%}."
+        )
+    if sweeps := report.layout_sweeps:
+        middle = median(sweep.rank_correlation for sweep in sweeps)
+        chosen = sum(sweep.choice for sweep in sweeps) / len(sweeps)
+        lines.append(
+            f"{len(sweeps)} sweeps over layouts: median rank correlation {middle:.2f}; the layout predicted "
+            f"to be the fastest yields {chosen:.1%} of the best."
+        )
+    lines += [
+        f"Campaign {campaign.id}: {campaign.stepping_hours / 1e6:.1f} million GPU hours of steps, "
+        f"{campaign.with_interruptions_hours / 1e6:.1f} with interruptions, "
+        f"{campaign.published_hours / 1e6:.2f} published."
+        for campaign in report.campaigns
+    ]
     if memory:
         lines.append(
             f"Peak memory ({memory.rows} rows): mean absolute error {memory.mean_abs_error:.1%}, "

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from simulator.validation.campaign import Campaign, campaigns, predicted_speeds
+from simulator.validation.layout_sweeps import LayoutSweep, layout_sweeps
+from simulator.validation.sets import SETS
 from simulator.validation.statistics import ErrorSummary, constant_errors, summarise
 
 if TYPE_CHECKING:
@@ -29,6 +32,9 @@ class RowOutcome:
         gpu: Accelerator as the row names it.
         stack: Software as the row names it.
         precision: Precision as simulated.
+        has_experts: Whether the model is a mixture of experts.
+        sweep: What it shares with the rows that differ from it in their layout only.
+        unseen_error: Error with constants that were fitted without its source, if that was asked for.
         comparison: Prediction beside measurement; None for a skipped row.
         skipped: Why the row was skipped, in full; None for a simulated one.
         reason: What it is counted under.
@@ -40,6 +46,9 @@ class RowOutcome:
     gpu: str
     stack: str = ""
     precision: str = ""
+    has_experts: bool = False
+    sweep: str = ""
+    unseen_error: float | None = None
     comparison: Comparison | None = None
     skipped: str | None = None
     reason: str | None = None
@@ -58,6 +67,7 @@ class RowOutcome:
             "predicted": found.predicted if found else None,
             "published": found.published if found else None,
             "error": found.error if found else None,
+            "error_without_its_source": self.unseen_error,
             "flops_convention": found.convention if found else None,
             "measured_tflops_per_gpu": found.measured_tflops if found else None,
             "predicted_memory_bytes": found.predicted_memory_bytes if found else None,
@@ -117,6 +127,27 @@ class ValidationReport:
         return self._grouped(lambda row: row.gpu)
 
     @property
+    def by_set(self) -> dict[str, ErrorSummary | None]:
+        """Throughput errors by the kind of run that a user has in mind."""
+        return {name: self._summary(belongs) for name, belongs in SETS.items()}
+
+    @property
+    def unseen_errors(self) -> ErrorSummary | None:
+        """Throughput errors with constants that were fitted without each row's source."""
+        errors = [row.unseen_error for row in self.rows if row.unseen_error is not None]
+        return summarise(errors, [0.0] * len(errors))
+
+    @cached_property
+    def layout_sweeps(self) -> tuple[LayoutSweep, ...]:
+        """How well layouts of one model on one cluster are ordered."""
+        return layout_sweeps(self.simulated)
+
+    @property
+    def campaigns(self) -> tuple[Campaign, ...]:
+        """GPU hours of whole campaigns."""
+        return campaigns(predicted_speeds(self.rows))
+
+    @property
     def memory_errors(self) -> ErrorSummary | None:
         """Errors of the peak memory, predicted over measured less one, where rows state it."""
         errors = [found.memory_error for _, found in self.simulated if found.memory_error is not None]
@@ -143,6 +174,10 @@ class ValidationReport:
             "errors": _plain(self.errors),
             "by_source": {name: _plain(summary) for name, summary in self.by_source.items()},
             "by_gpu": {name: _plain(summary) for name, summary in self.by_gpu.items()},
+            "by_set": {name: _plain(summary) for name, summary in self.by_set.items()},
+            "leave_one_source_out": _plain(self.unseen_errors),
+            "campaigns": [campaign.to_dict() for campaign in self.campaigns],
+            "layout_sweeps": [asdict(sweep) for sweep in self.layout_sweeps],
             "memory_errors": _plain(memory),
             "worst": [row.id for row, _ in self.worst()],
         }

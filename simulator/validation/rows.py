@@ -23,6 +23,9 @@ from ruamel.yaml.error import YAMLError
 
 from simulator.errors import InputError, RowError
 
+_COMMIT = re.compile(r"Megatron-LM [0-9a-f]{7,}\b")
+"""A commit of the repository, as papers of today cite their baseline: Megatron-Core."""
+_ON_XLA = re.compile(r"\bJAX/XLA (MaxText|PAXML)\b")
 _COMPILED = re.compile(r"(?<!no )torch\.compile|local_batch_size=2, compile")
 
 
@@ -148,12 +151,21 @@ class Row(_Part):
     def software(self) -> str:
         """What names the software: the stack, or the citation where that is ``see notes`` or not stated.
 
-        A stack that the notes say is compiled carries that in its name.
+        Notes that begin with a commit of Megatron-LM name it better than the citation, which is another's.
+        A stack that the notes say is compiled carries that in its name. One vendor's collection of recipes
+        (DGXC) is listed under its own trainer, though some run on JAX: their notes say so.
         """
         if self.stack is None or self.stack == "see notes":
-            return self.source or ""
+            return "Megatron-Core" if _COMMIT.match(self.notes) else self.source or ""
         notes = self.notes or ""
+        if (on_xla := _ON_XLA.search(notes)) is not None:
+            return f"{on_xla[1]} (XLA:GPU)"
         return f"{self.stack}, torch.compile" if _COMPILED.search(notes) else self.stack
+
+    @property
+    def named(self) -> str:
+        """What may name the software's version: the stack and the citation."""
+        return f"{self.stack or ''} {self.source or ''}"
 
 
 @dataclass(frozen=True, slots=True)

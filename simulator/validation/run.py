@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 from simulator import api
@@ -10,6 +12,8 @@ from simulator.errors import RowError, ScenarioError, SimulatorError
 from simulator.scenario import Scenario
 from simulator.validation.compare import Answer, compare, stated_metric
 from simulator.validation.components import validate_components
+from simulator.validation.layout_sweeps import sweep_name
+from simulator.validation.leave_one_out import without_source
 from simulator.validation.measured_times import timed_rows
 from simulator.validation.report import RowOutcome, ValidationReport
 from simulator.validation.rows import RawRow, read_rows
@@ -29,6 +33,8 @@ def validate(
     progress: Progress | None = None,
     simulate: Simulate = api.simulate,
     with_measured_times: bool = True,
+    leave_one_out: bool = False,
+    jobs: int = 1,
     with_components: bool = False,
 ) -> ValidationReport:
     """Simulate every published row and compare the prediction with the measurement.
@@ -40,6 +46,8 @@ def validate(
         simulate: What predicts.
         with_measured_times: Whether rows that state the times of their passes are simulated once more with
             these, so that only schedule and engine are under test.
+        leave_one_out: Whether each row is simulated once more with constants fitted without its source.
+        jobs: Processes that share the work; with more than one, ``simulate`` must be a module's function.
         with_components: Whether the measured parts of steps that ship with the package are predicted too.
 
     Returns:
@@ -49,9 +57,10 @@ def validate(
         InputError: A path that cannot be read as a list of rows.
     """
     rows = read_rows(paths)[:limit]
+    one = partial(outcome, simulate=simulate, leave_one_out=leave_one_out)
     outcomes: list[RowOutcome] = []
-    for raw in rows:
-        outcomes.append(outcome(raw, simulate))
+    for found in _each(one, rows, jobs):
+        outcomes.append(found)
         if progress is not None:
             progress(len(outcomes), len(rows))
     return ValidationReport(
@@ -61,18 +70,30 @@ def validate(
     )
 
 
-def outcome(raw: RawRow, simulate: Simulate = api.simulate) -> RowOutcome:
-    """Simulate one row and compare.
+def _each(one: Callable[[RawRow], RowOutcome], rows: Sequence[RawRow], jobs: int) -> Iterator[RowOutcome]:
+    if jobs <= 1:
+        yield from map(one, rows)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        yield from pool.map(one, rows, chunksize=4)
+
+
+def outcome(raw: RawRow, simulate: Simulate = api.simulate, *, leave_one_out: bool = False) -> RowOutcome:
+    """Simulate one row and compare; with ``leave_one_out``, again as if its source had never been seen.
 
     An error that the simulator raises on purpose makes a skipped row. Any other is a defect: it passes, with
     the row's id added.
     """
     warnings: tuple[str, ...] = ()
+    unseen: float | None = None
     try:
         row = raw.parsed()
         stated_metric(row)
         scenario, warnings = to_scenario(row)
         found = compare(row, scenario, simulate(scenario))
+        if leave_one_out:
+            strange = without_source(scenario, raw.source)
+            unseen = compare(row, strange, simulate(strange)).error
     except SimulatorError as error:
         text, reason = _reason(error)
         return RowOutcome(
@@ -87,6 +108,9 @@ def outcome(raw: RawRow, simulate: Simulate = api.simulate) -> RowOutcome:
         gpu=raw.gpu,
         stack=row.stack or "",
         precision=scenario.training.precision,
+        has_experts=scenario.model.experts is not None,
+        sweep=sweep_name(row),
+        unseen_error=unseen,
         comparison=found,
         warnings=warnings + found.warnings,
     )

@@ -22,6 +22,7 @@ from simulator.validation.kernels import software_choice
 from simulator.validation.memory_settings import precision_settings, recompute_settings
 from simulator.validation.models import model_document
 from simulator.validation.not_yet import refuse
+from simulator.validation.releases import runs_in_one_queue
 from simulator.validation.shard_groups import sharding_document
 from simulator.validation.stages import redistributed_layers, stage_layers
 
@@ -146,7 +147,7 @@ def _training(row: Row, degrees: Degrees, blanks: Blanks, *, has_experts: bool) 
         document["post_validation"] = False
     if row.attention in _ATTENTION_KERNELS:
         document["attention"] = row.attention
-    elif row.attention is None and (older := defaults.attention_on(row.gpu)) is not None:
+    elif row.attention is None and (older := defaults.attention_on(row.gpu, row.named)) is not None:
         document["attention"] = blanks.fill("attention kernel", None, older)
     elif row.attention is None:
         blanks.left("attention kernel")
@@ -166,7 +167,10 @@ def _overlap(row: Row, degrees: Degrees, blanks: Blanks) -> dict[str, object]:
     for axis, stated, keys, ranks in axes:
         if ranks == 1:
             continue
-        if stated is None:
+        if stated is None and axis == "dp" and runs_in_one_queue(row):
+            blanks.note("overlap of dp communication not stated: gathers alone, as streams share one queue")
+            document["grad_reduce"] = False
+        elif stated is None:
             blanks.left(f"overlap of {axis} communication")
         else:
             document |= dict.fromkeys(keys, stated)

@@ -37,6 +37,7 @@ class Habits:
         tp_reduce_pieces: Pieces of a GEMM whose result is reduced meanwhile; 0: one per rank, by messages.
         keeps_gathered_input: Whether gathered inputs are kept for the weight gradient.
         collective_multiprocessors: Multiprocessors that collectives take.
+        wgrad_accumulates: Whether weight-gradient GEMMs add to the accumulated gradient by themselves.
         accumulation_bytes: Bytes that a kernel of its own moves for each weight to add its gradient to those
             of earlier micro-batches; 0 where the weight-gradient GEMM does it or there is nothing to add to.
     """
@@ -46,6 +47,7 @@ class Habits:
     tp_reduce_pieces: int
     keeps_gathered_input: bool
     collective_multiprocessors: int
+    wgrad_accumulates: bool
     accumulation_bytes: float
 
     @classmethod
@@ -57,6 +59,7 @@ class Habits:
             tp_reduce_pieces=scenario.software.tp_reduce_pieces,
             keeps_gathered_input=scenario.software.keeps_gathered_input,
             collective_multiprocessors=scenario.software.collective_multiprocessors,
+            wgrad_accumulates="gradient_accumulation" in scenario.software.fused,
             accumulation_bytes=_accumulation_bytes(scenario),
         )
 
@@ -234,13 +237,10 @@ class _Writer:
         """Compute a weight gradient; where the GEMM does not accumulate it, another kernel does."""
         if self.part == "input":
             return
-        each = self.habits.accumulation_bytes
-        if not each:
-            self._kernel(gemm, after)
-            return
-        self._kernel(replace(gemm, accumulates=False), after)
-        size = gemm.batch * gemm.m * gemm.n * each
-        self._kernel(Elementwise(name=f"{gemm.name}_accumulate", bytes_moved=size), ())
+        self._kernel(replace(gemm, accumulates=self.habits.wgrad_accumulates), after)
+        size = gemm.batch * gemm.m * gemm.n * self.habits.accumulation_bytes
+        if size:
+            self._kernel(Elementwise(name=f"{gemm.name}_accumulate", bytes_moved=size), ())
 
     def _summed(
         self, gemms: Sequence[Gemm], total: Elementwise | None, start: tuple[int, ...]

@@ -44,7 +44,9 @@ def column_parallel(
     ``parts`` are the columns of the matrices that some stacks keep apart (query, key and value; gate and up).
     """
     sequence_parallel = scenario.parallelism.sequence_parallel
-    forward = Gemm(name=name, m=shapes.tokens, n=n, k=k, dtype=dtype or shapes.gemm_dtype)
+    forward = Gemm(
+        name=name, m=shapes.tokens, n=n, k=k, dtype=dtype or shapes.gemm_dtype, promotes=shapes.promotes
+    )
     each = operand_bytes(shapes, forward)
     gather = tensor_collective(shapes, "all_gather", shapes.tokens, k, f"{name}_gather", element_bytes=each)
     reduce: CollectiveKind = "reduce_scatter" if sequence_parallel else "all_reduce"
@@ -75,7 +77,7 @@ def row_parallel(
     """
     sequence_parallel = scenario.parallelism.sequence_parallel
     reduce: CollectiveKind = "reduce_scatter" if sequence_parallel else "all_reduce"
-    forward = Gemm(name=name, m=shapes.tokens, n=n, k=k, dtype=shapes.gemm_dtype)
+    forward = Gemm(name=name, m=shapes.tokens, n=n, k=k, dtype=shapes.gemm_dtype, promotes=shapes.promotes)
     each = operand_bytes(shapes, forward)
     gather = tensor_collective(
         shapes, "all_gather", shapes.tokens, n, f"{name}_dgrad_gather", element_bytes=each

@@ -31,6 +31,7 @@ class Recipe:
             converted: scaling by the current tensor.
         history: Whether scales follow from the largest values of earlier steps, which all ranks agree on
             once per step (delayed scaling).
+        scales_blocks: Whether scales change along the inner dimension every 128 values.
         gathers_params: Whether weights can travel among data-parallel ranks in the low precision.
     """
 
@@ -38,6 +39,7 @@ class Recipe:
     scales_with_direction: bool = False
     reads_first: bool = False
     history: bool = False
+    scales_blocks: bool = False
     gathers_params: bool = True
 
 
@@ -52,7 +54,7 @@ RECIPES = {
     # Float8CurrentScaling, and torchao's tensorwise and rowwise recipes.
     "fp8-current": Recipe(element_bytes=1.0, reads_first=True),
     # 1 x 128 and 128 x 128 blocks with fp32 scales: DeepSeek-V3, arXiv:2412.19437, section 3.3.
-    "fp8-blockwise": Recipe(element_bytes=1.0 + 4 / 128, scales_with_direction=True),
+    "fp8-blockwise": Recipe(element_bytes=1.0 + 4 / 128, scales_with_direction=True, scales_blocks=True),
     # 1 x 32 blocks with one-byte scales: OCP MX specification 1.0; both layouts come from 16 bits, which is
     # what data-parallel ranks gather (Megatron-Core's ``reuse_grad_buf_for_mxfp8_param_ag``).
     "fp8-mx": Recipe(element_bytes=1.0 + 1 / 32, scales_with_direction=True, gathers_params=False),
@@ -71,11 +73,13 @@ class Quantisation:
         layouts: Copies of each tensor that are written.
         recasts: Whether inputs are kept in 16 bits and converted again in the backward pass, as are weights
             in every pass (torchao), instead of being kept in low precision (Transformer Engine).
+        promotes: Whether products apply the scales of blocks outside the matrix units; see ``Gemm``.
     """
 
     recipe: Recipe
     layouts: int
     recasts: bool = False
+    promotes: bool = False
 
     @property
     def written_bytes(self) -> float:
@@ -86,7 +90,8 @@ class Quantisation:
 def quantisation(scenario: Scenario) -> Quantisation | None:
     """Return how the scenario's layers are quantised, or None in 16 bits and more.
 
-    fp4 peaks mark the GPUs whose fp8 GEMM reads either layout: Blackwell and later.
+    fp4 peaks mark the GPUs whose fp8 GEMM reads either layout and whose matrix units apply scales of blocks:
+    Blackwell and later.
     """
     recipe = RECIPES.get(scenario.training.precision)
     if recipe is None:
@@ -96,6 +101,7 @@ def quantisation(scenario: Scenario) -> Quantisation | None:
         recipe=recipe,
         layouts=1 if reads_either and not recipe.scales_with_direction else 2,
         recasts=scenario.software.casts_every_pass,
+        promotes=recipe.scales_blocks and not reads_either,
     )
 
 

@@ -73,7 +73,7 @@ def recompute_plan(
     policy = next((name for name in detail.modules if name in POLICIES), None)
     if policy is None:
         return _selective(steps, frozenset(detail.modules), everything)
-    again, outputs = parts_run_again(steps, policy)
+    again, outputs = parts_run_again(steps, policy, stops_early=stops_early)
     kept = min(input_bytes + outputs, sum(everything))
     return RecomputePlan(kept_bytes=nothing, extra_bytes=kept, reruns={last: again})
 

@@ -18,7 +18,9 @@ _RESULT_BYTES = 2
 _FP8_SAVED_BY_NOBODY = frozenset({"fp8", "fp4"})
 
 
-def parts_run_again(steps: Sequence[Step], policy: str) -> tuple[tuple[Step, ...], float]:
+def parts_run_again(
+    steps: Sequence[Step], policy: str, *, stops_early: bool
+) -> tuple[tuple[Step, ...], float]:
     """Return the forward work of a layer that runs again, and the bytes of the results that are kept.
 
     ``per_op`` is torchtitan's selective checkpointing (``_op_sac_save_list``): results of attention, of
@@ -30,28 +32,31 @@ def parts_run_again(steps: Sequence[Step], policy: str) -> tuple[tuple[Step, ...
     Args:
         steps: The layer.
         policy: ``per_op``, ``save_qkv`` or ``save_dots``.
+        stops_early: Whether what nothing needs is left out (``needed_again``), such as a last product.
     """
+    needed = len(needed_again(steps)) if stops_early else len(steps)
     again: list[Step] = []
     kept = 0.0
     counted = 0
     kv_share = _key_share(steps)
-    for step in steps:
+    for index, step in enumerate(steps):
+        rerun: Step | None = None
         match step:
-            case Pointwise():
-                again.append(step)
-            case Exchange():
-                again.append(step)
+            case Pointwise() | Exchange():
+                rerun = step
             case CoreAttention():
                 if policy == "per_op":
                     kept += max(step.output_bytes, step.recomputed_bytes)
                 else:
-                    again.append(step)
+                    rerun = step
             case Linear():
                 widths = _products(step, kv_share, steps)
                 share, counted = _share_again(step, widths, policy, counted)
                 kept += (1 - share) * step.forward.m * step.forward.n * step.forward.batch * _RESULT_BYTES
                 if share:
-                    again.append(_part(step, share, is_saved=policy == "per_op"))
+                    rerun = _part(step, share, is_saved=policy == "per_op")
+        if rerun is not None and index < needed:
+            again.append(rerun)
     return tuple(again), kept
 
 

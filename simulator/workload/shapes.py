@@ -69,6 +69,11 @@ class Shapes:
         recasts = self.quantisation is not None and self.quantisation.recasts
         return self.element_bytes if recasts else self.operand_bytes
 
+    @property
+    def promotes(self) -> bool:
+        """Whether low-precision products add up scaled partial sums outside the matrix units."""
+        return self.quantisation is not None and self.quantisation.promotes
+
     def in_high_precision(self) -> Shapes:
         """Return the same sizes for a layer whose GEMMs run in 16 bits."""
         return replace(self, gemm_dtype=self.dtype, quantisation=None)

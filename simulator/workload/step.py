@@ -18,7 +18,7 @@ from simulator.workload.program import Program, ProgramBuilder
 from simulator.workload.schedules.with_vocabulary import without_vocabulary
 from simulator.workload.stages import Stage, stages_of
 from simulator.workload.step_end import append_step_end
-from simulator.workload.vocabulary import OutputWriter, output_layer
+from simulator.workload.vocabulary import OutputWriter
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
@@ -89,4 +89,4 @@ def lay_out(
 def _output(scenario: Scenario, builder: ProgramBuilder) -> OutputWriter | None:
     if scenario.parallelism.vocabulary == "none":
         return None
-    return OutputWriter(scenario=scenario, builder=builder, layer=output_layer(scenario))
+    return OutputWriter.of(scenario, builder)

@@ -120,6 +120,8 @@ class OutputWriter:
         scenario: The request.
         builder: Where ops are appended.
         layer: One rank's part of the output layer.
+        tokens: Tokens of a micro-batch.
+        activation_bytes: Size of an activation or its gradient in fp32.
         received: Op that brings the last stage's result, by rank and micro-batch.
         exchanged: Op after which the last stage's backward pass may run, by rank and micro-batch.
         summed: Exchange after S, by rank and micro-batch.
@@ -128,9 +130,23 @@ class OutputWriter:
     scenario: Scenario
     builder: ProgramBuilder
     layer: OutputLayer
+    tokens: int
+    activation_bytes: float
     received: dict[tuple[int, int], int] = field(default_factory=dict)
     exchanged: dict[tuple[int, int], int] = field(default_factory=dict)
     summed: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, scenario: Scenario, builder: ProgramBuilder) -> OutputWriter:
+        """Return the writer of a scenario's output layer."""
+        shapes = shapes_of(scenario)
+        return cls(
+            scenario=scenario,
+            builder=builder,
+            layer=output_layer(scenario),
+            tokens=shapes.tokens,
+            activation_bytes=4.0 * shapes.divided_tokens * scenario.model.hidden_size,
+        )
 
     def append(self, rank: int, action: Action) -> int:
         """Append S or T of a rank with its exchange, and return the pass's op."""
@@ -139,7 +155,7 @@ class OutputWriter:
         return self._backward(rank, action.microbatch)
 
     def _forward(self, rank: int, microbatch: int) -> int:
-        size = self._activations()
+        size = self.activation_bytes
         arrived = self._exchange("broadcast", size, rank, microbatch, Stream.TP, 0)
         self.received[rank, microbatch] = arrived
         op = self.builder.add(
@@ -151,7 +167,7 @@ class OutputWriter:
             microbatch=microbatch,
             allocated_bytes=self.layer.saved_bytes,
         )
-        sums = 3 * 4.0 * shapes_of(self.scenario).tokens
+        sums = 3 * 4.0 * self.tokens
         is_fused = self.scenario.parallelism.vocabulary == "vocab-2"
         total = self._exchange(
             "all_reduce", sums + (size if is_fused else 0.0), rank, microbatch, Stream.CP, 1, after=op
@@ -173,13 +189,9 @@ class OutputWriter:
         )
         if self.scenario.parallelism.vocabulary != "vocab-2":
             self.exchanged[rank, microbatch] = self._exchange(
-                "all_reduce", self._activations(), rank, microbatch, Stream.EP, 2, after=op
+                "all_reduce", self.activation_bytes, rank, microbatch, Stream.EP, 2, after=op
             )
         return op
-
-    def _activations(self) -> float:
-        """Return the bytes of an activation or its gradient in fp32."""
-        return 4.0 * shapes_of(self.scenario).divided_tokens * self.scenario.model.hidden_size
 
     def _exchange(
         self,

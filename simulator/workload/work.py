@@ -32,6 +32,8 @@ class Gemm:
         pieces: Kernels of this shape that several streams run one after the other, so that one fills the
             multiprocessors that the last wave of the one before leaves idle (tensor-parallel overlap).
         spared: Multiprocessors that it leaves to the collective beside it.
+        promotes: Whether operands have a scale for each block along k that the matrix units cannot apply, so
+            that partial sums of 128 products are scaled and added up outside them.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Gemm:
     grouped: bool = False
     pieces: int = 1
     spared: int = 0
+    promotes: bool = False
 
     @property
     def flops(self) -> float:

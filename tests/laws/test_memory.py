@@ -64,6 +64,18 @@ def peak(result: Result) -> float:
     return result.metrics["peak_memory_bytes"]
 
 
+def test_compilers_leave_out_the_last_product_that_a_policy_would_run_again() -> None:
+    base = training_of(
+        make_scenario(), recompute="selective", recompute_detail=RecomputeDetail(modules=("save_qkv",))
+    )
+    whole, compiled = (
+        simulate(replace(base, software=replace(base.software, recompute_stops_early=early)))
+        for early in (False, True)
+    )
+    assert step_s(compiled) < step_s(whole)
+    assert peak(compiled) == peak(whole)
+
+
 @st.composite
 def scenarios(draw: st.DrawFn) -> Scenario:
     """Draw a layout of a dense model, of one with experts, or of one with latent attention too."""

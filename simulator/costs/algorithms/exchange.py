@@ -20,8 +20,9 @@ def all_to_all(
 ) -> Iterator[MessageCost]:
     """Yield the cost of an exchange of S/n bytes with each of n ranks, S being what a rank sends in total.
 
-    Peers inside the domain and outside are served at the same time. What leaves a unit of the network pays
-    that tier's oversubscription, as all ranks send across it at once.
+    Peers inside the domain are served first, those outside after them: NCCL's order of point-to-point rounds
+    goes from node to node, starting with the own one (``p2pSchedule``, src/init.cc). What leaves a unit of
+    the network pays that tier's oversubscription, as all ranks send across it at once.
     """
     if kind != "all_to_all":
         return
@@ -41,7 +42,7 @@ def all_to_all(
             size * (n - crossing.ranks_below) / n * crossing.oversubscription / placement.nic_bytes_per_s
             for crossing in placement.crossings
         )
-        transfer_s = max(inside_s, wire / placement.nic_bytes_per_s, *outside)
+        transfer_s = inside_s + max(wire / placement.nic_bytes_per_s, *outside)
     yield MessageCost(
         fixed_s=fixed,
         wire_bytes=wire,

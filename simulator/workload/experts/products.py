@@ -44,4 +44,13 @@ def _block(
 
 
 def _product(shapes: Shapes, name: str, rows: int, n: int, k: int, *, batch: int) -> Gemm:
-    return Gemm(name=name, m=rows, n=n, k=k, batch=batch, dtype=shapes.gemm_dtype, grouped=batch > 1)
+    return Gemm(
+        name=name,
+        m=rows,
+        n=n,
+        k=k,
+        batch=batch,
+        dtype=shapes.gemm_dtype,
+        grouped=batch > 1,
+        promotes=shapes.promotes,
+    )

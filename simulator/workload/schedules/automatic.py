@@ -4,17 +4,18 @@ A heuristic that knows how long passes and messages take and how much memory the
 
 1. Before the first backward pass, as many forward passes as memory and time allow.
 2. Then one forward pass and one input gradient in turn. A gap takes a weight gradient if it is long enough
-for
-   it, or if the gap would make this stage's bubble the largest of all; a full memory takes one, too.
+   for it, or if the gap would make this stage's bubble the largest of all; a full memory takes one, too.
 3. A stage stays at least one forward pass ahead of the next; where it is further ahead, it may skip a turn.
 4. The weight gradients that are left come last.
 
-Three choices that the heuristic leaves open are tried in all combinations.
+As in the published code (sail-sg/zero-bubble-pipeline-parallelism, ``zb_schedules.py``), one time of each
+kind, the median over all stages, stands for every stage, and three choices that the heuristic leaves open are
+tried in all combinations.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from simulator.workload.schedules.schedule import Request, StageTimes
 
 
+_TOLERANCE = 1e-9
+_F, _I, _W = OpKind.FORWARD, OpKind.BACKWARD_INPUT, OpKind.BACKWARD_WEIGHT
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
     """What the heuristic leaves open.
@@ -34,8 +39,7 @@ class Choices:
         delays_backward: Whether a further warm-up pass may delay the first input gradient.
         skips_forward: Whether a stage far ahead may leave out a forward pass.
         fills_short_gaps: Whether gaps too short for a weight gradient may take one although another stage
-        has a
-            larger bubble.
+            has a larger bubble.
     """
 
     delays_backward: bool
@@ -51,12 +55,27 @@ def automatic(request: Request, limit: float) -> Order:
         limit: Micro-batches whose activations a rank may hold.
     """
     attempts = []
+    times = _alike(request.stage_times())
     for delays, skips, fills in product((True, False), repeat=3):
         choices = Choices(delays_backward=delays, skips_forward=skips, fills_short_gaps=fills)
-        attempts.append(_Attempt(request, request.stage_times(), limit, choices))
+        attempts.append(_Attempt(request, times, limit, choices))
         attempts[-1].run()
     best = min(attempts, key=lambda attempt: attempt.duration())
     return tuple(tuple(rank.actions) for rank in best.ranks)
+
+
+def _alike(times: StageTimes) -> StageTimes:
+    """Let the median over all stages stand for every stage."""
+
+    def median(seconds: tuple[float, ...]) -> tuple[float, ...]:
+        return (sorted(seconds)[len(seconds) // 2],) * len(seconds)
+
+    return replace(
+        times,
+        forward=median(times.forward),
+        backward_input=median(times.backward_input),
+        backward_weight=median(times.backward_weight),
+    )
 
 
 @dataclass(slots=True)
@@ -79,19 +98,15 @@ class _Rank:
     held: float = 0.0
     bubble: float = 0.0
     actions: list[Action] = field(default_factory=list)
-    ends: dict[OpKind, list[float]] = field(default_factory=dict)
+    ends: dict[OpKind, list[float]] = field(default_factory=lambda: {_F: [], _I: [], _W: []})
 
     def count(self, kind: OpKind) -> int:
-        return len(self.ends.get(kind, ()))
+        return len(self.ends[kind])
 
     @property
     def owes(self) -> bool:
         """Whether a weight gradient could run now."""
-        return self.count(OpKind.BACKWARD_WEIGHT) < self.count(OpKind.BACKWARD_INPUT)
-
-
-_TOLERANCE = 1e-9
-_F, _I, _W = OpKind.FORWARD, OpKind.BACKWARD_INPUT, OpKind.BACKWARD_WEIGHT
+        return len(self.ends[_W]) < len(self.ends[_I])
 
 
 class _Attempt:
@@ -139,7 +154,7 @@ class _Attempt:
         rank.clock = start + rank.seconds[kind]
         rank.held += self.change[kind]
         rank.actions.append(Action(kind, rank.number, microbatch))
-        rank.ends.setdefault(kind, []).append(rank.clock)
+        rank.ends[kind].append(rank.clock)
 
     def _warm_up(self) -> None:
         """Schedule the first micro-batch, and further forward passes before its way back."""

@@ -15,6 +15,7 @@ back through one.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
@@ -25,13 +26,15 @@ from simulator.workload.schedules.chains import needed, split_backward_passes
 from simulator.workload.schedules.columns import Passes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from simulator.workload.schedules.action import Order
     from simulator.workload.schedules.schedule import Request, Schedule, StageTimes
 
 Method = Literal["vocab-1", "vocab-2", "interlaced"]
 S, T = OpKind.OUTPUT_FORWARD, OpKind.OUTPUT_BACKWARD
+_NEVER = math.inf
+_NOTHING = Action(S, -1, -1)
 
 
 def microbatches_more(method: Method, pp: int) -> int:
@@ -121,19 +124,38 @@ class _Inserter:
         )
 
     def run(self) -> Order:
-        """Schedule everything."""
+        """Schedule everything; a rank's next pass is looked for anew only where something has changed."""
+        holders: dict[int, set[int]] = {}
+        for action, rank in self.owners.items():
+            holders.setdefault(action.stage, set()).add(rank)
+        ranks = range(len(self.lines))
+        best = [self._first(rank) for rank in ranks]
         while True:
-            choices = [
-                (start, urgency, rank, action)
-                for rank, line in enumerate(self.lines)
-                for urgency, (start, action) in enumerate(self._candidates(rank, line))
-                if start is not None
-            ]
-            if not choices:
+            start, _, rank, action = min(best)
+            if start == _NEVER:
                 break
-            start, _, rank, action = min(choices)
             self._put(rank, action, start)
+            for changed in {rank, *self._awaiting(action, holders, ranks)}:
+                best[changed] = self._first(changed)
         return tuple(tuple(line.done) for line in self.lines)
+
+    def _first(self, rank: int) -> tuple[float, int, int, Action]:
+        """Return what a rank runs next: when it starts, how urgent it is, the rank and the pass."""
+        choices = [
+            (start, urgency, rank, action)
+            for urgency, (start, action) in enumerate(self._candidates(rank, self.lines[rank]))
+            if start is not None
+        ]
+        return min(choices, default=(_NEVER, 0, rank, _NOTHING))
+
+    def _awaiting(self, action: Action, holders: Mapping[int, set[int]], ranks: range) -> Iterable[int]:
+        """Return the ranks whose next pass may wait for this one."""
+        if action.kind in {S, T}:
+            is_last = self.ran[action.kind, action.microbatch][0] == len(ranks)
+            return ranks if is_last else ()
+        if action.kind is OpKind.FORWARD:
+            return ranks if action.stage == self.stages - 1 else holders[action.stage + 1]
+        return holders.get(action.stage - 1, ())
 
     def _candidates(self, rank: int, line: _Line) -> list[tuple[float | None, Action]]:
         """Return what a rank could run next, and when it could start; None for what must wait for others."""

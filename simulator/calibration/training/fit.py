@@ -1,0 +1,123 @@
+"""The fit: respond, solve, repeat; then once more without each source, as a new source would see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulator.calibration.training.runs import Run, all_constants, log_error, published_runs, response
+from simulator.calibration.training.solve import Model, Step, objective, solve, weights
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from simulator.calibration.training.constants import Constant
+    from simulator.calibration.training.runs import Response
+
+ITERATIONS = 5
+_ENOUGH = 0.002
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingFit:
+    """Fitted constants.
+
+    Attributes:
+        model: Their values.
+        uncertainty: Standard error of each one's logarithm.
+        runs: Runs that each constant was fitted to.
+        errors: Mean absolute logarithm of the error over those runs.
+        without: Values that differ when a source is left out, by source.
+    """
+
+    model: Model
+    uncertainty: Mapping[Constant, float]
+    runs: Mapping[Constant, int]
+    errors: Mapping[Constant, float]
+    without: Mapping[str, Mapping[Constant, float]]
+
+
+def fit_training(report: Report = lambda _: None) -> TrainingFit:
+    """Fit all constants to the published runs.
+
+    Args:
+        report: Called with one line on each iteration.
+    """
+    runs = published_runs()
+    weight = weights([run.source for run in runs])
+    model = Model.start(all_constants(runs))
+    with ProcessPoolExecutor() as pool:
+        responses = _responses(pool, runs, model)
+        for iteration in range(ITERATIONS):
+            before = objective(model, [found.log_error for found in responses], weight)
+            report(f"iteration {iteration}: objective {before:.1f}, {_summary(responses)}")
+            model, better = _improved(pool, runs, model, responses, weight, before)
+            if not better:
+                break
+            responses = _responses(pool, runs, model)
+    final = solve(model, responses, weight, limit=0.0)
+    return TrainingFit(
+        model=model,
+        uncertainty=final.uncertainty,
+        runs=_counts(model, responses),
+        errors=_mean_errors(model, responses),
+        without=_without(runs, model, responses, weight),
+    )
+
+
+def _responses(pool: ProcessPoolExecutor, runs: Sequence[Run], model: Model) -> list[Response]:
+    return list(pool.map(partial(response, values=model.values), runs, chunksize=4))
+
+
+def _improved(
+    pool: ProcessPoolExecutor,
+    runs: Sequence[Run],
+    model: Model,
+    responses: Sequence[Response],
+    weight: NDArray[np.float64],
+    before: float,
+) -> tuple[Model, bool]:
+    """Take the longest of three steps that lowers the objective by enough to go on."""
+    for limit in (1.0, 0.3, 0.1):
+        found = solve(model, responses, weight, limit).model
+        errors = list(pool.map(partial(log_error, values=found.values), runs, chunksize=4))
+        if objective(found, errors, weight) < before * (1.0 - _ENOUGH):
+            return found, True
+    return model, False
+
+
+def _without(
+    runs: Sequence[Run], model: Model, responses: Sequence[Response], weight: NDArray[np.float64]
+) -> dict[str, dict[Constant, float]]:
+    """Solve again without each source, from the slopes at the optimum."""
+    found: dict[str, dict[Constant, float]] = {}
+    for source in dict.fromkeys(run.source for run in runs):
+        kept = [index for index, run in enumerate(runs) if run.source != source]
+        step: Step = solve(model, [responses[index] for index in kept], weight[kept], limit=10.0)
+        needed = {
+            c for run, at in zip(runs, responses, strict=True) if run.source == source for c in at.slopes
+        }
+        found[source] = {c: step.model.value(c) for c in model.constants if c in needed}
+    return found
+
+
+def _counts(model: Model, responses: Sequence[Response]) -> dict[Constant, int]:
+    return {c: sum(c in found.slopes for found in responses) for c in model.constants}
+
+
+def _mean_errors(model: Model, responses: Sequence[Response]) -> dict[Constant, float]:
+    return {
+        c: float(np.nanmean([abs(found.log_error) for found in responses if c in found.slopes]))
+        for c in model.constants
+    }
+
+
+def _summary(responses: Sequence[Response]) -> str:
+    errors = np.abs(np.expm1([found.log_error for found in responses]))
+    return f"mean error {np.nanmean(errors):.1%}, median {np.nanmedian(errors):.1%} of {len(errors)} runs"

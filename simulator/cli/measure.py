@@ -1,0 +1,52 @@
+"""``simulator measure``: the kernels of a scenario on the GPU at hand."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from simulator import files
+from simulator.cli.screen import note, show_json, show_text
+from simulator.cli.settings import NO_SETTINGS, Json, ScenarioPath, Settings
+
+
+def measure_command(
+    file: ScenarioPath,
+    /,
+    *,
+    settings: Settings = NO_SETTINGS,
+    device: Literal["cuda", "cpu"] = "cuda",
+    settle_s: Annotated[float, Parameter(name="--settle", validator=Number(gte=0))] = 1.0,
+    repeats: Annotated[int, Parameter(validator=Number(gte=1))] = 20,
+    as_json: Json = False,
+) -> int:
+    """Time the kernels of a scenario's layers with PyTorch on this machine, beside what the simulator says.
+
+    Args:
+        file: Scenario file; - for standard input.
+        settings: Settings that replace those of the file.
+        device: Where to run.
+        settle_s: Seconds that each kernel runs before it is timed, for power and clocks to settle.
+        repeats: Times taken of each kernel; the median counts.
+        as_json: Print JSON: shapes, TFLOP/s and seconds of every kernel.
+    """
+    from simulator.measure.document import lines, plain
+    from simulator.measure.measure import measure
+    from simulator.measure.timer import Timer
+
+    scenario = files.load(file, overrides=settings.overrides())
+    timer = Timer(device=device, settle_s=settle_s, repeats=repeats)
+    progress = _progress if sys.stderr.isatty() else lambda *_: None
+    found = measure(scenario, timer, progress)
+    if as_json:
+        show_json(plain(found))
+    else:
+        show_text("\n".join(lines(found)))
+    return 0
+
+
+def _progress(done: int, kernels: int) -> None:
+    note(f"[{done}/{kernels}] kernels")

@@ -1,0 +1,123 @@
+"""Measure the kernels of a scenario's layers on this machine's device and set them beside the predictions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simulator.costs.kernels import kernel_s
+from simulator.errors import InputError
+from simulator.measure.kernels import Kernel, runnable
+from simulator.measure.layer import LayerTimes, can_run, layer_times
+from simulator.workload.step import build_step
+from simulator.workload.work import Attention, Elementwise, Gemm, Sequence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from simulator.measure.timer import Timer
+    from simulator.scenario import Scenario
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredKernel:
+    """One kernel.
+
+    Attributes:
+        work: What it does.
+        measured_s: Seconds here.
+        predicted_s: Seconds that the simulator says of the scenario's GPU.
+    """
+
+    work: Kernel
+    measured_s: float
+    predicted_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """All that was measured.
+
+    Attributes:
+        device: Name of the device.
+        software: Versions of PyTorch and CUDA.
+        gpu: The scenario's GPU, of which the predictions speak.
+        kernels: Kernel by kernel.
+        left_out: Names of kernels that PyTorch alone does not have.
+        launch_s: Host seconds of one small kernel.
+        layer: A whole layer in eager PyTorch; None for layers that are not plain ones.
+    """
+
+    device: str
+    software: str
+    gpu: str
+    kernels: tuple[MeasuredKernel, ...]
+    left_out: tuple[str, ...]
+    launch_s: float
+    layer: LayerTimes | None
+
+
+def kernels_of(scenario: Scenario) -> tuple[Kernel, ...]:
+    """Return the different kernels of a scenario's layers, in the order in which they first run."""
+    return tuple(dict.fromkeys(_kernels(scenario)))
+
+
+def measure(
+    scenario: Scenario, timer: Timer, progress: Callable[[int, int], None] = lambda *_: None
+) -> Measured:
+    """Time every kernel of a scenario's layers, one launch, and one layer as a whole.
+
+    Args:
+        scenario: Whose shapes and whose GPU.
+        timer: On what, and how long.
+        progress: Called with the number of kernels done and of all.
+
+    Raises:
+        InputError: PyTorch is missing, or has no such device.
+    """
+    device, software = device_names(timer.device)
+    works, found, left_out = kernels_of(scenario), [], []
+    for number, work in enumerate(works):
+        run = runnable(work, timer.device)
+        if run is None:
+            left_out.append(work.name)
+        else:
+            seconds = timer.seconds(run)
+            expected = kernel_s(work, scenario.cluster.gpu)
+            found.append(MeasuredKernel(work=work, measured_s=seconds, predicted_s=expected))
+        progress(number + 1, len(works))
+    launch = runnable(Elementwise(name="launch", bytes_moved=4.0), timer.device)
+    return Measured(
+        device=device,
+        software=software,
+        gpu=scenario.cluster.gpu.name,
+        kernels=tuple(found),
+        left_out=tuple(dict.fromkeys(left_out)),
+        launch_s=timer.host_s(launch) if launch else 0.0,
+        layer=layer_times(scenario, timer) if can_run(scenario) else None,
+    )
+
+
+def device_names(device: str) -> tuple[str, str]:
+    """Return the device's name and the software's versions.
+
+    Raises:
+        InputError: PyTorch is missing, or has no such device.
+    """
+    try:
+        import torch  # noqa: PLC0415  the user's own
+    except ModuleNotFoundError as error:
+        raise InputError("simulator measure needs PyTorch; install the build for this machine") from error
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("PyTorch sees no GPU here; --device cpu shows what would be measured")
+    name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+    return name, f"PyTorch {torch.__version__}, CUDA {torch.version.cuda}"
+
+
+def _kernels(scenario: Scenario) -> Iterator[Kernel]:
+    for work in build_step(scenario).program.works:
+        if isinstance(work, Sequence):
+            for block, _ in work.blocks:
+                for leaf in block.program.works:
+                    if isinstance(leaf, Gemm | Attention | Elementwise):
+                        yield leaf

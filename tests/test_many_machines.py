@@ -1,0 +1,228 @@
+"""A sweep gives the same table wherever it runs, and what was finished is never lost or repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from simulator import load, sweep
+from simulator.cli import main
+from simulator.errors import InputError
+from simulator.explore.execute import Backend, execute
+from simulator.explore.shard import Shard
+from simulator.explore.store import RunStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from simulator.explore import SweepTable
+
+POINTS = 24
+TEXT = f"""
+name: layouts of a small model
+cluster: {{gpu: h100-80gb-sxm, gpus: 16, network: rail-optimised-400g}}
+model: {{name: tiny, num_hidden_layers: 4, hidden_size: 256, num_attention_heads: 4, num_key_value_heads: 4,
+        intermediate_size: 512, vocab_size: 1024}}
+parallelism: {{tp: 1, pp: 2}}
+training: {{seq_length: 128, micro_batch_size: 1, global_batch_size: 96, precision: bf16}}
+software: megatron-core
+sweep:
+  parameters:
+    training.seq_length: {[128 * n for n in range(1, POINTS // 2 + 1)]}
+    parallelism.tp: [1, 3]
+  x: training.seq_length
+"""
+WORKER = "from distributed.cli.dask_worker import main; main()"
+SLOW = """
+import sys, time
+from simulator import load, sweep
+from simulator.explore import point
+fast = point.api.simulate
+def slow(*arguments, **options):
+    time.sleep(0.1)
+    return fast(*arguments, **options)
+point.api.simulate = slow
+sweep(load(sys.argv[1]), store=sys.argv[2])
+"""
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sweep") / "sweep.yaml"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def serial(file: Path) -> SweepTable:
+    return sweep(load(file))
+
+
+def test_serial_table_has_possible_and_impossible_points(serial: SweepTable) -> None:
+    assert len(serial.points) == POINTS
+    assert sum(point.result is None for point in serial.points) == POINTS // 2
+
+
+def test_local_processes_give_the_same_table(file: Path, serial: SweepTable) -> None:
+    assert sweep(load(file), backend=Backend(jobs=2)) == serial
+
+
+def test_killed_sweep_goes_on_where_it_was(file: Path, serial: SweepTable, tmp_path: Path) -> None:
+    """After kill -9 what was written is there, is taken as it is, and the rest alone is simulated."""
+    path = tmp_path / "runs.sqlite"
+    process = subprocess.Popen([sys.executable, "-c", SLOW, str(file), str(path)])
+    while _rows(path) < 3 and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = _written(path)
+    assert 3 <= len(before) < POINTS
+    lines: list[str] = []
+    assert sweep(load(file), store=path, progress=lines.append) == serial
+    assert lines[0] == f"{len(before)} of {POINTS} points are in the store"
+    assert len(lines) == 1 + POINTS - len(before)
+    after = _written(path)
+    assert len(after) == POINTS
+    assert before.items() <= after.items()
+
+
+def test_three_processes_write_one_store(file: Path, serial: SweepTable, tmp_path: Path) -> None:
+    """The shards of a job array fill one store; the whole sweep then simulates nothing."""
+    path = tmp_path / "runs.sqlite"
+    command = [sys.executable, "-m", "simulator", "sweep", str(file), "--store", str(path)]
+    shards = [
+        subprocess.Popen([*command, "--shard", f"{number}/3"], stdout=subprocess.DEVNULL)
+        for number in (1, 2, 3)
+    ]
+    assert [shard.wait() for shard in shards] == [0, 0, 0]
+    lines: list[str] = []
+    assert sweep(load(file), store=path, progress=lines.append) == serial
+    assert lines == [f"{POINTS} of {POINTS} points are in the store"]
+
+
+def test_shards_are_a_partition(file: Path, serial: SweepTable) -> None:
+    parts = [sweep(load(file), shard=Shard(number, 3)).points for number in (1, 2, 3)]
+    together = [parts[index % 3][index // 3] for index in range(POINTS)]
+    assert tuple(together) == serial.points
+
+
+def test_another_scenario_or_setting_is_another_record(file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "runs.sqlite"
+    sweep(load(file), store=path, shard=Shard(1, 8))
+    sweep(load(file, overrides=["parallelism.pp=1"]), store=path, shard=Shard(1, 8))
+    assert _rows(path) == 2 * POINTS // 8
+
+
+def test_dask_workers_of_their_own_one_killed_midway(file: Path, serial: SweepTable, tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    with _dask(tmp_path) as (address, workers):
+        points = {}
+        started = execute(_slow_point, [(str(file), n) for n in range(12)], Backend.parse(f"dask:{address}"))
+        for number, value in started:
+            points[number] = value
+            if len(points) == 2:
+                workers[0].kill()
+        assert points == {n: n * n for n in range(12)}
+        assert sweep(load(file), backend=Backend.parse(f"dask:{address}")) == serial
+
+
+def _slow_point(task: tuple[str, int]) -> int:
+    time.sleep(0.1)
+    return task[1] ** 2
+
+
+@contextmanager
+def _dask(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """Start a scheduler and two workers, each a process of its own."""
+    from distributed import Client
+
+    found = folder / "scheduler.json"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
+    scheduler = subprocess.Popen(
+        [sys.executable, "-c", "from distributed.cli.dask_scheduler import main; main()",
+         "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(found)],
+        **quiet,  # type: ignore[call-overload]
+    )  # fmt: skip
+    workers: list[subprocess.Popen[bytes]] = []
+    try:
+        while not found.exists():
+            assert scheduler.poll() is None
+            time.sleep(0.1)
+        address = json.loads(found.read_text())["address"]
+        command = [sys.executable, "-c", WORKER, address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+        workers += [subprocess.Popen(command, **quiet) for _ in range(2)]  # type: ignore[call-overload]
+        with Client(address, timeout=60) as client:
+            client.wait_for_workers(2, timeout=120)
+        yield address, workers
+    finally:
+        for process in (*workers, scheduler):
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize("text", ["dusk:tcp://head:1", "dask", "local:1", "ray"])
+def test_wrong_backends_say_what_is_right(text: str) -> None:
+    with pytest.raises(InputError, match="--backend"):
+        Backend.parse(text)
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "1", "a/b"])
+def test_wrong_shards_say_what_is_right(text: str) -> None:
+    with pytest.raises(InputError, match="i/n"):
+        Shard.parse(text)
+
+
+def test_a_file_that_is_no_store_is_left_alone(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database, and long enough to be mistaken for one " * 20)
+    before = path.read_bytes()
+    assert main(["sweep", str(file), "--store", str(path)]) == 2
+    assert "store" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_parquet_holds_the_table(file: Path, serial: SweepTable, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "sweep.parquet"
+    assert main(["sweep", str(file), "--parquet", str(path), "--csv", str(tmp_path / "sweep.csv")]) == 0
+    read = parquet.read_table(path).to_pylist()
+    assert [row["step_time_s"] for row in read] == [row["step_time_s"] for row in serial.rows()]
+    assert [row["problem"] for row in read] == [row["problem"] for row in serial.rows()]
+
+
+def test_a_store_keeps_the_first_record(tmp_path: Path) -> None:
+    with RunStore(tmp_path / "runs.sqlite") as store:
+        store.put("key", "name", "first")
+        store.put("key", "name", "second")
+        assert store.known(["key", "other"]) == {"key": "first"}
+        assert len(store) == 1
+
+
+def _rows(path: Path) -> int:
+    try:
+        return len(_written(path))
+    except sqlite3.Error:
+        return 0
+
+
+def _written(path: Path) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    connection = sqlite3.connect(path)
+    try:
+        return dict(connection.execute("SELECT key, created FROM runs"))
+    finally:
+        connection.close()

@@ -1,0 +1,113 @@
+"""The fit of training constants finds what made the data, and leaves alone what the data does not tell."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simulator import api, load, validation
+from simulator.calibration.training.constants import (
+    CLOCK,
+    STACK_QUANTITIES,
+    Constant,
+    applied,
+    constants_of,
+)
+from simulator.calibration.training.document import constants_text, without_text
+from simulator.calibration.training.fit import TrainingFit
+from simulator.calibration.training.runs import Response, Run, log_error, response
+from simulator.calibration.training.solve import Model, solve, weights
+from simulator.documents import parse
+from simulator.validation.leave_one_out import without_source
+
+SCENARIO = Path(__file__).parent.parent / "scenarios" / "llama3-70b-512.yaml"
+GATE = Path(__file__).parent / "data" / "published_gate.yaml"
+GPUS = [Constant(CLOCK, name, "16-bit") for name in ("one", "two")]
+STACKS = [Constant(STACK_QUANTITIES[1], name) for name in ("first", "second")]
+
+
+@given(truth=st.lists(st.floats(-0.1, 0.1), min_size=4, max_size=4), seed=st.integers(0, 99))
+def test_linear_data_is_met_and_outliers_do_not_pull(truth: list[float], seed: int) -> None:
+    """Errors made by known constants vanish at them; one run in 27 is far too fast and hardly counts."""
+    rng = np.random.default_rng(seed)
+    constants = [*GPUS, *STACKS]
+    responses = []
+    for number in range(400):
+        clock, stack = GPUS[number % 2], STACKS[number // 2 % 2]
+        slopes = {clock: float(rng.uniform(0.3, 0.9)), stack: -float(rng.uniform(0.1, 0.6))}
+        error = -sum(slope * truth[constants.index(c)] for c, slope in slopes.items())
+        responses.append(Response(error + (0.5 if number % 27 == 26 else 0.0), slopes))
+    model = solve(Model.start(constants), responses, np.ones(400), limit=100.0).model
+    for constant, moved in zip(constants, truth, strict=True):
+        assert math.log(model.value(constant) / constant.quantity.typical) == pytest.approx(moved, abs=0.05)
+
+
+def test_an_owner_without_runs_gets_what_all_share() -> None:
+    seen, unseen = GPUS
+    responses = [Response(0.1, {seen: 1.0})] * 50
+    model = solve(Model.start([seen, unseen]), responses, np.ones(50), limit=100.0).model
+    assert model.value(unseen) == model.typical_value(unseen)
+    assert model.value(seen) < model.value(unseen) < CLOCK.typical
+
+
+def test_sources_weigh_alike_whatever_their_size_but_not_quite() -> None:
+    of_large, of_small = weights(["large"] * 100 + ["small"] * 4)[[0, -1]]
+    assert 1.0 < of_small / of_large < 25.0
+    assert of_large * 100 > of_small * 4
+
+
+def test_slopes_are_those_of_the_simulator() -> None:
+    """A run's error after a small move is what its slopes say; a faster clock is never slower."""
+    row = validation.read_rows([GATE])[0]
+    scenario, _ = validation.to_scenario(row.parsed())
+    run = Run(row, scenario)
+    values = {c: c.quantity.typical for c in constants_of(scenario)}
+    found = response(run, values)
+    assert found.log_error == pytest.approx(log_error(run, values))
+    clock = next(c for c in values if c.quantity is CLOCK)
+    moved = log_error(run, {**values, clock: values[clock] * 1.01})
+    assert moved - found.log_error == pytest.approx(found.slopes[clock] * math.log(1.01), rel=0.1)
+    assert found.slopes[clock] > 0
+    assert all(slope <= 1e-9 for constant, slope in found.slopes.items() if constant.quantity is not CLOCK)
+
+
+def test_a_step_that_was_laid_out_before_takes_as_long() -> None:
+    scenario = load(SCENARIO)
+    step = api.timed_step(scenario, api.System.of(scenario))
+    again = api.simulate(scenario, quick=True).metrics["step_time_s"]
+    assert api.step_time_s(step, scenario) == pytest.approx(again, rel=1e-12)
+
+
+def test_files_say_what_was_fitted() -> None:
+    scenario = load(SCENARIO)
+    constants = constants_of(scenario)
+    model = replace(Model.start(constants), own={**dict.fromkeys(constants, 0.0), constants[0]: 0.01})
+    counts = dict.fromkeys(constants, 3)
+    shares = dict.fromkeys(constants, 0.1)
+    found = TrainingFit(
+        model=model, uncertainty=shares, runs=counts, errors=shares, without={"somewhere": model.values}
+    )
+    data = parse(constants_text(found), "training.yaml").data
+    assert isinstance(data, dict)
+    gpu, stack = scenario.cluster.gpu.name, scenario.software.name
+    assert data["gpus"][gpu]["bf16"]["value"] == pytest.approx(0.93 * math.exp(0.01), rel=0.01)
+    assert data["stacks"][stack]["kernel_launch_s"]["value"] == pytest.approx(8e-6)
+    assert data["typical"]["bf16"]["value"] == pytest.approx(0.93)
+    left_out = parse(without_text(found), "leave_one_out.yaml").data
+    assert isinstance(left_out, dict)
+    assert left_out["somewhere"]["stacks"][stack].keys() == {q.field for q in STACK_QUANTITIES}
+
+
+def test_every_fitted_constant_changes_the_scenario_that_has_it() -> None:
+    scenario = load(SCENARIO)
+    values = {c: c.quantity.least for c in constants_of(scenario)}
+    changed = applied(scenario, values)
+    assert changed.software.kernel_launch_s == STACK_QUANTITIES[0].least
+    assert set(changed.cluster.gpu.training_clock.values()) >= {CLOCK.least}
+    assert without_source(scenario, "no such source") == scenario
