@@ -20,6 +20,7 @@ from simulator.files.layout_rules import check_layout, data_parallel
 from simulator.files.memory_rules import check_memory_settings, check_precision
 from simulator.files.model_rules import check_model
 from simulator.files.named import HuggingFaceModel
+from simulator.files.noise_section import NoiseSection, noise
 from simulator.files.report import Findings
 from simulator.files.scenario_file import ScenarioFile
 from simulator.files.schedule_rules import (
@@ -58,6 +59,7 @@ def build(document: Document, default_name: str) -> Scenario:
     check_memory_settings(file, model, findings)
     parallelism = _parallelism(file, model, findings)
     drawn = sweep(file.sweep, findings)
+    noisy = noise(file.simulation.noise or NoiseSection(), file.cluster.gpus, findings)
     if findings.problems or model is None or parallelism is None:
         raise ScenarioError(findings.problems)
     cluster = cluster_of(file.cluster)
@@ -75,6 +77,7 @@ def build(document: Document, default_name: str) -> Scenario:
         training=training,
         software=software,
         seed=file.simulation.seed,
+        noise=noisy,
         engine=file.simulation.engine,
         measured=measured(file.measured),
         sweep=drawn,
