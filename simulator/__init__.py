@@ -6,10 +6,11 @@ The arrow that rules the folders: scenario -> program -> durations -> timeline -
     simulate          simulate one training step of a scenario
     estimate_memory   what each GPU holds, without timing anything
     sweep             simulate every point of a scenario's sweep
+    search            find the best layout
     validate          compare predictions with published runs
     save_trace        write a result's timeline for ui.perfetto.dev
     save_timeline     draw a result's pipeline
-    save_curve        draw a sweep's utilisation curve
+    save_curve        draw a sweep's curve, or what a search found
     Scenario          what the user asks for
     Result            what a simulation says
     SimulatorError    base of every error raised on purpose
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from simulator.api import estimate_memory, simulate
     from simulator.errors import ScenarioError, SimulatorError
+    from simulator.explore.search import search
     from simulator.explore.sweep import sweep
     from simulator.files.load import load
     from simulator.reports.save import save_curve, save_timeline, save_trace
@@ -39,6 +41,7 @@ _HOMES = {
     "save_curve": "simulator.reports.save",
     "save_timeline": "simulator.reports.save",
     "save_trace": "simulator.reports.save",
+    "search": "simulator.explore.search",
     "simulate": "simulator.api",
     "sweep": "simulator.explore",
     "validate": "simulator.validation",
@@ -54,6 +57,7 @@ __all__ = [
     "save_curve",
     "save_timeline",
     "save_trace",
+    "search",
     "simulate",
     "sweep",
     "validate",

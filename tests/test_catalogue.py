@@ -54,7 +54,7 @@ STACKS = {
     "Megatron-LM (deterministic test mode)": ("megatron-core", True),
     "Megatron-LM fork 2024 (sail-sg)": ("megatron-core", False),
     "Megatron-LM fork 2023 (sail-sg)": ("megatron-lm-2022", False),
-    "Megatron-DeepSpeed (BigScience 2022)": ("megatron-deepspeed", True),
+    "Megatron-DeepSpeed (BigScience 2022)": ("bigscience", True),
     "Megatron-DeepSpeed (vTrain testbed)": ("megatron-deepspeed", False),
     "Megatron-Bridge": ("megatron-bridge", True),
     "Megatron-Bridge 26.06": ("megatron-bridge", True),
@@ -278,8 +278,8 @@ def test_inline_mistakes_are_explained(schema: type[Entry], text: str, message: 
 def test_one_entry_is_read_quickly() -> None:
     catalogue.model("llama2-7b")  # imports and regular expressions
     catalogue.load._model.cache_clear()
-    fastest = min(_seconds_to_read("deepseek-v3") for _ in range(3))
-    assert fastest < 0.03  # seconds of the processor, of which other tests take their share too
+    fastest = min(_seconds_to_read("deepseek-v3") for _ in range(10))
+    assert fastest < 0.02
 
 
 def _seconds_to_read(name: str) -> float:

@@ -15,6 +15,7 @@ from simulator.catalogue.kernels import fitted_document
 from simulator.costs.kernels import kernel_s
 from simulator.documents import parse
 from simulator.errors import ScenarioError
+from simulator.workload.mamba_steps import StateSpaceScan
 from simulator.workload.work import Attention, Elementwise, Gemm
 
 if TYPE_CHECKING:
@@ -147,6 +148,24 @@ def test_memory_bound_kernels_pay_a_ramp_each_and_then_the_bandwidth(
     split = kernel_s(Elementwise(name="x", bytes_moved=moved, kernels=kernels), gpu)
     assert split - fused == pytest.approx((kernels - 1) * gpu.elementwise_ramp_s, abs=1e-12)
     assert fused >= moved / gpu.memory_bytes_per_s
+
+
+@pytest.mark.parametrize(("tokens", "per_second"), [(8192, 12.62e6), (16384, 12.92e6)])
+def test_the_forward_scan_of_mamba_takes_what_was_measured_on_h100(tokens: int, per_second: float) -> None:
+    """github:vllm-project/vllm pull request 27299: 128 heads of 64, one group, state 128, chunks of 256."""
+    scan = StateSpaceScan(
+        chunks=tokens // 256,
+        length=256,
+        heads=128,
+        head_dim=64,
+        groups=1,
+        state=128,
+        dtype="bf16",
+        element_bytes=2.0,
+    )
+    gpu = catalogue.gpu("h100-80gb-sxm")
+    seconds = sum(kernel_s(kernel, gpu) for kernel in scan.forward())
+    assert seconds == pytest.approx(tokens / per_second, rel=0.2)
 
 
 def test_what_a_gpu_cannot_do_is_the_users_error() -> None:

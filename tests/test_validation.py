@@ -19,6 +19,7 @@ from simulator.reports.figure import figure_bytes
 from simulator.reports.validation_figure import validation_figure
 from simulator.validation import not_yet
 from simulator.validation.conventions import stated_convention
+from simulator.validation.fits import judge_fits
 from simulator.validation.rows import RawRow, Row, read_rows
 from simulator.validation.run import outcome
 from simulator.validation.stages import stage_layers
@@ -296,6 +297,26 @@ def test_what_is_not_stated_gets_the_stacks_default_and_a_warning(
     assert not any(text.startswith(warning) for text in to_scenario(parsed())[1])
 
 
+@pytest.mark.parametrize(
+    ("row", "path", "expected"),
+    [
+        ({"stack": "torchtitan", "micro_batch": None}, "micro_batch_size", 4),
+        ({"stack": "Megatron-Core", "micro_batch": None}, "micro_batch_size", 1),
+        ({"stack": "llm-foundry", "attention": "flash2"}, "attention", "flash2"),
+        (
+            {"stack": "llm-foundry", "attention": "flash2", "notes": "attention impl inferred: HEAD"},
+            "attention",
+            "flash1",
+        ),
+    ],
+)
+def test_stacks_fill_blanks_as_their_sources_say(row: dict[str, object], path: str, expected: object) -> None:
+    """torchtitan cuts 16 sequences into as many micro-batches as ranks; an inferred kernel is a blank."""
+    shape = {"gpus": 64, "global_batch": 128, "parallel": {"tp": 2, "pp": 4, "cp": 1, "ep": 1, "dp": 8}}
+    scenario, _ = to_scenario(parsed(**{**shape, "micro_batch": 1, **row}))
+    assert getattr(scenario.training, path) == expected
+
+
 def test_unknown_stack_fabric_and_gpu_are_replaced_by_the_nearest_with_a_warning() -> None:
     strange = {"stack": "HomeGrown 7", "network": "carrier pigeons", "gpu": "h100-80gb-sxm-water-cooled"}
     scenario, warnings = to_scenario(parsed(**strange))
@@ -309,6 +330,12 @@ def test_unknown_stack_fabric_and_gpu_are_replaced_by_the_nearest_with_a_warning
 def test_recipes_that_run_on_another_trainer_are_simulated_on_it() -> None:
     scenario, _ = to_scenario(parsed(stack="NeMo (DGXC release 24.11)", notes="JAX/XLA MaxText, FSDP; GA 1"))
     assert scenario.software.name == "maxtext-gpu"
+
+
+def test_notes_tell_that_attention_and_feed_forward_run_side_by_side() -> None:
+    notes = "MegaScale = Megatron + parallel transformer block + sliding window attention"
+    assert to_scenario(parsed(notes=notes))[0].model.parallel_blocks
+    assert not to_scenario(parsed())[0].model.parallel_blocks
 
 
 @pytest.mark.parametrize(("release", "kernel"), [("24.03.01", "flash2"), ("24.09", "cudnn")])
@@ -479,3 +506,11 @@ def test_figure_draws_simulated_rows_only() -> None:
     assert figure_bytes(figure, ".png").startswith(b"\x89PNG")
     with pytest.raises(InputError):
         validation_figure([found for found in rows if found["skipped"]])
+
+
+def test_runs_that_ran_out_of_memory_are_told_from_those_that_finished() -> None:
+    report = judge_fits(stride=12)
+    assert (report.skipped, report.finished + report.failed) == (0, 53)
+    assert report.finished_right == report.finished
+    assert report.share_right > 0.85  # 0.95 of all runs; this sample holds more of the close ones
+    assert len(report.wrong) == round((1 - report.share_right) * 53)

@@ -42,6 +42,7 @@ CASES = (
     # FlashAttention-2 (arXiv:2307.08691), section 1: FlashAttention reaches 30 to 50% of the peak forward.
     Case(gpu="a100-80gb-sxm", kernel="flash1", forward_fraction=Prior(0.50, 0.15, 1.0)),
     Case(gpu="a100-80gb-sxm", kernel="flash2", also=("a100-80gb-pcie",)),
+    Case(gpu="h100-80gb-sxm", kernel="flash1", forward_fraction=Prior(0.26, 0.15, 1.0)),
     Case(gpu="h100-80gb-sxm", kernel="flash2"),
     Case(gpu="h100-80gb-sxm", kernel="flash3"),
     Case(gpu="h100-80gb-sxm", kernel="cudnn"),

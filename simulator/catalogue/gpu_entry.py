@@ -100,6 +100,8 @@ class GpuEntry(Entry):
     """GPUs of one host."""
     tdp: Sourced[Watts] = assumed(700.0, "as an H100")
     """Power limit."""
+    matrix_speed: Sourced[Fraction] = assumed(1.0, "the power limit of the GPU that was measured")
+    """Speed of matrix and attention kernels over the measured one, where a lower power limit slows them."""
     speed_spread: Sourced[Share] = assumed(0.0176, "as an H100")
     """Standard deviation of sustained compute speed among GPUs of this type, relative to the mean."""
     host: HostEntry = HostEntry()
@@ -147,6 +149,7 @@ class GpuEntry(Entry):
             gpus_per_node=self.gpus_per_node.value,
             network_bytes_per_s=self.network_bandwidth.value,
             tdp_watts=self.tdp.value,
+            matrix_speed=float(self.matrix_speed.value),
             speed_spread=float(self.speed_spread.value),
             training_clock={fmt: number.value for fmt, number in clocks.items()},
             host_bytes_per_s=self.host.bandwidth.value,
@@ -178,6 +181,7 @@ class GpuEntry(Entry):
             "gpus_per_node": self.gpus_per_node,
             "network_bytes_per_s": self.network_bandwidth,
             "tdp_watts": self.tdp,
+            "matrix_speed": self.matrix_speed,
             "host_bytes_per_s": self.host.bandwidth,
             "host_memory_bytes_per_s": self.host.memory_bandwidth,
             **{f"collectives.{key}": number for key, number in collectives.items()},

@@ -123,6 +123,8 @@ class ModelEntry(Entry):
     """Whether queries and keys are normalised per head."""
     parallel_blocks: bool = False
     """Whether attention and feed-forward read the same input."""
+    residual_dropout: bool | None = None
+    """Whether what is added to the residual stream goes through dropout; default: as linear_bias (GPT-3)."""
     sliding_window: PositiveCount | None = None
     """Tokens that each query attends to at most."""
     attention_chunk_size: PositiveCount | None = None
@@ -206,6 +208,7 @@ class ModelEntry(Entry):
             qkv_bias=self.qkv_bias,
             qk_norm=self.qk_norm,
             parallel_blocks=self.parallel_blocks,
+            residual_dropout=self.linear_bias if self.residual_dropout is None else self.residual_dropout,
             sliding_window=self.sliding_window,
             sliding_window_every=self.sliding_window_every,
             attention_chunk_size=self.attention_chunk_size,

@@ -25,9 +25,14 @@ Fusion = Literal[
     "cross_entropy",
     "gated_product",
     "gradient_accumulation",
+    "bias_gradient",
+    "amax",
     "router",
     "permute",
+    "query_key_value",
+    "norm_gradient",
 ]
+AttentionKernel = Literal["unfused", "flash1", "flash2", "flash3", "cudnn"]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -57,12 +62,14 @@ class SoftwareEntry(Entry):
 
     entry_kind: ClassVar[str] = "software"
 
-    attention: Sourced[Literal["unfused", "flash1", "flash2", "flash3", "cudnn"]]
+    attention: Sourced[AttentionKernel]
     """Attention kernel it uses unless the scenario says otherwise."""
     fused: Sourced[list[Fusion]]
     """Element-wise operations that it runs as one kernel."""
     kernel_launch: Sourced[Seconds]
     """Host time to launch one kernel."""
+    module_call: Sourced[Seconds] = assumed(0.0, "hidden behind the kernels of earlier modules")
+    """Host time to call one module, forward or backward, beside its launches."""
     overlap: Sourced[OverlapEntry]
     """What it overlaps unless the scenario says otherwise."""
     wgrad_overlaps_tp: Sourced[bool]
@@ -92,7 +99,7 @@ class SoftwareEntry(Entry):
     casts_every_pass: Sourced[bool] = assumed(
         False, "as Transformer Engine, which caches low-precision weights"
     )
-    """Whether low-precision copies of weights are made in every pass instead of once per step."""
+    """Whether low-precision copies of weights are made in every pass, layouts by copies when needed."""
     cp_comm: Sourced[ContextExchange] = assumed("all_gather", "no context parallelism of its own is known")
     """How context-parallel ranks see each other's keys and values unless the scenario says otherwise."""
     cp_gathers_in_turns: Sourced[bool] = assumed(False, "one kernel over everything gathered")
@@ -109,12 +116,34 @@ class SoftwareEntry(Entry):
     """Whether sharded gradients are reduced after each micro-batch where there is no pipeline."""
     unshard_copies: Sourced[bool] = assumed(False, "gathered weights are used where they arrive")
     """Whether gathered weights, and gradients to be reduced, are copied by kernels of their own."""
+    gate_apart: Sourced[bool] = assumed(False, "as Megatron: one matrix")
+    """Whether only the gate and the up projection are layers, each summing its own input gradient."""
+    sums_whole_gradients: Sourced[bool] = assumed(False, "arXiv:1910.02054: ZeRO-1 reduce-scatters")
+    """Whether ZeRO-1 sums whole gradients on every rank instead of reduce-scattering them."""
+    reduce_dtype: Sourced[Literal["fp32", "bf16", "fp16"]] | None = None
+    """Number format in which gradients travel; default: that in which they are accumulated."""
+    whole_messages: Sourced[bool] = assumed(False, "as Megatron since arXiv:2104.04473, section 4.1")
+    """Whether every tensor-parallel rank sends the whole activation to the next pipeline stage."""
+    broadcasts_weights: Sourced[bool] = assumed(False, "equal shards, gathered at once")
+    """Whether ZeRO-1 ranks own whole tensors and broadcast them, one owner after the other."""
+    gathers_tensor_by_tensor: Sourced[bool] = assumed(False, "a layer at a time, into one buffer")
+    """Whether sharded weights are gathered one tensor at a time, with a copy for every rank's part."""
+    blocks_launches: Sourced[bool] = assumed(False, "CUDA launches are asynchronous")
+    """Whether the host waits for every kernel before it launches the next (CUDA_LAUNCH_BLOCKING)."""
     dispatcher: Sourced[Dispatcher] = assumed("alltoall", "as Megatron-Core's moe_token_dispatcher_type")
     """Who carries tokens to experts unless the scenario says otherwise."""
     loss_in_place: Sourced[bool] = assumed(True, "as Megatron's vocabulary-parallel cross entropy")
     """Whether the gradient of the logits overwrites their fp32 soft-max."""
     gathers_logits: Sourced[bool] = assumed(False, "as Megatron's vocabulary-parallel cross entropy")
     """Whether tensor-parallel ranks gather the logits and each runs the loss over the whole vocabulary."""
+    holds_last_output: Sourced[bool] = assumed(False, "as Megatron, whose last stage puts out a loss")
+    """Whether the last stage's output of one micro-batch is still held during the next one."""
+    copies_attention_output: Sourced[bool] = assumed(False, "the kernel writes what the projection reads")
+    """Whether the result of a fused attention kernel is copied into another layout and both are kept."""
+    loss_metrics: Sourced[Count] = assumed(0, "no metric besides the loss")
+    """Training metrics that compute the loss of every micro-batch again from its logits."""
+    unpads_attention: Sourced[list[AttentionKernel]] = assumed([], "sequences are packed, without padding")
+    """Attention kernels around which padding is taken out and put back by copies."""
     matches: list[Name] = Field(default_factory=list)
     """Regular expressions of the names under which publications mention exactly this stack."""
     nearest_for: list[Name] = Field(default_factory=list)
@@ -152,6 +181,7 @@ class SoftwareEntry(Entry):
             attention=self.attention.value,
             fused=frozenset(self.fused.value),
             kernel_launch_s=launch.value,
+            module_call_s=self.module_call.value,
             elementwise_slowdown=float(slowdown.value),
             overlap=Overlap(**self.overlap.value.model_dump()),
             wgrad_overlaps_tp=self.wgrad_overlaps_tp.value,
@@ -168,6 +198,10 @@ class SoftwareEntry(Entry):
             casts_every_pass=self.casts_every_pass.value,
             loss_in_place=self.loss_in_place.value,
             gathers_logits=self.gathers_logits.value,
+            holds_last_output=self.holds_last_output.value,
+            copies_attention_output=self.copies_attention_output.value,
+            loss_metrics=self.loss_metrics.value,
+            unpads_attention=frozenset(self.unpads_attention.value),
             fp16_grad_dtype=self.fp16_grad_dtype.value if self.fp16_grad_dtype else None,
             cp_comm=self.cp_comm.value,
             cp_gathers_in_turns=self.cp_gathers_in_turns.value,
@@ -175,6 +209,13 @@ class SoftwareEntry(Entry):
             keeps_gathered_input=self.keeps_gathered_input.value,
             separate_projections=self.separate_projections.value,
             collective_multiprocessors=self.collective_multiprocessors.value,
+            gate_apart=self.gate_apart.value,
+            sums_whole_gradients=self.sums_whole_gradients.value,
+            reduce_dtype=self.reduce_dtype.value if self.reduce_dtype else None,
+            whole_messages=self.whole_messages.value,
+            broadcasts_weights=self.broadcasts_weights.value,
+            gathers_tensor_by_tensor=self.gathers_tensor_by_tensor.value,
+            blocks_launches=self.blocks_launches.value,
             dispatcher=self.dispatcher.value,
             sources=self._sources()
             | {
@@ -189,6 +230,7 @@ class SoftwareEntry(Entry):
             "attention": self.attention,
             "fused": self.fused,
             "kernel_launch_s": self.kernel_launch,
+            "module_call_s": self.module_call,
             "overlap": self.overlap,
             "wgrad_overlaps_tp": self.wgrad_overlaps_tp,
             "bucket_bytes": self.bucket,
@@ -204,6 +246,10 @@ class SoftwareEntry(Entry):
             "casts_every_pass": self.casts_every_pass,
             "loss_in_place": self.loss_in_place,
             "gathers_logits": self.gathers_logits,
+            "holds_last_output": self.holds_last_output,
+            "copies_attention_output": self.copies_attention_output,
+            "loss_metrics": self.loss_metrics,
+            "unpads_attention": self.unpads_attention,
             **({"fp16_grad_dtype": self.fp16_grad_dtype} if self.fp16_grad_dtype else {}),
             "cp_comm": self.cp_comm,
             "cp_gathers_in_turns": self.cp_gathers_in_turns,
@@ -211,6 +257,13 @@ class SoftwareEntry(Entry):
             "keeps_gathered_input": self.keeps_gathered_input,
             "separate_projections": self.separate_projections,
             "collective_multiprocessors": self.collective_multiprocessors,
+            "gate_apart": self.gate_apart,
+            "sums_whole_gradients": self.sums_whole_gradients,
+            **({"reduce_dtype": self.reduce_dtype} if self.reduce_dtype else {}),
+            "whole_messages": self.whole_messages,
+            "broadcasts_weights": self.broadcasts_weights,
+            "gathers_tensor_by_tensor": self.gathers_tensor_by_tensor,
+            "blocks_launches": self.blocks_launches,
             "dispatcher": self.dispatcher,
         }
         return {path: self.provenance(number) for path, number in numbers.items()}

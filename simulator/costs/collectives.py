@@ -6,6 +6,7 @@ algorithms and protocols. The files of ``algorithms/`` hold them.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from simulator.costs import torus
@@ -36,6 +37,10 @@ def collective_cost(collective: Collective, cluster: Cluster) -> MessageCost:
     group = collective.group
     if group.size <= 1:
         return FREE
+    if collective.messages > 1:
+        count = collective.messages
+        part = collective_cost(replace(collective, bytes=collective.bytes / count, messages=1), cluster)
+        return replace(part, fixed_s=count * part.fixed_s, wire_bytes=count * part.wire_bytes)
     if cluster.network.torus:
         fits = group.size * group.stride <= cluster.scale_up_domain
         return within_slice(collective, cluster) if fits else across_slices(collective, cluster)

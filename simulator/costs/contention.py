@@ -18,7 +18,7 @@ import numpy as np
 from simulator.costs.channels import channels
 from simulator.costs.send_once import KERNELS
 from simulator.workload.program import Stream
-from simulator.workload.work import Attention, Collective, Gemm, Transfer
+from simulator.workload.work import Attention, Collective, Gemm, Scan, Transfer
 
 if TYPE_CHECKING:
     from simulator.costs.durations import Durations
@@ -40,7 +40,7 @@ def held_multiprocessors(work: Work, system: System) -> int:
 
 def is_slowed(work: Work) -> bool:
     """Tell whether a kernel wants all multiprocessors and does not leave some to the collective anyway."""
-    return isinstance(work, Attention) or (isinstance(work, Gemm) and not work.spared)
+    return isinstance(work, Attention | Scan) or (isinstance(work, Gemm) and not work.spared)
 
 
 def slowed(program: Program, alone: Durations, start_s: Floats, end_s: Floats, system: System) -> Durations:

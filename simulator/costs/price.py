@@ -19,6 +19,7 @@ from simulator.workload.work import (
     HostCopy,
     HostUpdate,
     Leaf,
+    Scan,
     Sequence,
     StepOverhead,
     Transfer,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from simulator.scenario import Cluster
     from simulator.workload.program import Program
 
-__all__ = ["System", "message_cost", "price"]
+__all__ = ["System", "alone_s", "message_cost", "price"]
 
 
 def price(program: Program, system: System, sequence_s: Mapping[int, float] | None = None) -> Durations:
@@ -68,6 +69,14 @@ def _leaf_cost(work: Leaf, system: System, rank: int) -> tuple[float, float]:
     return cost.fixed_s, cost.wire_bytes / cost.bytes_per_s * _route_bytes_per_s(work, rank, system)
 
 
+def alone_s(work: Leaf, system: System, rank: int = 0) -> float:
+    """Return the seconds of a piece of work on one rank when nothing else uses its links."""
+    fixed_s, flow_bytes = _leaf_cost(work, system, rank)
+    if not flow_bytes or not isinstance(work, Collective | Transfer):
+        return fixed_s
+    return fixed_s + flow_bytes / _route_bytes_per_s(work, rank, system)
+
+
 def _route_bytes_per_s(work: Collective | Transfer, rank: int, system: System) -> float:
     """Return the slowest NIC on a flow's way: the sender's and the receiver's, or a rank's own."""
     if isinstance(work, Transfer) and system.ranks:
@@ -89,7 +98,7 @@ def _kernels(work: Work) -> int:
 
 
 def _leaf_s(
-    work: Gemm | Attention | Elementwise | HostCopy | HostUpdate | StepOverhead, system: System
+    work: Gemm | Attention | Scan | Elementwise | HostCopy | HostUpdate | StepOverhead, system: System
 ) -> float:
     if isinstance(work, StepOverhead):
         return system.software.step_overhead_s
@@ -101,7 +110,9 @@ def _leaf_s(
     seconds = kernel_s(work, cluster.gpu)
     if isinstance(work, Elementwise):
         return seconds * system.software.elementwise_slowdown
-    clock = cluster.gpu.training_clock.get(work.dtype, 1.0) if isinstance(work, Gemm) else 1.0
+    clock = cluster.gpu.matrix_speed
+    if isinstance(work, Gemm):
+        clock *= cluster.gpu.training_clock.get(work.dtype, 1.0)
     return seconds * slowest_factor(cluster.gpu.speed_spread, cluster.gpus) / clock
 
 

@@ -153,3 +153,97 @@ def _over_groups(row: Floats, size: int, step: int) -> None:
                 largest = max(largest, row[first + member * step])
             for member in range(members):
                 row[first + member * step] = largest
+
+
+@_compiled
+def lose_time(
+    pass_start: Ints,
+    passes: Ints,
+    beside_start: Ints,
+    beside: Ints,
+    slot: Ints,
+    share: Floats,
+    ends: Floats,
+    seconds: Floats,
+    longer: Floats,
+) -> None:
+    """Lengthen passes by what the collectives beside them take, in many samples: see ``pass_contention``.
+
+    Args:
+        pass_start: Where the passes of each rank begin and end.
+        passes: Passes in order.
+        beside_start: Where the collectives of each rank and stream begin and end.
+        beside: Collectives in order.
+        slot: Row of each op in ``share``.
+        share: Share of matrix kernels in a pass, or of multiprocessors that a collective holds, by slot
+            (rows) and sample (columns).
+        ends: Ends of ops (rows) in each sample (columns).
+        seconds: Seconds of ops.
+        longer: Seconds of ops; those of passes grow.
+    """
+    streams = (len(beside_start) - 1) // (len(pass_start) - 1)
+    for queue in range(len(beside_start) - 1):
+        rank = queue // streams
+        for sample in range(ends.shape[1]):
+            first, last = pass_start[rank], pass_start[rank + 1]
+            for other in beside[beside_start[queue] : beside_start[queue + 1]]:
+                held = share[slot[other], sample]
+                if held == 0.0:
+                    continue
+                end = ends[other, sample]
+                start = end - seconds[other, sample]
+                while first < last and ends[passes[first], sample] <= start:
+                    first += 1
+                place = first
+                while place < last:
+                    op = passes[place]
+                    begin = ends[op, sample] - seconds[op, sample]
+                    if begin >= end:
+                        break
+                    overlap = min(ends[op, sample], end) - max(begin, start)
+                    longer[op, sample] += max(overlap, 0.0) * held * share[slot[op], sample]
+                    place += 1
+
+
+@_compiled
+def hold_memory(
+    pass_start: Ints,
+    passes: Ints,
+    slot: Ints,
+    opens: Ints,
+    closes: Ints,
+    allocated: Floats,
+    freed: Floats,
+    summed: Floats,
+    peak: Floats,
+    both: Floats,
+) -> None:
+    """Find the peak of each rank's activations in many samples, and that of activations and gradients.
+
+    Args:
+        pass_start: Where the passes of each rank begin and end.
+        passes: Passes in order.
+        slot: Row of each op in ``allocated`` and ``freed``.
+        opens: Stage whose gradients begin to exist with each pass, or -1.
+        closes: Stage whose gradients are gone after it, or -1.
+        allocated: Bytes that a pass takes when it starts, by slot (rows) and sample (columns).
+        freed: Bytes that it gives back when it ends.
+        summed: Bytes of the whole gradients of each stage (rows).
+        peak: Zeros by rank (rows) and sample; becomes the peak of activations.
+        both: Zeros; becomes the peak of both.
+    """
+    for rank in range(len(pass_start) - 1):
+        for sample in range(peak.shape[1]):
+            level = gradients = most = together = 0.0
+            for place in range(pass_start[rank], pass_start[rank + 1]):
+                row = slot[passes[place]]
+                level += allocated[row, sample]
+                if opens[place] >= 0:
+                    gradients += summed[opens[place], sample]
+                most = max(most, level)
+                together = max(together, level + gradients)
+                level -= freed[row, sample]
+                if closes[place] >= 0:
+                    gradients -= summed[closes[place], sample]
+            peak[rank, sample] = most
+            both[rank, sample] = together

@@ -27,7 +27,8 @@ _followed = [0]
 
 
 @cache
-def _has_numba() -> bool:
+def has_numba() -> bool:
+    """Tell whether loops can be compiled."""
     return find_spec("numba") is not None
 
 
@@ -36,7 +37,7 @@ def loops(nodes: int) -> ModuleType | None:
 
     Without numba in memory, plain loops run until they have cost as much as importing it.
     """
-    if not _has_numba():
+    if not has_numba():
         return None
     _followed[0] += nodes
     if "numba" not in sys.modules and _followed[0] < ENOUGH:

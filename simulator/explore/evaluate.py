@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator import api
+from simulator.engines.order import has_numba
 from simulator.errors import SimulatorError
+from simulator.explore.configurations import configure, is_regular
+from simulator.explore.together import Row, run_together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from simulator.explore.configurations import Configuration
+    from simulator.explore.templates import Template
     from simulator.scenario import Scenario
 
     Floats = NDArray[np.float64]
@@ -48,29 +53,29 @@ def evaluate(scenarios: Sequence[Scenario]) -> Evaluations:
     """Return what ``simulate`` says of each scenario with the compiled engine, to 1e-9.
 
     Scenarios that share their model, cluster and software objects (made by ``dataclasses.replace`` of one)
-    share most of the work. Order does not matter.
+    share most of the work, those of one structure (schedule, pp, vpp, micro-batches) also their ops. Order
+    does not matter. Without numba every scenario is simulated by itself.
     """
-    rows = np.full((4, len(scenarios)), np.nan)
-    problems = []
+    rows = np.full((len(Row._fields), len(scenarios)), np.nan)
+    problems = [""] * len(scenarios)
+    groups: dict[Template, list[tuple[int, Configuration]]] = {}
+    quick = has_numba()
     for number, scenario in enumerate(scenarios):
         try:
-            result = api.simulate(replace(scenario, engine="compiled"))
+            if quick and is_regular(scenario):
+                made = configure(scenario)
+                groups.setdefault(made.template, []).append((number, made))
+            else:
+                rows[:, number] = _simulated(scenario)
         except SimulatorError as error:
-            problems.append(str(error))
-            continue
-        problems.append("")
-        metrics, memory = result.metrics, result.memory
-        rows[:, number] = (
-            metrics["step_time_s"],
-            metrics["tokens_per_s"],
-            memory.peak_bytes,
-            memory.capacity_bytes,
-        )
-    step_time_s, tokens_per_s, peak_memory_bytes, capacity_bytes = rows
-    return Evaluations(
-        step_time_s=step_time_s,
-        tokens_per_s=tokens_per_s,
-        peak_memory_bytes=peak_memory_bytes,
-        capacity_bytes=capacity_bytes,
-        problems=tuple(problems),
-    )
+            problems[number] = str(error)
+    for members in groups.values():
+        numbers, made_ = zip(*members, strict=True)
+        rows[:, list(numbers)] = run_together(made_)
+    return Evaluations(**dict(zip(Row._fields, rows, strict=True)), problems=tuple(problems))
+
+
+def _simulated(scenario: Scenario) -> Row:
+    result = api.simulate(replace(scenario, engine="compiled"))
+    metrics, memory = result.metrics, result.memory
+    return Row(metrics["step_time_s"], metrics["tokens_per_s"], memory.peak_bytes, memory.capacity_bytes)

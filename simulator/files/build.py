@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -30,6 +31,7 @@ from simulator.files.schedule_rules import (
     schedule_name,
     schedule_rows,
 )
+from simulator.files.searches import search
 from simulator.files.sharding_rules import check_sharding, sharding_of, with_sharding
 from simulator.files.sweeps import measured, sweep
 from simulator.scenario import (
@@ -53,22 +55,47 @@ def build(document: Document, default_name: str) -> Scenario:
     """
     file = validate(document, ScenarioFile)
     findings = Findings(document)
-    check_cluster(file, findings)
-    check_precision(file, findings)
-    model = _model(file, findings)
-    check_memory_settings(file, model, findings)
-    parallelism = _parallelism(file, model, findings)
     drawn = sweep(file.sweep, findings)
+    wanted = search(file, document, findings)
+    scenario = scenario_of(file, findings, default_name, model_of(file, findings))
+    return replace(scenario, sweep=drawn, search=wanted, document=_self_contained(document))
+
+
+def scenario_of(
+    file: ScenarioFile,
+    findings: Findings,
+    default_name: str,
+    model: Model | None,
+    *,
+    warns: bool = True,
+    checks: bool = True,
+) -> Scenario:
+    """Return the scenario that valid settings describe, without what is to be explored.
+
+    Args:
+        file: The settings.
+        findings: Where problems and warnings are noted.
+        default_name: Name where the file has none.
+        model: The file's model; None where it cannot be read, which is then among the findings.
+        warns: Whether to look for what the user should know; takes as long as everything else.
+        checks: Whether any problem is an error, or only one that leaves no scenario.
+
+    Raises:
+        ScenarioError: All problems.
+    """
+    check_settings(file, model, findings)
     noisy = noise(file.simulation.noise or NoiseSection(), file.cluster.gpus, findings)
-    if findings.problems or model is None or parallelism is None:
+    parallelism = _parallelism(file, model, findings)
+    if model is None or parallelism is None or (checks and findings.problems):
         raise ScenarioError(findings.problems)
     cluster = cluster_of(file.cluster)
-    software = _software(file)
+    software = software_of(file)
     training = _training(file.training, software, parallelism.schedule)
     parallelism = with_context(parallelism, file, model, training, software, findings)
     parallelism = with_sharding(parallelism, file.parallelism, cluster, software)
-    warn(file, cluster, parallelism, model, findings)
-    warn_experts(file, parallelism, model, findings)
+    if warns:
+        warn(file, cluster, parallelism, model, findings)
+        warn_experts(file, parallelism, model, findings)
     return Scenario(
         name=file.name or default_name,
         cluster=cluster,
@@ -80,13 +107,19 @@ def build(document: Document, default_name: str) -> Scenario:
         noise=noisy,
         engine=file.simulation.engine,
         measured=measured(file.measured),
-        sweep=drawn,
         warnings=tuple(findings.warnings),
-        document=_self_contained(document),
     )
 
 
-def _model(file: ScenarioFile, findings: Findings) -> Model | None:
+def check_settings(file: ScenarioFile, model: Model | None, findings: Findings) -> None:
+    """Check what does not depend on the layout."""
+    check_cluster(file, findings)
+    check_precision(file, findings)
+    check_memory_settings(file, model, findings)
+
+
+def model_of(file: ScenarioFile, findings: Findings) -> Model | None:
+    """Return the model of a file; None where its description cannot be used, which is then a problem."""
     if isinstance(file.model, str):
         return catalogue.model(file.model)
     if not isinstance(file.model, HuggingFaceModel):
@@ -101,7 +134,8 @@ def _model(file: ScenarioFile, findings: Findings) -> Model | None:
         return None
 
 
-def _software(file: ScenarioFile) -> Software:
+def software_of(file: ScenarioFile) -> Software:
+    """Return the stack of a file."""
     named = file.software
     return catalogue.software(named) if isinstance(named, str) else named.to_scenario("software")
 
@@ -168,7 +202,7 @@ def _training(section: TrainingSection, software: Software, schedule: str) -> Tr
         experts=section.experts.to_scenario(software.dispatcher),
         cuda_graphs=tuple(section.cuda_graphs),
         param_dtype=section.param_dtype,
-        reduce_dtype=section.reduce_dtype,
+        reduce_dtype=section.reduce_dtype or software.reduce_dtype,
         recompute_detail=section.recompute_detail(software),
         offload=section.offload.to_scenario(),
         bf16_layers_at_start=section.bf16_layers_at_start,

@@ -86,6 +86,16 @@ class ConfigReader:
                 self.note(name, f"expected true or false, got {str(value)[:60]!r}")
         return default
 
+    def positive(self, *names: str, default: bool) -> bool:
+        """Tell whether the first number among ``names`` is more than nothing."""
+        for name in names:
+            value = self.keys.get(name)
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                return value > 0
+            if value is not None:
+                self.note(name, f"expected a number, got {str(value)[:60]!r}")
+        return default
+
     def words(self, name: str) -> list[object]:
         """Return a list, or an empty one."""
         value = self.keys.get(name)

@@ -70,6 +70,7 @@ def _model(config: ConfigReader, defaults: Family, source: str) -> Model:
         parallel_blocks=config.flag(
             "use_parallel_residual", "parallel_attn", default=defaults.parallel_blocks
         ),
+        residual_dropout=config.positive("resid_pdrop", "hidden_dropout", default=defaults.linear_bias),
         sliding_window=window,
         sliding_window_every=every,
         attention_chunk_size=config.size("attention_chunk_size")

@@ -71,14 +71,14 @@ def _speeds(file: ScenarioFile) -> list[float]:
     speed = {id(part): part.gpu.sustained_flop_per_s(precision) for part in ranks}
     return [
         min(speed[id(ranks[holder])] for holder in holders)
-        for holders in _holders(schedule_name(degrees), degrees.pp, degrees.vpp)
+        for holders in holders(schedule_name(degrees), degrees.pp, degrees.vpp)
     ]
 
 
-def _holders(schedule: str, pp: int, vpp: int) -> list[set[int]]:
+def holders(schedule: str, pp: int, vpp: int) -> list[set[int]]:
     """Return the ranks that hold each stage: one, or two where a schedule runs in both directions.
 
-    >>> _holders("interleaved", 2, 2), _holders("zb-v", 2, 2)
+    >>> holders("interleaved", 2, 2), holders("zb-v", 2, 2)
     ([{0}, {1}, {0}, {1}], [{0}, {1}, {1}, {0}])
     """
     holders: list[set[int]] = [set() for _ in range(pp * vpp)]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from simulator.files.scenario_file import ScenarioFile
     from simulator.scenario import Model, Parallelism
 
-_POLICIES = ("per_op", "save_qkv", "save_dots")
+_POLICIES = ("per_op", "save_attention", "save_qkv", "save_dots")
 _BLOCK_SCALED = {"fp8-mx", "nvfp4", "fp4"}
 
 

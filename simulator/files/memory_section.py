@@ -111,8 +111,8 @@ class MemorySettings(Strict):
     """Activations recomputed in the backward pass; also `{granularity: selective, modules: [...]}` and
     `{granularity: full, method: block, num_layers: 4}`."""
     recompute_modules: list[RecomputeModule] | None = Field(default=None, min_length=1)
-    """With selective: modules that run again, or per_op (torchtitan), save_qkv or save_dots (MaxText);
-    default: as the software does."""
+    """With selective: modules that run again, or per_op (torchtitan), save_qkv, save_attention or save_dots
+    (MaxText); default: as the software does."""
     recompute_method: Annotated[
         RecomputeMethod | None, Also("activations_checkpoint_method", {None: None})
     ] = None

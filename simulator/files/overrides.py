@@ -99,9 +99,9 @@ def _one(document: Document, text: str) -> Document:
 
 
 def _parts(document: Document, path: str, name: str) -> list[str]:
-    """Split a path; the parameters of a sweep are themselves dotted paths."""
-    prefix = "sweep.parameters."
-    parts = [*prefix[:-1].split("."), path[len(prefix) :]] if path.startswith(prefix) else path.split(".")
+    """Split a path; the parameters of a sweep and what a search frees are themselves dotted paths."""
+    prefix = next((known for known in ("sweep.parameters.", "search.free.") if path.startswith(known)), "")
+    parts = [*prefix[:-1].split("."), path[len(prefix) :]] if prefix else path.split(".")
     current: object = document.data
     for depth, part in enumerate(parts[:-1]):
         current = current.get(part) if isinstance(current, dict) else None

@@ -9,6 +9,7 @@ from pydantic import Field
 from simulator.documents import Name, Strict
 from simulator.files.cluster_section import ClusterSection  # noqa: TC001  pydantic reads it
 from simulator.files.named import ModelChoice, SoftwareChoice  # noqa: TC001  pydantic reads them
+from simulator.files.search_section import SearchSection  # noqa: TC001  pydantic reads it
 from simulator.files.sections import (
     MeasuredSection,
     ParallelismSection,
@@ -42,5 +43,7 @@ class ScenarioFile(Strict):
     """How to simulate."""
     sweep: SweepSection | None = None
     """What `simulator sweep` varies and draws."""
+    search: SearchSection | None = None
+    """What `simulator search` may change, and what it looks for."""
     measured: MeasuredSection | None = None
     """A published result to show beside the prediction."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from simulator.scenario import Cluster, Parallelism, Software
     from simulator.scenario.parallelism import Sharding
 
-_FSDP: dict[str, Sharding] = dict.fromkeys(("fsdp", "full_shard", "shard_grad_op", "hybrid", "hsdp"), "zero3")
+FSDP: dict[str, Sharding] = dict.fromkeys(("fsdp", "full_shard", "shard_grad_op", "hybrid", "hsdp"), "zero3")
 _HYBRID = ("hybrid", "hsdp")
 
 
@@ -22,7 +22,7 @@ def sharding_of(section: ParallelismSection) -> Sharding:
         case "none" | "zero1" | "zero2" | "zero3":
             return section.sharding
         case _:
-            return _FSDP[section.sharding]
+            return FSDP[section.sharding]
 
 
 def check_sharding(section: ParallelismSection, dp: int, findings: Findings) -> None:

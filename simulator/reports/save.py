@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import os
 
     from simulator.explore import SweepTable
+    from simulator.explore.search import SearchTable
     from simulator.results.result import Result
 
 TRACE_SUFFIXES = (".json", ".json.gz")
@@ -57,15 +58,18 @@ def save_timeline(result: Result, path: str | os.PathLike[str]) -> None:
     write_whole(path, figure_bytes(figure, path.suffix))
 
 
-def save_curve(table: SweepTable, path: str | os.PathLike[str]) -> None:
-    """Draw a sweep's curve, published points included, into a ``.png``, ``.pdf`` or ``.svg`` file.
+def save_curve(table: SweepTable | SearchTable, path: str | os.PathLike[str]) -> None:
+    """Draw a sweep's curve, or a search's throughput over memory, into a ``.png``, ``.pdf`` or ``.svg`` file.
 
     Raises:
         InputError: The path cannot be written or has another suffix.
     """
+    from simulator.explore.search import SearchTable  # noqa: PLC0415 - as above
     from simulator.reports.curve_figure import curve_figure  # noqa: PLC0415 - as above
     from simulator.reports.figure import figure_bytes  # noqa: PLC0415 - as above
+    from simulator.reports.search_figure import search_figure  # noqa: PLC0415 - as above
 
     path = Path(path)
     check_writable(path, FIGURE_SUFFIXES)
-    write_whole(path, figure_bytes(curve_figure(table), path.suffix))
+    figure = search_figure(table) if isinstance(table, SearchTable) else curve_figure(table)
+    write_whole(path, figure_bytes(figure, path.suffix))

@@ -6,7 +6,17 @@ import json
 from typing import TYPE_CHECKING
 
 from simulator.workload.program import OpKind, Program
-from simulator.workload.work import Attention, Block, Collective, Elementwise, Gemm, Sequence, Transfer, Work
+from simulator.workload.work import (
+    Attention,
+    Block,
+    Collective,
+    Elementwise,
+    Gemm,
+    Scan,
+    Sequence,
+    Transfer,
+    Work,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +40,7 @@ def category(program: Program, op: int) -> str:
 
 def _arguments(work: Work) -> Iterator[tuple[str, object]]:
     match work:
-        case Gemm() | Attention():
+        case Gemm() | Attention() | Scan():
             yield "flops", round(work.flops)
         case Elementwise():
             yield "bytes", round(work.bytes_moved)

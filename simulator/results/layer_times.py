@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ from simulator.costs.price import price
 from simulator.engines import run_fastest
 from simulator.results.breakdown import block_shares
 from simulator.workload.launches import launches
+from simulator.workload.program import Stream
 from simulator.workload.work import Block, Sequence
 
 if TYPE_CHECKING:
@@ -30,11 +32,16 @@ _LAYERS = 4096
 _known: list[tuple[System, Answers]] = []
 
 
+def forget() -> None:
+    """Drop what is known of layers."""
+    _known.clear()
+
+
 def sequence_shares(program: Program, system: System) -> dict[int, dict[str, float]]:
     """Time the layers of each stage: seconds by category of every work that is a sequence of blocks.
 
     A block's seconds are its own program's makespan. The host launches its kernels meanwhile: where that
-    takes longer, the excess is overhead.
+    takes longer, the excess is overhead. A host that waits for every kernel launches none meanwhile.
     """
     blocks: dict[tuple[Block, int], dict[str, float]] = {}
     shares: dict[int, dict[str, float]] = {}
@@ -55,6 +62,20 @@ def sequence_shares(program: Program, system: System) -> dict[int, dict[str, flo
     return shares
 
 
+def block_seconds(block: Block, system: System) -> float:
+    """Return how long a layer takes, or the host to launch it."""
+    return math.fsum(_shares(block, system).values())
+
+
+def kernel_seconds(block: Block, system: System) -> float:
+    """Return the seconds that the kernels of one layer's pass take, or the host to launch them if longer.
+
+    The pass takes no less, wherever the ranks lie that it talks to.
+    """
+    on_device = price(block.program, system).fixed_s[block.program.stream == Stream.COMPUTE].sum()
+    return max(float(on_device), _launch_s(block, system))
+
+
 def _runners(program: Program) -> list[int]:
     """Return for each work a rank that runs it."""
     runners = np.zeros(len(program.works), dtype=np.int64)
@@ -66,10 +87,17 @@ def _runners(program: Program) -> list[int]:
 def _shares(block: Block, system: System) -> dict[str, float]:
     makespan_s, on_device = _on_device(block.program, system)
     shares = dict(on_device)
-    host_s = (launches(block.program) - block.captured) * system.software.kernel_launch_s
-    if host_s > makespan_s:
-        shares["overhead"] = shares.get("overhead", 0.0) + host_s - makespan_s
+    host_s = _launch_s(block, system)
+    hidden_s = 0.0 if system.software.blocks_launches else makespan_s
+    if host_s > hidden_s:
+        shares["overhead"] = shares.get("overhead", 0.0) + host_s - hidden_s
     return shares
+
+
+def _launch_s(block: Block, system: System) -> float:
+    """Return the seconds that the host takes to call the modules of a pass and to launch their kernels."""
+    launched = launches(block.program) - block.captured
+    return launched * system.software.kernel_launch_s + block.calls * system.software.module_call_s
 
 
 def host_holds_up(program: Program, system: System) -> bool:
@@ -83,10 +111,15 @@ def host_holds_up(program: Program, system: System) -> bool:
         for block, _ in work.blocks
     }
     return any(
-        launches(block.program) * system.at(kind).software.kernel_launch_s
-        > _on_device(block.program, system.at(kind))[0]
+        _eager_s(block.program, system.at(kind)) > _on_device(block.program, system.at(kind))[0]
         for block, kind in pairs
     )
+
+
+def _eager_s(program: Program, system: System) -> float:
+    """Return the host's time without CUDA graphs, a call for each distinct piece of work."""
+    software = system.software
+    return launches(program) * software.kernel_launch_s + len(program.works) * software.module_call_s
 
 
 def device_s(program: Program, system: System) -> float:

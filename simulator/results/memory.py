@@ -27,6 +27,9 @@ TERMS = (
     "fragmentation",
 )
 
+PASSING = ("communication_buffers", "logits")
+"""Terms besides activations that come and go within a step."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankMemory:
@@ -187,15 +190,14 @@ def memory_report(
         timeline: The step.
         static: For each pipeline rank, bytes by term (of ``TERMS``, without activations and fragmentation).
         capacity_bytes: Memory of one GPU; by pipeline rank in a mixed cluster.
-        fragmentation: Share of the allocator's memory (all terms but the framework) that is lost on top.
+        fragmentation: Share of what comes and goes within a step that is lost to the allocator on top; what
+            is there for good lies in blocks of its own.
     """
     peaks, _ = activation_peaks(timeline)
     ranks = []
     for name, terms, peak in zip(timeline.program.rank_names, static, peaks.tolist(), strict=True):
-        allocated = sum(terms.values()) - terms.get("framework", 0.0) + peak
-        ranks.append(
-            RankMemory(name=name, activations=peak, fragmentation=fragmentation * allocated, **terms)
-        )
+        passing = peak + sum(terms.get(term, 0.0) for term in PASSING)
+        ranks.append(RankMemory(name=name, activations=peak, fragmentation=fragmentation * passing, **terms))
     if isinstance(capacity_bytes, int | float):
         return MemoryReport(ranks=tuple(ranks), capacity_bytes=capacity_bytes)
     ranks = [replace(rank, capacity_bytes=room) for rank, room in zip(ranks, capacity_bytes, strict=True)]

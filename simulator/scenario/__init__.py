@@ -14,6 +14,7 @@ from simulator.scenario.parallelism import Parallelism
 from simulator.scenario.provenance import Provenance
 from simulator.scenario.recompute import Offload, RecomputeDetail
 from simulator.scenario.scenario import Measured, Scenario
+from simulator.scenario.search import Search
 from simulator.scenario.software import Software
 from simulator.scenario.sweep import PublishedPoint, Sweep
 from simulator.scenario.training import Overlap, Training
@@ -40,6 +41,7 @@ __all__ = [
     "PublishedPoint",
     "RecomputeDetail",
     "Scenario",
+    "Search",
     "Software",
     "Sweep",
     "Tier",

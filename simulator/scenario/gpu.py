@@ -105,6 +105,8 @@ class Gpu:
         gpus_per_node: GPUs of one host.
         network_bytes_per_s: One-way scale-out bandwidth per GPU of the usual server.
         tdp_watts: Power limit.
+        matrix_speed: Speed of matrix and attention kernels over the one in ``gemm`` and ``attention``, where
+            a power limit below that of the measured GPU slows their clock.
         gemm: GEMM efficiency by number format; the format's entry or that of ``bf16``.
         attention: Attention efficiency by kernel (``unfused`` is priced from GEMMs and memory instead).
         elementwise_fraction: Share of the HBM bandwidth that large memory-bound kernels reach.
@@ -139,6 +141,7 @@ class Gpu:
     collectives: CollectiveEfficiency = CollectiveEfficiency()
     speed_spread: float = 0.0
     training_clock: Mapping[str, float] = field(default_factory=dict)
+    matrix_speed: float = 1.0
     matrix_unit: int = 0
     host_bytes_per_s: float = 55e9
     host_memory_bytes_per_s: float = 77e9

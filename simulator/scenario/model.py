@@ -116,6 +116,7 @@ class Model:
         qkv_bias: Whether the query, key and value projections carry one (Qwen2) although others do not.
         qk_norm: Whether queries and keys are normalised per head (Qwen3).
         parallel_blocks: Whether attention and feed-forward read the same input (GPT-J, PaLM).
+        residual_dropout: Whether what is added to the residual stream goes through dropout.
         sliding_window: Tokens that each query attends to at most; None for full attention.
         attention_chunk_size: Length of the chunks that attention never leaves (Llama 4); None without.
         sliding_window_every: Of every so many layers, all but the last use the window or the chunks; 1: every
@@ -149,6 +150,7 @@ class Model:
     qkv_bias: bool = False
     qk_norm: bool = False
     parallel_blocks: bool = False
+    residual_dropout: bool = False
     sliding_window: int | None = None
     sliding_window_every: int = 1
     attention_chunk_size: int | None = None

@@ -15,6 +15,7 @@ RecomputeModule = Literal[
     "moe_act",
     "shared_experts",
     "per_op",
+    "save_attention",
     "save_dots",
     "save_qkv",
 ]
@@ -32,7 +33,8 @@ class RecomputeDetail:
     Attributes:
         modules: With ``selective``: modules that run again (Megatron-Core's ``recompute_modules``), or one
             policy for the whole layer: ``per_op`` (torchtitan: attention and every other matrix product are
-            kept), ``save_qkv`` (MaxText ``save_qkv_proj``: only query, key and value are kept) or
+            kept), ``save_qkv`` (MaxText ``save_qkv_proj``: only query, key and value are kept),
+            ``save_attention`` (these and the result of attention, MaxText's ``context``) or
             ``save_dots`` (MaxText ``minimal``: every matrix product is kept).
         method: With ``full``: ``uniform`` keeps the input of every group of ``num_layers`` layers, ``block``
             recomputes the first ``num_layers`` layers of each stage, ``every`` recomputes one layer in each

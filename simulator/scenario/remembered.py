@@ -31,7 +31,7 @@ _MISSING = object()
 
 
 def remembered(function: Callable[Concatenate[Scenario, P], R]) -> Callable[Concatenate[Scenario, P], R]:
-    """Let a function remember its results; further arguments are hashable and given by position."""
+    """Let a function remember its results; further arguments are hashable."""
     return cast("Callable[Concatenate[Scenario, P], R]", update_wrapper(_Remembered(function), function))
 
 
@@ -59,7 +59,7 @@ class _Remembered(Generic[P, R]):
         actual = scenario if reader is None else cast("Scenario", reader.actual)
         known = _world(actual).setdefault(self, [])
         for results in known:
-            found = results.known.get((results.read(actual), args), _MISSING)
+            found = results.known.get((results.read(actual), args, *kwargs.items()), _MISSING)
             if found is not _MISSING:
                 if reader is not None:
                     results.read(reader)  # so that whoever asked notes it too
@@ -83,7 +83,7 @@ class _Remembered(Generic[P, R]):
             known.append(results)
         if len(results.known) >= _RESULTS:
             results.known.clear()
-        results.known[results.read(actual), args] = value
+        results.known[results.read(actual), args, *kwargs.items()] = value
         if reader is not None:
             results.read(reader)
         return value
@@ -92,14 +92,17 @@ class _Remembered(Generic[P, R]):
 class _Reader:
     """A scenario, or a part of one, that notes which of its settings are read."""
 
-    __slots__ = ("actual", "log", "path")
-
     def __init__(self, actual: object, path: str, log: dict[str, None]) -> None:
         self.actual = actual
         self.path = path
         self.log = log
 
     def __getattr__(self, name: str) -> object:
+        """Note a setting when it is read first; from then on it is an attribute like others."""
+        value = self.__dict__[name] = self._first(name)
+        return value
+
+    def _first(self, name: str) -> object:
         kind = getattr(type(self.actual), name, None)
         if isinstance(kind, property) and kind.fget is not None:
             return kind.fget(self)
@@ -120,6 +123,12 @@ _by_identity: dict[tuple[int, ...], tuple[_Known, tuple[object, ...]]] = {}
 _by_content: list[tuple[tuple[object, ...], _Known]] = []
 
 
+def forget() -> None:
+    """Drop everything that is remembered."""
+    _by_identity.clear()
+    _by_content.clear()
+
+
 def _world(scenario: Scenario) -> _Known:
     """Return what is remembered of scenarios with the same model, hardware and software."""
     parts = (scenario.cluster, scenario.model, scenario.software)
@@ -127,8 +136,7 @@ def _world(scenario: Scenario) -> _Known:
     world = _by_identity.get(key)
     if world is None:
         if len(_by_identity) >= _WORLDS:
-            _by_identity.clear()
-            _by_content.clear()
+            forget()
         known = next((known for content, known in _by_content if content == parts), None)
         if known is None:
             known = {}

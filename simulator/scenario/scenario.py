@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from simulator.scenario.cluster import Cluster
     from simulator.scenario.model import Model
     from simulator.scenario.parallelism import Parallelism
+    from simulator.scenario.search import Search
     from simulator.scenario.software import Software
     from simulator.scenario.sweep import Sweep
     from simulator.scenario.training import Training
@@ -50,6 +51,7 @@ class Scenario:
             out that transfers share links.
         measured: A published result to compare with, or None.
         sweep: What ``simulator sweep`` varies and draws, or None.
+        search: What ``simulator search`` varies and looks for, or None.
         warnings: What the user should know about this request.
         document: The file's content after ``base`` and overrides, for ``--resolved`` and for sweeps.
     """
@@ -65,6 +67,7 @@ class Scenario:
     engine: Literal["event", "compiled"] = "event"
     measured: Measured | None = None
     sweep: Sweep | None = field(default=None, compare=False)
+    search: Search | None = field(default=None, compare=False)
     warnings: tuple[str, ...] = field(default=(), compare=False)
     document: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
 

@@ -43,7 +43,10 @@ class StackDefaults:
         sharding: What data-parallel ranks share.
         sequence_parallel: Whether norms are divided along the sequence where tp > 1.
         accumulates: Whether a step runs micro-batches of one sequence; else one micro-batch takes the whole
-            batch of its rank (pipelines always run micro-batches of one sequence).
+            batch of its rank.
+        microbatch_tokens: Tokens of a micro-batch without a pipeline; 0: as ``accumulates`` says.
+        one_microbatch_per_stage: Whether a pipeline divides the batch of a replica into as many micro-batches
+            as pipeline ranks; else its micro-batches are single sequences.
         chunks_per_rank: Virtual stages of an interleaved schedule; 0: as many as leave one layer in each.
         interleaves_experts: Whether pipelines of models with experts run interleaved, one layer per virtual
             stage, where neither schedule nor virtual stages are stated.
@@ -56,6 +59,8 @@ class StackDefaults:
         low_precision_params: Whether its fp8 recipes store and gather weights in fp8.
         attention: Attention kernel of rows older than the kernel that the stack uses today.
         p2p_overlap_interleaves: Whether it overlaps messages between stages in interleaved schedules only.
+        even_with: Modules before and behind the layers that count as layers where these are divided evenly
+            among pipeline stages.
         memory: What the stack prints as peak memory.
         memory_in_gib: Whether what it calls GB are 2^30 bytes.
     """
@@ -68,6 +73,8 @@ class StackDefaults:
     sharding: str = "zero1"
     sequence_parallel: bool = True
     accumulates: bool = True
+    microbatch_tokens: int = 0
+    one_microbatch_per_stage: bool = False
     chunks_per_rank: int = 0
     interleaves_experts: bool = False
     tied: bool = False
@@ -79,6 +86,7 @@ class StackDefaults:
     low_precision_params: bool = False
     attention: OlderAttention | None = None
     p2p_overlap_interleaves: bool = False
+    even_with: tuple[int, int] = (0, 0)
     memory: MemoryQuantity = "used"
     memory_in_gib: bool = False
 
@@ -105,7 +113,7 @@ _MEGATRON_CORE = StackDefaults(
 _MEGATRON_LM = replace(
     _MEGATRON_CORE,
     name="megatron-lm",
-    pattern=r"megatron.?lm|aleph.?alpha",
+    pattern=r"megatron.?lm",
     source="Megatron-LM arguments.py of 2022 and 2023 (GPT-2 vocabulary, shared embeddings, learned "
     "positions, no distributed optimizer unless asked for); arXiv:2205.05198 counts attention in full",
     sharding="none",
@@ -149,6 +157,18 @@ _MEGATRON_2021 = replace(
     recompute="full",
     flops_convention="recompute",
 )
+_ALEPH_ALPHA = replace(
+    _MEGATRON_LM,
+    name="aleph-alpha-scaling",
+    pattern=r"aleph.?alpha",
+    source="github:Aleph-Alpha/scaling (commit 737f8558) topology_config.py (pipe_partition_method uniform "
+    "over all modules, sequence_parallel False); arXiv:2311.05610 (ZeRO-1, LLaMA, 128k vocabulary)",
+    sharding="zero1",
+    tied=False,
+    positional="rope",
+    vocab_size=128000,
+    even_with=(1, 2),
+)
 _DEEPSPEED = replace(
     _MEGATRON_2021,
     name="megatron-deepspeed",
@@ -185,6 +205,7 @@ STACKS: tuple[StackDefaults, ...] = (
         "per virtual stage",
         interleaves_experts=True,
     ),
+    _ALEPH_ALPHA,
     _ZERO_BUBBLE,
     _VOCABULARY,
     _DEEPSPEED,
@@ -193,8 +214,10 @@ STACKS: tuple[StackDefaults, ...] = (
     StackDefaults(
         name="torchtitan",
         pattern=r"torchtitan",
+        one_microbatch_per_stage=True,
         source="arXiv:2410.06511 and torchtitan's train configurations (selective activation checkpointing, "
         "two stages per rank for interleaved schedules, no gradient accumulation, full attention FLOPs); "
+        "build_pipeline_schedule: n_microbatches is the pipeline degree unless set (commit 6b03ffa32); "
         "components/metrics.py: 'memory' is max_reserved_gib",
         memory="reserved",
         memory_in_gib=True,
@@ -210,9 +233,11 @@ STACKS: tuple[StackDefaults, ...] = (
         name="llm-foundry",
         pattern=r"foundry|composer|mosaic",
         source="llm-foundry's MPT configurations (FSDP full shard, shared embeddings, ALiBi, vocabulary "
-        "50368; scripts/train/benchmarking/README.md: full attention FLOPs; its A100 tables are older than "
-        "FlashAttention-2, arXiv:2307.08691)",
-        attention=OlderAttention(kernel="flash1", gpu="a100"),
+        "50368; scripts/train/benchmarking/README.md: full attention FLOPs; until March 2024 its "
+        "submit_benchmarks.py sets attn_impl to triton, FlashAttention-1 in Triton, within 5% of the CUDA "
+        "kernel's speed at head dimension 128 (FlashAttention-2, arXiv:2307.08691, figure 4); sweep.py of "
+        "January 2024, behind the tables of 128 to 512 H100, sets flash with flash-attn 2 for most models)",
+        attention=OlderAttention(kernel="flash1", named=r"^(?!.*large scale)"),
         sharding="zero3",
         accumulates=False,
         tied=True,
@@ -221,6 +246,16 @@ STACKS: tuple[StackDefaults, ...] = (
         vocab_multiple=0,
         seq_length=2048,
         flops_convention="full",
+    ),
+    replace(
+        _MEGATRON_LM,
+        name="flash-attention",
+        pattern=r"flash.?attention",
+        source="github:Dao-AILab/flash-attention training/configs/experiment/pile (ZeRO-1; "
+        "8 sequences of 2048 tokens per micro-batch of the 1.3B model on "
+        "80 GB, the middle of the five models' 4 to 32); training/README.md counts attention in full",
+        sharding="zero1",
+        microbatch_tokens=16384,
     ),
     StackDefaults(
         name="maxtext",

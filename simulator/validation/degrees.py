@@ -88,14 +88,26 @@ def row_degrees(row: Row, gpu: str, layers: int, blanks: Blanks) -> Degrees:
 def _batches(row: Row, dp: int, micro_batch: int | None, blanks: Blanks) -> tuple[int, int]:
     pipelined = row.parallel.pp > 1
     micro_batches = MICRO_BATCHES_PER_STAGE * row.parallel.pp if pipelined else 1
-    global_batch = blanks.fill("global batch", row.global_batch, (micro_batch or 1) * dp * micro_batches)
+    tokens = 0 if pipelined else blanks.defaults.microbatch_tokens
+    usual = micro_batch or max(1, tokens // (row.seq_len or blanks.defaults.seq_length))
+    global_batch = blanks.fill("global batch", row.global_batch, usual * dp * micro_batches)
     whole = max(1, global_batch // dp)
-    small = pipelined or blanks.defaults.accumulates
-    micro_batch = blanks.fill("micro-batch", micro_batch, 1 if small else whole)
+    micro_batch = blanks.fill("micro-batch", micro_batch, _usual_micro_batch(row, whole, blanks))
     if global_batch % (micro_batch * dp):
         text = f"global batch {global_batch} is no multiple of micro-batch {micro_batch} x dp {dp}"
         raise RowError(f"row contradicts itself: {text}")
     return micro_batch, global_batch
+
+
+def _usual_micro_batch(row: Row, replica_batch: int, blanks: Blanks) -> int:
+    """Return the sequences of a micro-batch where the row does not state them."""
+    pp, defaults = row.parallel.pp, blanks.defaults
+    if pp > 1 and defaults.one_microbatch_per_stage and replica_batch % pp == 0:
+        return replica_batch // pp
+    if pp == 1 and defaults.microbatch_tokens:
+        wanted = max(1, defaults.microbatch_tokens // (row.seq_len or defaults.seq_length))
+        return next(size for size in range(min(wanted, replica_batch), 0, -1) if replica_batch % size == 0)
+    return 1 if pp > 1 or defaults.accumulates else replica_batch
 
 
 def _interleaves(row: Row, layers: int, microbatches: int, blanks: Blanks) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from simulator import catalogue
@@ -11,8 +12,22 @@ if TYPE_CHECKING:
     from simulator.validation.blanks import Blanks
     from simulator.validation.rows import Row
 
+_ATTENTION_KERNELS = ("unfused", "flash1", "flash2", "flash3", "cudnn")
+_INFERRED = re.compile(r"attention impl inferred")
 _KNOWN = ("torch", "fused", "flash_attention", "flash_attentionv1.0.8", "flash_attention2")
 _FUSED_NORM = " + RMS kernel"
+
+
+def attention_of(kernel: str) -> str:
+    """Return the attention kernel that a row's ``kernel`` names.
+
+    >>> [attention_of(name) for name in ("torch", "flash_attentionv1.0.8", "flash_attention2 + RMS kernel")]
+    ['unfused', 'flash1', 'flash2']
+    """
+    name = kernel.removesuffix(_FUSED_NORM)
+    if name in {"torch", "fused"}:
+        return "unfused"
+    return "flash2" if name == "flash_attention2" else "flash1"
 
 
 def software_choice(row: Row, software: str, blanks: Blanks) -> object:
@@ -41,3 +56,22 @@ def software_choice(row: Row, software: str, blanks: Blanks) -> object:
 
 def _with_fused(software: str, fused: frozenset[str], source: str) -> dict[str, object]:
     return {"like": software, "name": software, "fused": {"value": sorted(fused), "source": source}}
+
+
+def attention_choice(row: Row, blanks: Blanks) -> dict[str, object]:
+    """Return the attention kernel of a row.
+
+    A kernel that the row's author inferred from today's version of the stack (``attention impl inferred``) is
+    not a statement: that of the stack in the row's days stands in.
+    """
+    stated = None if _INFERRED.search(row.notes) else row.attention
+    older = blanks.defaults.attention_on(row.gpu, row.named)
+    if stated in _ATTENTION_KERNELS:
+        return {"attention": stated}
+    if stated is None and older is not None:
+        return {"attention": blanks.fill("attention kernel", None, older)}
+    if stated is None:
+        blanks.left("attention kernel")
+    else:
+        blanks.note(f"attention kernel {stated!r} is not known: that of {blanks.software}")
+    return {}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, get_args
 from simulator.errors import RowError
 from simulator.scenario.recompute import Recompute, RecomputeModule
 from simulator.scenario.training import Precision
+from simulator.validation.recipes import recipe_of
 
 if TYPE_CHECKING:
     from simulator.validation.blanks import Blanks
@@ -23,6 +24,8 @@ _MODULES = re.compile(
 _BLOCK = re.compile(r"full recompute \(block\) of (\d+) layers per pipeline chunk")
 _OFFLOADED = re.compile(r"activation CPU offload of (\d+) layers")
 _REMAT = re.compile(r"remat(?:_policy)?[= ](minimal|full|save_qkv_proj|qkv_proj_offloaded)\b")
+_KEPT = re.compile(r"\b(query_proj|qkv_proj|context|decoder_layer_input)=(?:device|offload)\b")
+"""What a custom policy of MaxText keeps (configs/base.yml, remat_policy custom); the rest is recomputed."""
 _GATHERED = re.compile(r"float8 all-gather")
 _LATENT_NORM = re.compile(r"recompute of RMSNorm, MLA up-projection, SwiGLU")
 _STACK_PARAMS = {"fp8-delayed", "fp8-current", "fp8-mx"}
@@ -43,6 +46,9 @@ def precision_settings(row: Row, blanks: Blanks) -> dict[str, object]:
     elif blanks.defaults.low_precision_params and stated in _STACK_PARAMS:
         blanks.note(f"weights stored in {stated}: {blanks.defaults.name}'s recipes do so")
         document["low_precision_params"] = True
+    kept = recipe_of(row).bf16_layers_at_end
+    if kept:
+        document["bf16_layers_at_end"] = kept
     return document
 
 
@@ -65,12 +71,29 @@ def recompute_settings(row: Row, blanks: Blanks) -> dict[str, object]:
         document["recompute_modules"] = ["save_dots"]
     elif granularity == "selective" and remat is not None and remat[1] == "qkv_proj_offloaded":
         document |= {"recompute_modules": ["save_qkv"], "offload": {"activations": "all"}}
+    elif granularity == "selective" and (kept := set(_KEPT.findall(notes))):
+        document |= _custom_policy(kept)
     elif granularity == "selective":
         blanks.left("recomputed modules")
     offloaded = _OFFLOADED.search(notes)
     if offloaded is not None:
         document["offload"] = {"activations": "all", "num_layers": int(offloaded[1])}
     return document
+
+
+def _custom_policy(kept: set[str]) -> dict[str, object]:
+    """Return the recomputation that keeps the results named; with the layer's input alone, it is full.
+
+    >>> _custom_policy({"decoder_layer_input", "query_proj", "context"})
+    {'recompute_modules': ['save_attention']}
+    >>> _custom_policy({"decoder_layer_input"})
+    {'recompute': 'full'}
+    """
+    if "context" in kept:
+        return {"recompute_modules": ["save_attention"]}
+    if kept == {"decoder_layer_input"}:
+        return {"recompute": "full"}
+    return {"recompute_modules": ["save_qkv"]}
 
 
 def _modules(notes: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, get_args
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 _NO_PREDICTION = "No MTP"
 """What the notes of a row say whose run left prediction layers out."""
+_PARALLEL_BLOCKS = re.compile(r"parallel transformer block|cumulative ablation step [2-8]:")
+"""What they say where attention and feed-forward read the same input: MegaScale, in the table of its parts
+(arXiv:2402.15627, Table 3) from the second row on."""
 
 
 def model_document(row: Row, blanks: Blanks) -> dict[str, object]:
@@ -40,6 +44,8 @@ def model_document(row: Row, blanks: Blanks) -> dict[str, object]:
         document = _shape(row, known, blanks)
     if _NO_PREDICTION in row.notes:
         document["num_nextn_predict_layers"] = 0
+    if _PARALLEL_BLOCKS.search(row.notes):
+        document["parallel_blocks"] = True
     document["name"] = row.model or "unnamed model"
     document["vocab_size"] = _padded_vocabulary(row, document, blanks)
     if document["positional"] == "learned":
@@ -134,6 +140,7 @@ def _habits(known: Model) -> dict[str, object]:
             "qkv_bias",
             "qk_norm",
             "parallel_blocks",
+            "residual_dropout",
             "num_nextn_predict_layers",
         )
     }

@@ -26,6 +26,7 @@ class Recipe:
         dispatch_dtype: Number format of tokens on their way there, or None for that of activations.
         cuda_graphs: What graphs launch, or None where that depends on the recipe.
         ep_overlap: Whether another micro-batch hides the exchange of tokens, or None.
+        bf16_layers_at_end: Last layers that stay in 16 bits.
     """
 
     stack: str
@@ -37,6 +38,7 @@ class Recipe:
     dispatch_dtype: Literal["fp8"] | None = None
     cuda_graphs: tuple[CudaGraphScope, ...] | None = None
     ep_overlap: bool | None = None
+    bf16_layers_at_end: int = 0
 
     def holds(self, row: Row) -> bool:
         """Tell whether a row is one of those runs."""
@@ -61,6 +63,23 @@ RECIPES: tuple[Recipe, ...] = (
         "3.2.2: the kernels that became DeepEP) and go to their experts in fp8 (3.3.2)",
         dispatcher="deepep",
         dispatch_dtype="fp8",
+    ),
+    Recipe(
+        stack=r"megatron-bridge 25\.09",
+        model=r"qwen3-(30b|235b)",
+        gpu=r"gb200",
+        source="github:NVIDIA-NeMo/Megatron-Bridge r0.1.0 scripts/performance/configs/qwen3: cuda_graphs "
+        "true on GB200 for both models, whose token drop keeps shapes fixed and needs NCCL's all-to-all",
+        dispatcher="alltoall",
+        cuda_graphs=("attn", "moe"),
+    ),
+    Recipe(
+        stack=r"megatron-bridge 26\.",
+        model=r"nemotron-3-super",
+        precision="nvfp4",
+        source="github:NVIDIA-NeMo/Megatron-Bridge v0.4.0 src/megatron/bridge/training/mixed_precision.py, "
+        "nemotron_3_super_bf16_with_nvfp4_mixed: num_layers_at_end_in_bf16 14",
+        bf16_layers_at_end=14,
     ),
     Recipe(
         stack=r"megatron-bridge 25\.09",

@@ -26,6 +26,25 @@ def stage_layers(layers: int, stages: int) -> tuple[int, ...]:
     return (*(even,) * before, *(even + 1,) * rest, *(even,) * (stages - rest - before))
 
 
+def stages_of_modules(layers: int, stages: int, before: int, behind: int) -> tuple[int, ...]:
+    """Return the layers of each stage where stages divide all modules evenly, the larger stages first.
+
+    Args:
+        layers: Transformer layers.
+        stages: Pipeline stages.
+        before: Modules before the first layer (embedding).
+        behind: Modules behind the last one (final norm, head).
+
+    >>> stages_of_modules(40, 4, 1, 2), stages_of_modules(80, 2, 1, 2)
+    ((10, 11, 11, 8), (41, 39))
+    """
+    even, rest = divmod(layers + before + behind, stages)
+    ends = [
+        min(max((stage + 1) * even + min(stage + 1, rest) - before, 0), layers) for stage in range(stages)
+    ]
+    return tuple(end - start for start, end in zip((0, *ends[:-1]), ends, strict=True))
+
+
 def single_layer_chunks(layers: int, pp: int) -> int:
     """Return how many virtual stages per rank leave about one layer in each, lighter ends included.
 

@@ -18,13 +18,13 @@ from simulator.validation.expert_settings import (
     expert_training,
     graph_scopes,
 )
-from simulator.validation.kernels import software_choice
+from simulator.validation.kernels import attention_choice, software_choice
 from simulator.validation.memory_settings import precision_settings, recompute_settings
 from simulator.validation.models import model_document
 from simulator.validation.not_yet import refuse
 from simulator.validation.releases import runs_in_one_queue
 from simulator.validation.shard_groups import sharding_document
-from simulator.validation.stages import redistributed_layers, stage_layers
+from simulator.validation.stages import redistributed_layers, stage_layers, stages_of_modules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from simulator.validation.rows import Row
 
 VOCABULARY_METHODS = get_args(VocabularyMethod)[1:]
-_ATTENTION_KERNELS = ("unfused", "flash1", "flash2", "flash3", "cudnn")
 
 
 def to_scenario(row: Row) -> tuple[Scenario, tuple[str, ...]]:
@@ -120,9 +119,12 @@ def _layers(row: Row, model: Mapping[str, object], stages: int, blanks: Blanks) 
         # 24 h^2 + 4 s h FLOPs per token and layer (Narayanan et al.) against 2 h V of the head.
         head = vocabulary / (12 * hidden + 2 * (row.seq_len or 0))
         return {"layers": list(redistributed_layers(layers, stages, head))}
-    if layers % stages == 0:
+    before, behind = blanks.defaults.even_with
+    if stages == 1 or (layers % stages == 0 and not before + behind):
         return {}
-    split = stage_layers(layers, stages)
+    split = (
+        stages_of_modules(layers, stages, before, behind) if before + behind else stage_layers(layers, stages)
+    )
     runs = ", ".join(f"{len(list(equal))} x {size}" for size, equal in groupby(split))
     blanks.note(f"partition of {layers} layers not stated: stages of {runs}")
     return {"layers": list(split)}
@@ -145,14 +147,7 @@ def _training(row: Row, degrees: Degrees, blanks: Blanks, *, has_experts: bool) 
     }
     if "without optimizer post-validation" in row.notes.lower():
         document["post_validation"] = False
-    if row.attention in _ATTENTION_KERNELS:
-        document["attention"] = row.attention
-    elif row.attention is None and (older := defaults.attention_on(row.gpu, row.named)) is not None:
-        document["attention"] = blanks.fill("attention kernel", None, older)
-    elif row.attention is None:
-        blanks.left("attention kernel")
-    else:
-        blanks.note(f"attention kernel {row.attention!r} is not known: that of {blanks.software}")
+    document |= attention_choice(row, blanks)
     return document
 
 

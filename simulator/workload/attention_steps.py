@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simulator.workload.core_attention import core_attention
-from simulator.workload.layer_steps import Exchange, Step, within
+from simulator.workload.layer_steps import Exchange, Pointwise, Step, within
 from simulator.workload.linear import column_parallel, replicated, row_parallel, tensor_collective
-from simulator.workload.pointwise import norm, rope
+from simulator.workload.pointwise import bias_gradient, norm, rope
+from simulator.workload.work import Elementwise
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
@@ -26,6 +27,9 @@ def attention_steps(scenario: Scenario, shapes: Shapes, mask: Mask) -> list[Step
     else:
         parts = tuple(heads * model.head_dim for heads in (shapes.heads, shapes.kv_heads, shapes.kv_heads))
         steps += column_parallel(scenario, shapes, "qkv", sum(parts), model.hidden_size, parts=parts)
+        steps += _joined_gradients(scenario, shapes, sum(parts))
+        has_bias = model.linear_bias or model.qkv_bias
+        steps += bias_gradient(scenario, shapes, "qkv", shapes.tokens, sum(parts), has_bias=has_bias)
         if model.qk_norm:
             steps.append(_qk_norm(scenario, shapes))
         if model.positional == "rope":
@@ -33,7 +37,18 @@ def attention_steps(scenario: Scenario, shapes: Shapes, mask: Mask) -> list[Step
         value_dim = model.head_dim
     steps += within("core_attn", core_attention(scenario, shapes, mask))
     proj = row_parallel(scenario, shapes, "proj", model.hidden_size, shapes.heads * value_dim)
+    proj += bias_gradient(
+        scenario, shapes, "proj", shapes.divided_tokens, model.hidden_size, has_bias=model.linear_bias
+    )
     return [*steps, *within("attn_proj", proj)]
+
+
+def _joined_gradients(scenario: Scenario, shapes: Shapes, width: int) -> list[Step]:
+    """Join the gradients of query, key and value, which the forward pass split off one result."""
+    if scenario.software.separate_projections or "query_key_value" in scenario.software.fused:
+        return []
+    size = 2.0 * shapes.tokens * width * shapes.element_bytes
+    return [Pointwise(forward=(), backward=(Elementwise(name="qkv_grad_join", bytes_moved=size),))]
 
 
 def _shared_key(scenario: Scenario, shapes: Shapes, width: int) -> list[Step]:

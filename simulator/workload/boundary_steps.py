@@ -35,8 +35,8 @@ def head_steps(scenario: Scenario, shapes: Shapes) -> list[Step]:
     """Return final norm, vocabulary-parallel head and cross entropy.
 
     The loss exchanges the maximum, the predicted logit and the sum of exponentials of each token (Megatron's
-    vocabulary-parallel cross entropy; ``fused_cross_entropy.py`` sends the last two together). Logits are
-    kept in the activation format, their soft-max in fp32. A stack that gathers the logits instead runs the
+    vocabulary-parallel cross entropy; ``fused_cross_entropy.py`` sends the last two together). Fused, logits
+    are kept in the activation format, else their soft-max in fp32. A stack that gathers the logits runs the
     loss over the whole vocabulary on every rank. In chunks of tokens, the logits of one chunk exist at a
     time.
     """
@@ -48,6 +48,7 @@ def head_steps(scenario: Scenario, shapes: Shapes) -> list[Step]:
         *column_parallel(scenario, part, "head", shapes.vocabulary, hidden, dtype=shapes.dtype),
         *_loss_exchange(scenario, part),
         _cross_entropy(scenario, part),
+        *_loss_metrics(scenario, part),
     ]
     # The loss of a chunk leaves gradients of the head's input, and no logits, before the next one starts.
     return [norm(scenario, shapes, "final_norm", hidden), *chunk, *map(_without_logits, chunk * (chunks - 1))]
@@ -64,7 +65,16 @@ def _loss_exchange(scenario: Scenario, shapes: Shapes) -> list[Step]:
     if scenario.software.gathers_logits:
         width = shapes.vocabulary * shapes.tp.size
         gather = tensor_collective(shapes, "all_gather", shapes.tokens, width, "logits_gather")
-        return [Exchange(forward=gather, backward=None, stream="tp")]
+        # Gathered pieces are copied into tensors of their own and joined along the vocabulary (torch.cat).
+        joined = Elementwise(
+            name="logits_join",
+            bytes_moved=4.0 * shapes.tokens * width * shapes.element_bytes,
+            kernels=shapes.tp.size + 1,
+        )
+        return [
+            Exchange(forward=gather, backward=None, stream="tp"),
+            Pointwise(forward=(joined,), backward=()),
+        ]
     values = (1, 2) if "cross_entropy" in scenario.software.fused else (1, 1, 1)
     each = 4.0 * shapes.tokens
     return [
@@ -83,9 +93,25 @@ def _cross_entropy(scenario: Scenario, shapes: Shapes) -> Pointwise:
         logits *= shapes.tp.size
     fused = "cross_entropy" in scenario.software.fused
     forward, backward = (2 * e, 2 * e) if fused else (e + 4 + 5 * 4, 2 * 4 + 4 + e)
+    # Out of place, the gradients of the loss and of the log-soft-max exist beside the soft-max, in fp32.
+    working = 0.0 if fused or scenario.software.loss_in_place else 4.0 + 4.0
+    held = e if scenario.software.holds_last_output else 0.0
     return Pointwise(
         forward=(Elementwise(name="loss", bytes_moved=logits * forward, kernels=2 if fused else 7),),
         backward=(Elementwise(name="loss_grad", bytes_moved=logits * backward, kernels=1 if fused else 3),),
-        saved_bytes=logits * (e if fused else e + 4),
-        working_bytes=0.0 if fused or scenario.software.loss_in_place else 4.0 * logits,
+        saved_bytes=logits * (e if fused else 4 + held),
+        working_bytes=logits * (working + held),
     )
+
+
+def _loss_metrics(scenario: Scenario, shapes: Shapes) -> list[Step]:
+    """Return what training metrics compute from the logits: a cast to fp32, log-soft-max and a look-up each.
+
+    Composer's ``LanguageCrossEntropy`` runs ``torch.nn.CrossEntropyLoss`` without gradients under autocast.
+    """
+    metrics, logits = scenario.software.loss_metrics, shapes.tokens * shapes.vocabulary
+    if not metrics:
+        return []
+    per_logit = (shapes.element_bytes + 4) + (4 + 4)
+    kernel = Elementwise(name="loss_metrics", bytes_moved=logits * metrics * per_logit, kernels=3 * metrics)
+    return [Pointwise(forward=(kernel,), backward=())]

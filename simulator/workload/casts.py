@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from simulator.workload.layer_steps import Exchange, Pointwise, Step
+from simulator.workload.layer_steps import Exchange, Pointwise, Step, within
 from simulator.workload.work import Collective, Elementwise, Gemm
 
 if TYPE_CHECKING:
     from simulator.workload.precision import Quantisation
     from simulator.workload.shapes import Shapes
+
+
+MODULE = "quantise"
+"""What these steps are part of: no module of its own to the host, but the work of the matrix's module."""
 
 
 def casts(
@@ -40,11 +44,15 @@ def casts(
     quantisation = shapes.quantisation
     there = _conversion(shapes, quantisation, rows * gemm.k, input_share, f"{gemm.name}_cast")
     back = _conversion(shapes, quantisation, rows * gemm.n, gradient_share, f"{gemm.name}_grad_cast")
+    if gemm.grouped:
+        # Transformer Engine's split_quantize: kernels for each expert's rows.
+        there = replace(there, kernels=there.kernels * gemm.batch)
+        back = replace(back, kernels=back.kernels * gemm.batch)
     if quantisation.recasts:
-        return _recasts(shapes, quantisation, gemm, input_share, back)
+        return within(MODULE, _recasts(shapes, quantisation, gemm, input_share, gradient_share))
     steps: list[Step] = [Pointwise(forward=(there,), backward=(back,))]
     if input_share == gradient_share == 1.0:
-        return steps
+        return within(MODULE, steps)
     transposes = (
         _transpose(quantisation, rows * gemm.k, input_share, f"{gemm.name}_transpose"),
         _transpose(quantisation, rows * gemm.n, gradient_share, f"{gemm.name}_grad_transpose"),
@@ -61,18 +69,30 @@ def casts(
                 stream="tp",
             )
         )
-    return steps
+    return within(MODULE, steps)
 
 
 def _recasts(
-    shapes: Shapes, quantised: Quantisation, gemm: Gemm, share: float, back: Elementwise
+    shapes: Shapes, quantised: Quantisation, gemm: Gemm, input_share: float, gradient_share: float
 ) -> list[Step]:
-    """Return the casts of a stack that keeps 16 bits only: inputs and weights are cast in both passes."""
-    quantisation = replace(quantised, layouts=1)
-    weight = _conversion(shapes, quantisation, gemm.batch * gemm.k * gemm.n, 1.0, f"{gemm.name}_weight_cast")
-    again = _conversion(shapes, quantisation, gemm.batch * gemm.m * gemm.k, share, f"{gemm.name}_recast")
-    first = _conversion(shapes, quantisation, gemm.batch * gemm.m * gemm.k, share, f"{gemm.name}_cast")
-    return [Pointwise(forward=(first, weight), backward=(back, again, weight))]
+    """Return the casts of torchao's tensor-wise scaling: one layout each, others by copies when needed.
+
+    ``float8_linear.py`` keeps the input in fp8; ``preprocess_addmm`` copies operands into the layout that the
+    GEMM takes: input and output gradient for the weight gradient, the weight for the input gradient. Weights
+    gathered in fp8 were converted, a shard on each rank, before they travelled.
+    """
+    once, each = replace(quantised, layouts=1), quantised.recipe.element_bytes
+    rows, weights = gemm.m * gemm.batch, gemm.batch * gemm.k * gemm.n
+    there = [_conversion(shapes, once, rows * gemm.k, input_share, f"{gemm.name}_cast")]
+    if not quantised.gathers_params:
+        # Nothing that makes a weight could find its largest value meanwhile.
+        apart = replace(once, fuses_amax=False)
+        there.append(_conversion(shapes, apart, weights, 1.0, f"{gemm.name}_weight_cast"))
+    back = [_conversion(shapes, once, rows * gemm.n, gradient_share, f"{gemm.name}_grad_cast")]
+    if quantised.layouts > 1:
+        copied = 2 * each * (rows * (gemm.k + gemm.n) + weights)
+        back.append(Elementwise(name=f"{gemm.name}_transposes", bytes_moved=copied, kernels=3))
+    return [Pointwise(forward=tuple(there), backward=tuple(back))]
 
 
 def _conversion(
@@ -80,9 +100,8 @@ def _conversion(
 ) -> Elementwise:
     gathered = share < 1
     layouts = 1 if gathered and not quantisation.recipe.scales_with_direction else quantisation.layouts
-    reads = 2 if quantisation.recipe.reads_first else 1
-    per_element = reads * shapes.element_bytes + layouts * quantisation.recipe.element_bytes
-    return Elementwise(name=name, bytes_moved=elements * share * per_element, kernels=reads)
+    per_element = quantisation.reads * shapes.element_bytes + layouts * quantisation.recipe.element_bytes
+    return Elementwise(name=name, bytes_moved=elements * share * per_element, kernels=quantisation.reads)
 
 
 def _transpose(quantisation: Quantisation, elements: float, share: float, name: str) -> Elementwise | None:

@@ -14,6 +14,7 @@ from simulator.workload.context_parallel import (
     ring_message,
 )
 from simulator.workload.layer_steps import CoreAttention, Kernel, Step
+from simulator.workload.padding import around_padding
 from simulator.workload.ring_attention import SUM_BYTES, ring_turns
 from simulator.workload.work import Attention, Elementwise, Gemm
 
@@ -75,7 +76,8 @@ def core_attention(scenario: Scenario, shapes: Shapes, mask: Mask) -> list[Step]
         core = _fused(scenario, shapes, heads.over(split.heads), split, held, mask)
     turns = split.turns(scenario, mask)
     before, after = around_attention(shapes, split, held, turns=turns)
-    return [*before, core, *after]
+    unpad, pad = around_padding(scenario, held)
+    return [*unpad, *before, core, *after, *pad]
 
 
 def _fused(
@@ -93,8 +95,10 @@ def _fused(
         if turns > 1
     ]
     message = held.key_value * (SUM_BYTES / shapes.element_bytes if in_fp32 else 1.0)
-    # The kernel keeps its result, too; only a low-precision projection keeps another copy of it.
-    own_output = held.result if shapes.quantisation is not None else 0.0
+    # The kernel keeps its result, too; only a low-precision projection, or one behind a change of layout,
+    # keeps another copy of it.
+    has_copy = shapes.quantisation is not None or scenario.software.copies_attention_output
+    own_output = held.result if has_copy else 0.0
     log_sum_exp = 4.0 * shapes.tokens * shapes.heads
     inputs = held.query + held.key_value
     return CoreAttention(
@@ -149,7 +153,8 @@ def _unfused(
     """Return scores, soft-max, dropout and weighted sum as separate kernels.
 
     Korthikanti et al. (arXiv:2205.05198, section 4.1): soft-max output 2as^2b, dropout mask as^2b and dropout
-    output 2as^2b bytes are kept. The full square is computed: the mask saves nothing.
+    output 2as^2b bytes are kept. The full square is computed: the mask saves nothing. Eager soft-max works in
+    fp32, keeps its output in that, and a cast of it. Models without biases are trained without dropout.
     """
     seq = scenario.training.seq_length
     rows = seq // split.parts
@@ -160,28 +165,33 @@ def _unfused(
     def product(name: str, m: int, n: int, k: int) -> Gemm:
         return Gemm(name=name, m=m, n=n, k=k, batch=batch, dtype=shapes.dtype)
 
+    has_dropout = scenario.model.linear_bias
     soft_max = scores * (2 * e if fused else 4 * e + 8)
     dropout = scores * (2 * e + 1)
     forward: tuple[Kernel, ...] = (
         product("scores", rows, seq, heads.qk_dim),
         Elementwise(name="softmax", bytes_moved=soft_max, kernels=1 if fused else 3),
-        Elementwise(name="attention_dropout", bytes_moved=dropout),
+        *([Elementwise(name="attention_dropout", bytes_moved=dropout)] if has_dropout else []),
         product("context", rows, heads.value_dim, seq),
     )
     backward: tuple[Kernel, ...] = (
         product("context_dgrad", rows, seq, heads.value_dim),
         product("value_grad", seq, heads.value_dim, rows),
-        Elementwise(name="attention_dropout_grad", bytes_moved=dropout),
+        *([Elementwise(name="attention_dropout_grad", bytes_moved=dropout)] if has_dropout else []),
         Elementwise(name="softmax_grad", bytes_moved=scores * (3 * e if fused else 5 * e + 8)),
         product("query_grad", rows, heads.qk_dim, seq),
         product("key_grad", seq, heads.qk_dim, rows),
     )
-    inputs, kept = held.query + held.key_value, scores * (2 * e + 1)
+    inputs = held.query + held.key_value
+    kept = scores * ((e if fused else 4 + e) + (e + 1 if has_dropout and fused else 1 if has_dropout else 0))
+    # Heads come out one after the other: a copy puts those of a token side by side, and back.
+    copied = Elementwise(name="context_copy", bytes_moved=2.0 * held.result)
     return CoreAttention(
-        forward=forward,
-        backward=backward,
+        forward=(*forward, copied),
+        backward=(copied, *backward),
         saved_bytes=inputs + kept,
         recomputed_bytes=kept,
         input_bytes=inputs,
         output_bytes=held.result,
+        working_bytes=scores * 2 * (e if fused else 4),
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from simulator.workload.experts import expert_steps
-from simulator.workload.layer_steps import Step, within
+from simulator.workload.layer_steps import Pointwise, Step, within
 from simulator.workload.linear import column_parallel, row_parallel
-from simulator.workload.pointwise import activation, norm, remakes_product
+from simulator.workload.pointwise import activation, bias_gradient, norm, remakes_product
+from simulator.workload.work import Elementwise
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
@@ -28,9 +30,32 @@ def feed_forward_steps(scenario: Scenario, shapes: Shapes, *, has_experts: bool)
 
 def _dense_steps(scenario: Scenario, shapes: Shapes, width: int) -> list[Step]:
     hidden = scenario.model.hidden_size
-    parts = (width, width) if scenario.model.gated else (width,)
+    outputs = width * (2 if scenario.model.gated else 1)
+    bias = scenario.model.linear_bias
     return [
-        *column_parallel(scenario, shapes, "mlp_up", sum(parts), hidden, parts=parts),
+        *_up(scenario, shapes, width),
+        *bias_gradient(scenario, shapes, "mlp_up", shapes.tokens, outputs, has_bias=bias),
         activation(scenario, shapes, shapes.tokens, width),
         *row_parallel(scenario, shapes, "mlp_down", hidden, width, keeps_input=not remakes_product(scenario)),
+        *bias_gradient(scenario, shapes, "mlp_down", shapes.divided_tokens, hidden, has_bias=bias),
     ]
+
+
+def _up(scenario: Scenario, shapes: Shapes, width: int) -> list[Step]:
+    """Return the up projection and the gate: one product, or two.
+
+    Two layers of their own sum two input gradients over the tensor-parallel ranks, unless the sequence is
+    divided: its gathering comes before both then, and the reduction of the sum after both.
+    """
+    hidden, is_gated = scenario.model.hidden_size, scenario.model.gated
+    parts = (width, width) if is_gated else (width,)
+    apart = is_gated and scenario.software.gate_apart
+    if not apart or shapes.tp.size == 1 or scenario.parallelism.sequence_parallel:
+        return column_parallel(
+            scenario, shapes, "mlp_up", sum(parts), hidden, parts=parts, apart=apart or None
+        )
+    size = 3.0 * shapes.tokens * hidden * shapes.element_bytes
+    added = Pointwise(forward=(), backward=(Elementwise(name="mlp_dgrad_sum", bytes_moved=size),))
+    up = column_parallel(scenario, shapes, "mlp_up", width, hidden)
+    gate = column_parallel(scenario, shapes, "mlp_gate", width, hidden)
+    return [added, *up, *(replace(step, saved_bytes=0.0) for step in gate)]

@@ -18,11 +18,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator.workload.data_parallel import NEEDS_WEIGHTS, DataParallel, Segment
-from simulator.workload.gradients import Bucket, units_of
+from simulator.workload.gradients import Bucket, units_of, weight_tensors
+from simulator.workload.layer_program import Habits, forward_program
+from simulator.workload.layer_steps import Pointwise
 from simulator.workload.program import OpKind, Stream
 from simulator.workload.shapes import BYTES_PER_ELEMENT, shapes_of
+from simulator.workload.sharding import dense_sharing
 from simulator.workload.weights import keeps_weights_over_step, reduced_bytes, weight_bytes
-from simulator.workload.work import Collective, Elementwise
+from simulator.workload.work import Block, Collective, Elementwise
+from simulator.workload.work import Sequence as Blocks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,11 +62,13 @@ class FullySharded(DataParallel):
         units: Units of each stage.
         cuts: Segments of each pass, by rank.
         queues: State of each rank.
+        copies: Work that copies all ranks' parts of a unit's tensors, by its name and bytes.
     """
 
     units: list[list[Bucket]] = field(init=False)
     cuts: list[dict[Action, list[Segment]]] = field(init=False)
     queues: list[_Queue] = field(init=False)
+    copies: dict[tuple[str, float], Blocks] = field(default_factory=dict)
 
     def prepare(self) -> None:
         """Cut every pass, so that gathering can look ahead."""
@@ -126,6 +132,9 @@ class FullySharded(DataParallel):
         if segment.gathers is not None and self.scenario.software.unshard_copies:
             size = 2.0 * weight_bytes(self.scenario) * segment.gathers.parameters
             waits = (self._copy(rank, action, "unshard_copy", size, waits),)
+        if segment.gathers is not None and self.scenario.software.gathers_tensor_by_tensor:
+            size = 2.0 * weight_bytes(self.scenario) * segment.gathers.parameters
+            waits = (self._parts(rank, action, "gathered parts", size, waits),)
         return waits
 
     def _gather(self, rank: int, queue: _Queue, ahead: int) -> None:
@@ -153,6 +162,9 @@ class FullySharded(DataParallel):
                 made = BYTES_PER_ELEMENT[shapes_of(self.scenario).dtype]
                 size = unit.parameters * (made + reduced_bytes(self.scenario))
                 ready = (self._copy(rank, action, "gradient_copy", size, ready),)
+            if self.scenario.software.gathers_tensor_by_tensor:
+                size = 2.0 * unit.parameters * reduced_bytes(self.scenario)
+                ready = (self._parts(rank, action, "gradient parts", size, ready),)
             for each in unit.reduces:
                 ready = (self._collective(rank, action, each, ready, Stream.DP_GATHER),)
                 self.reduced[rank] += ready
@@ -165,6 +177,14 @@ class FullySharded(DataParallel):
     def _copy(self, rank: int, action: Action, name: str, size: float, after: tuple[int, ...]) -> int:
         copy = Elementwise(name=name, bytes_moved=size)
         return self.builder.add(OpKind.KERNEL, rank, Stream.COMPUTE, copy, after=after, stage=action.stage)
+
+    def _parts(self, rank: int, action: Action, name: str, size: float, after: tuple[int, ...]) -> int:
+        """Copy every rank's part of every tensor of a unit by a kernel of its own."""
+        count = weight_tensors(self.scenario) * dense_sharing(self.scenario.parallelism).shard.size
+        copies = Pointwise(forward=(Elementwise(name=name, bytes_moved=size, kernels=count),), backward=())
+        block = Block(name, forward_program([copies], Habits.of(self.scenario)))
+        work = self.copies.setdefault((name, size), Blocks(name, ((block, 1),)))
+        return self.builder.add(OpKind.KERNEL, rank, Stream.COMPUTE, work, after=after, stage=action.stage)
 
     def _collective(
         self, rank: int, action: Action, work: Collective, after: tuple[int, ...], stream: Stream

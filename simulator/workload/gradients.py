@@ -13,7 +13,7 @@ from simulator.workload.weights import (
     StageParameters,
     boundary_parameters,
     gradient_bytes,
-    layer_parameters_per_rank,
+    parameters_of_kind,
     prediction_parameters,
     reduced_bytes,
 )
@@ -101,7 +101,7 @@ def _parameters(scenario: Scenario, stage: Outline) -> Iterable[StageParameters]
         yield StageParameters(dense=first, experts=0.0)
     inner = 0.0 if stage.has_embedding or stage.has_head else boundary
     for has_experts, block in stage.layers:
-        part = layer_parameters_per_rank(scenario, has_experts, block)
+        part = parameters_of_kind(scenario, has_experts, block)
         yield replace(part, dense=part.dense + inner)
         inner = 0.0
     for number in range(stage.predictions):
@@ -112,7 +112,7 @@ def _parameters(scenario: Scenario, stage: Outline) -> Iterable[StageParameters]
 
 
 def _bucket(scenario: Scenario, stage: Stage, part: Part) -> Bucket:
-    reduces, sums, gathers = bucket_collectives(scenario, part.parameters)
+    reduces, sums, gathers = bucket_collectives(scenario, part.parameters, part.end - part.first)
     return Bucket(
         works=stage.works[part.first : part.end],
         parameters=part.parameters.total,
@@ -124,18 +124,29 @@ def _bucket(scenario: Scenario, stage: Stage, part: Part) -> Bucket:
 
 @remembered
 def bucket_collectives(
-    scenario: Scenario, parameters: StageParameters
+    scenario: Scenario, parameters: StageParameters, works: int
 ) -> tuple[tuple[Collective, ...], tuple[Collective, ...], tuple[Collective, ...]]:
-    """Return the collectives of a bucket that reduce its gradients, sum these up and gather its weights."""
+    """Return the collectives that reduce a bucket's gradients, sum these up and gather its weights.
+
+    Args:
+        scenario: The request.
+        parameters: Parameters of the bucket.
+        works: How many works of a stage it holds.
+    """
     dense, experts = parameters.dense, parameters.experts
     sharings = ((dense_sharing(scenario.parallelism), dense), (expert_sharing(scenario.parallelism), experts))
     each = reduced_bytes(scenario)
+    tensors = works * weight_tensors(scenario)
     reduces: tuple[Collective, ...]
     sums: tuple[Collective, ...] = ()
     gathers: tuple[Collective, ...] = ()
     if scenario.parallelism.sharding == "none":
         wholes = [(sharing.whole, size * each) for sharing, size in sharings]
         reduces = _collectives("all_reduce", wholes, "grad_reduce")
+    elif scenario.parallelism.sharding == "zero1" and scenario.software.sums_whole_gradients:
+        wholes = [(sharing.whole, size * each) for sharing, size in sharings]
+        reduces = _collectives("all_reduce", wholes, "grad_reduce")
+        gathers = _gathers(scenario, [(sharing.shard, size) for sharing, size in sharings], tensors)
     else:
         shards = [(sharing.shard, size) for sharing, size in sharings]
         replicas = [(sharing.replica, size * each / sharing.shard.size) for sharing, size in sharings]
@@ -143,11 +154,27 @@ def bucket_collectives(
             "reduce_scatter", [(group, size * each) for group, size in shards], "grad_reduce"
         )
         sums = _collectives("all_reduce", replicas, "grad_replica_reduce")
-        gathered = gathered_bytes(scenario)
-        gathers = _collectives(
-            "all_gather", [(group, size * gathered) for group, size in shards], "param_gather"
-        )
+        gathers = _gathers(scenario, shards, tensors)
     return reduces, sums, gathers
+
+
+def _gathers(
+    scenario: Scenario, shards: Iterable[tuple[Group, float]], tensors: int
+) -> tuple[Collective, ...]:
+    """Gather equal shards at once, or let each owner of whole tensors broadcast them in its turn."""
+    gathered, broadcasts = gathered_bytes(scenario), scenario.software.broadcasts_weights
+    kind: CollectiveKind = "broadcast" if broadcasts else "all_gather"
+    gathers = _collectives(kind, [(group, size * gathered) for group, size in shards], "param_gather")
+    if not broadcasts:
+        return gathers
+    return tuple(replace(each, messages=max(1, min(each.group.size, tensors))) for each in gathers)
+
+
+def weight_tensors(scenario: Scenario) -> int:
+    """Count the weight tensors of a dense layer: matrices, their biases, and norms with one or two each."""
+    model, apart = scenario.model, scenario.software.separate_projections
+    matrices = (3 if apart else 1) + 1 + (3 if model.gated else 2)
+    return matrices * (2 if model.linear_bias else 1) + 2 * (2 if model.norm == "layernorm" else 1)
 
 
 def _collectives(

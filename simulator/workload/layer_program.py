@@ -13,14 +13,14 @@ from simulator.workload.layer_steps import CoreAttention, Exchange, Linear, Poin
 from simulator.workload.program import OpKind, Program, ProgramBuilder, Stream
 from simulator.workload.shapes import BYTES_PER_ELEMENT, shapes_of
 from simulator.workload.tensor_overlap import gathered_pieces, reduced_pieces, ring_message
-from simulator.workload.work import Attention, Collective, Elementwise, Gemm, HostCopy, Transfer
+from simulator.workload.work import Attention, Collective, Elementwise, Gemm, HostCopy, Scan, Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from simulator.scenario import Scenario
 
-Kernel = Gemm | Attention | Elementwise
+Kernel = Gemm | Attention | Scan | Elementwise
 Part = Literal["all", "input", "weight"]
 """What of a backward pass: everything, input gradients, or weight gradients."""
 

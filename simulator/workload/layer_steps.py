@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from simulator.workload.work import Attention, Collective, Elementwise, Gemm, Transfer
+from simulator.workload.work import Attention, Collective, Elementwise, Gemm, Scan, Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Kernel = Gemm | Attention | Elementwise
+Kernel = Gemm | Attention | Scan | Elementwise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +71,12 @@ class Linear:
     modules: tuple[str, ...] = ()
 
     @property
+    def working_bytes(self) -> float:
+        """Gradients of input and output, which exist together in the backward pass."""
+        width = sum(self.parts) or self.forward.n
+        return 2.0 * self.forward.m * (width + self.forward.k)
+
+    @property
     def products(self) -> tuple[Gemm, ...]:
         """Y[m, n] = X[m, k] W[k, n], for each matrix."""
         f = self.forward
@@ -104,6 +110,7 @@ class CoreAttention:
         recomputed_bytes: Of these, bytes that selective recomputation does not keep.
         input_bytes: Of the saved bytes, those of queries, keys and values.
         output_bytes: Size of the result, which the next step keeps as its input.
+        working_bytes: Further bytes that exist while the backward kernels run: gradients of the scores.
         modules: Names by which recomputation and offloading address the step, the outermost first.
     """
 
@@ -117,6 +124,7 @@ class CoreAttention:
     recomputed_bytes: float = 0.0
     input_bytes: float = 0.0
     output_bytes: float = 0.0
+    working_bytes: float = 0.0
     modules: tuple[str, ...] = ()
 
 

@@ -38,10 +38,12 @@ def column_parallel(
     *,
     dtype: str | None = None,
     parts: tuple[int, ...] = (),
+    apart: bool | None = None,
 ) -> list[Step]:
     """Return ``[tokens, k] x [k, n]`` with ``n`` already divided among tensor-parallel ranks.
 
-    ``parts`` are the columns of the matrices that some stacks keep apart (query, key and value; gate and up).
+    ``parts`` are the columns of the matrices that some stacks keep apart (query, key and value; gate and up),
+    ``apart`` whether they are; None: as the software's habit is.
     """
     sequence_parallel = scenario.parallelism.sequence_parallel
     forward = Gemm(
@@ -50,7 +52,9 @@ def column_parallel(
     each = operand_bytes(shapes, forward)
     gather = tensor_collective(shapes, "all_gather", shapes.tokens, k, f"{name}_gather", element_bytes=each)
     reduce: CollectiveKind = "reduce_scatter" if sequence_parallel else "all_reduce"
-    apart, adds = scenario.software.separate_projections and len(parts) > 1, len(parts) - 1
+    separate = scenario.software.separate_projections if apart is None else apart
+    adds = len(parts) - 1
+    separate = separate and adds > 0
     added = 3.0 * shapes.tokens * k * shapes.element_bytes
     kept_tokens = shapes.tokens if scenario.software.keeps_gathered_input else shapes.divided_tokens
     linear = Linear(
@@ -58,10 +62,10 @@ def column_parallel(
         gather_input=gather if sequence_parallel else None,
         regather_input=gather if sequence_parallel else None,
         reduce_gradient=tensor_collective(shapes, reduce, shapes.tokens, k, f"{name}_dgrad_reduce"),
-        saved_bytes=kept_tokens * k * kept_bytes(shapes, forward),
-        parts=parts if apart else (),
+        saved_bytes=kept_tokens * k * operand_bytes(shapes, forward),
+        parts=parts if separate else (),
         gradient_sum=Elementwise(name=f"{name}_dgrad_sum", bytes_moved=added * adds, kernels=adds)
-        if apart
+        if separate
         else None,
     )
     share = shapes.divided_tokens / shapes.tokens
@@ -86,7 +90,7 @@ def row_parallel(
         forward=forward,
         reduce_output=tensor_collective(shapes, reduce, shapes.tokens, n, f"{name}_reduce"),
         gather_gradient=gather if sequence_parallel else None,
-        saved_bytes=shapes.tokens * k * kept_bytes(shapes, forward) if keeps_input else 0.0,
+        saved_bytes=shapes.tokens * k * operand_bytes(shapes, forward) if keeps_input else 0.0,
     )
     share = shapes.divided_tokens / shapes.tokens
     return [*casts(shapes, forward, gradient_share=share), linear]
@@ -100,15 +104,10 @@ def replicated(
     ``keeps_input`` is false where another layer keeps the same input.
     """
     forward = Gemm(name=name, m=shapes.divided_tokens, n=n, k=k, dtype=dtype or shapes.dtype)
-    size = shapes.divided_tokens * k * kept_bytes(shapes, forward)
+    size = shapes.divided_tokens * k * operand_bytes(shapes, forward)
     return [*casts(shapes, forward), Linear(forward=forward, saved_bytes=size if keeps_input else 0.0)]
 
 
 def operand_bytes(shapes: Shapes, gemm: Gemm) -> float:
-    """Return the bytes of one value of a GEMM's input as it is gathered."""
+    """Return the bytes of one value of a GEMM's input as it is gathered and kept for the backward pass."""
     return shapes.operand_bytes if gemm.dtype in {"fp8", "fp4"} else shapes.element_bytes
-
-
-def kept_bytes(shapes: Shapes, gemm: Gemm) -> float:
-    """Return the bytes of one value of a GEMM's input as it is kept for the backward pass."""
-    return shapes.kept_bytes if gemm.dtype in {"fp8", "fp4"} else shapes.element_bytes

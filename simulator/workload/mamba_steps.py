@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING
 from simulator.workload.layer_steps import CoreAttention, Exchange, Kernel, Pointwise, Step, within
 from simulator.workload.linear import column_parallel, row_parallel
 from simulator.workload.pointwise import norm
-from simulator.workload.work import Collective, Elementwise, Gemm
+from simulator.workload.work import Collective, Elementwise, Scan
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
     from simulator.scenario.model import Mamba
     from simulator.workload.shapes import Shapes
+    from simulator.workload.work import Pass
 
 STATE_BYTES = 4.0
 """States between chunks are kept in fp32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Scan:
+class StateSpaceScan:
     """Sizes of one rank's share of a scan.
 
     Attributes:
@@ -36,6 +37,7 @@ class _Scan:
         groups: Groups of heads that share input and output projections.
         state: State size.
         dtype: Number format.
+        element_bytes: Bytes of one of its values.
     """
 
     chunks: int
@@ -45,53 +47,85 @@ class _Scan:
     groups: int
     state: int
     dtype: str
+    element_bytes: float
 
-    def per_head(self, name: str, m: int, n: int, k: int) -> Gemm:
-        """Return a product for every chunk and head."""
-        return Gemm(name=name, m=m, n=n, k=k, batch=self.chunks * self.heads, dtype=self.dtype)
+    @property
+    def tokens(self) -> int:
+        """Tokens of all chunks."""
+        return self.chunks * self.length
 
-    def per_group(self, name: str, m: int, n: int, k: int) -> Gemm:
-        """Return a product for every chunk and group."""
-        return Gemm(name=name, m=m, n=n, k=k, batch=self.chunks * self.groups, dtype=self.dtype)
+    @property
+    def inner_bytes(self) -> float:
+        """Bytes of a tensor of all heads."""
+        return self.element_bytes * self.tokens * self.heads * self.head_dim
+
+    @property
+    def shared_bytes(self) -> float:
+        """Bytes of the input projection, or of the output projection, of all groups."""
+        return self.element_bytes * self.tokens * self.groups * self.state
+
+    @property
+    def state_bytes(self) -> float:
+        """Bytes of the states at the end of all chunks."""
+        return STATE_BYTES * self.chunks * self.heads * self.head_dim * self.state
+
+    @property
+    def pair_bytes(self) -> float:
+        """Bytes of the products of both projections inside chunks."""
+        return STATE_BYTES * self.tokens * self.length * self.groups
+
+    def kernel(self, name: str, inner: float, size: float, direction: Pass = "forward") -> Scan:
+        """Return a kernel with ``inner`` multiplications and additions per value of all heads, times two."""
+        products = 2.0 * self.tokens * self.heads * self.head_dim * inner
+        return Scan(
+            name=name, multiply_adds=products, bytes_moved=size, dtype=self.dtype, direction=direction
+        )
+
+    def between(self, name: str, size: float, direction: Pass = "forward") -> Scan:
+        """Return the products of both projections of each group inside chunks; the mask leaves half."""
+        products = self.tokens * self.groups * self.state * self.length
+        return Scan(
+            name=name, multiply_adds=float(products), bytes_moved=size, dtype=self.dtype, direction=direction
+        )
 
     def passing(self, name: str, passes: int) -> Elementwise:
         """Return the recurrence between chunks, each pass reading or writing all states once."""
-        states = self.chunks * self.heads * self.head_dim * self.state
-        return Elementwise(name=name, bytes_moved=passes * STATE_BYTES * states)
+        return Elementwise(name=name, bytes_moved=passes * self.state_bytes)
 
     def steps(self, name: str) -> Elementwise:
         """Return the sums of step sizes inside chunks."""
-        return Elementwise(name=name, bytes_moved=3 * STATE_BYTES * self.chunks * self.length * self.heads)
+        return Elementwise(name=name, bytes_moved=3 * STATE_BYTES * self.tokens * self.heads)
 
     @property
     def states(self) -> tuple[Kernel, ...]:
         """Step sizes, states at the end of chunks, their recurrence, and B C^T inside chunks."""
         return (
             self.steps("chunk_cumsum"),
-            self.per_head("chunk_state", self.head_dim, self.state, self.length),
+            self.kernel("chunk_state", self.state, self.inner_bytes + self.shared_bytes + self.state_bytes),
             self.passing("state_passing", 2),
-            self.per_group("chunk_bmm", self.length, self.length, self.state),
+            self.between("chunk_bmm", 2 * self.shared_bytes + self.pair_bytes),
         )
 
     def forward(self) -> tuple[Kernel, ...]:
         """Return the kernels of the forward pass."""
-        scan = self.per_head("chunk_scan", self.length, self.head_dim, self.length + self.state)
-        return (*self.states, scan)
+        moved = 2 * self.inner_bytes + self.shared_bytes + self.state_bytes + self.pair_bytes
+        return (*self.states, self.kernel("chunk_scan", self.length / 2 + self.state, moved))
 
     def backward(self) -> tuple[Kernel, ...]:
         """Return the kernels of the backward pass, which makes states again."""
-        q, p, n = self.length, self.head_dim, self.state
+        half, x, shared = self.length / 2, self.inner_bytes, self.shared_bytes
+        states, pairs = self.state_bytes, self.pair_bytes
         return (
             *self.states,
-            self.per_head("chunk_scan_dstates", p, n, q),
+            self.kernel("chunk_scan_dstates", self.state, x + shared + states, "backward"),
             self.passing("state_passing_grad", 3),
-            self.per_head("chunk_scan_dx", q, p, q + n),
-            self.per_head("chunk_state_db", q, n, p),
-            self.per_head("chunk_scan_dc", q, n, p),
-            self.per_head("chunk_scan_dcb", q, q, p),
-            self.per_group("chunk_bmm_db", q, n, q),
-            self.per_group("chunk_bmm_dc", q, n, q),
-            self.per_head("chunk_scan_da", q, q, p),
+            self.kernel("chunk_scan_dx", half + self.state, 3 * x + shared + states + pairs, "backward"),
+            self.kernel("chunk_state_db", self.state, x + 2 * shared + states, "backward"),
+            self.kernel("chunk_scan_dc", self.state, x + 2 * shared + states, "backward"),
+            self.kernel("chunk_scan_dcb", half, 2 * x + pairs, "backward"),
+            self.between("chunk_bmm_db", 2 * shared + pairs, "backward"),
+            self.between("chunk_bmm_dc", 2 * shared + pairs, "backward"),
+            self.kernel("chunk_scan_da", half, 2 * x + pairs, "backward"),
             self.steps("chunk_cumsum_grad"),
         )
 
@@ -109,9 +143,22 @@ def mamba_steps(scenario: Scenario, shapes: Shapes, mamba: Mamba) -> list[Step]:
     return [
         *within("layernorm", [first]),
         *column_parallel(scenario, shapes, "mamba_in", projected, hidden),
+        *_turned(scenario, shapes, "mamba_batch_first", projected),
         *_mixer(shapes, mamba, inner=inner, projected=projected, convolved=convolved),
+        *_turned(scenario, shapes, "mamba_sequence_first", inner),
         *row_parallel(scenario, shapes, "mamba_out", hidden, inner),
     ]
+
+
+def _turned(scenario: Scenario, shapes: Shapes, name: str, width: int) -> list[Step]:
+    """Return the copy between Megatron's layout, sequence first, and that of the scan, batch first.
+
+    One sequence has both at once (github:NVIDIA/Megatron-LM core_v0.16.0 megatron/core/ssm/mamba_mixer.py).
+    """
+    if scenario.training.micro_batch_size == 1:
+        return []
+    copy = Elementwise(name=name, bytes_moved=2 * shapes.element_bytes * shapes.tokens * width)
+    return [Pointwise(forward=(copy,), backward=(copy,))]
 
 
 def _mixer(shapes: Shapes, mamba: Mamba, *, inner: int, projected: int, convolved: int) -> list[Step]:
@@ -121,7 +168,7 @@ def _mixer(shapes: Shapes, mamba: Mamba, *, inner: int, projected: int, convolve
     conv_grad = Elementwise(name="conv1d_grad", bytes_moved=3 * e * tokens * convolved)
     gate = Elementwise(name="gated_norm", bytes_moved=3 * e * tokens * inner)
     gate_grad = Elementwise(name="gated_norm_grad", bytes_moved=5 * e * tokens * inner)
-    scan = _Scan(
+    scan = StateSpaceScan(
         chunks=math.ceil(tokens / mamba.chunk_size),
         length=mamba.chunk_size,
         heads=mamba.num_heads // shapes.tp.size,
@@ -129,6 +176,7 @@ def _mixer(shapes: Shapes, mamba: Mamba, *, inner: int, projected: int, convolve
         groups=max(1, mamba.n_groups // shapes.tp.size),
         state=mamba.state_size,
         dtype=shapes.dtype,
+        element_bytes=e,
     )
     core = CoreAttention(
         forward=(conv, *scan.forward()),

@@ -28,10 +28,13 @@ def message_bytes(scenario: Scenario) -> float:
     """Return what one rank sends to the next pipeline stage for each micro-batch.
 
     With tensor parallelism every rank sends its part and the receivers gather it over their fast links
-    (Narayanan et al., arXiv:2104.04473, section 4.1); with sequence parallelism that part is all it has.
+    (Narayanan et al., arXiv:2104.04473, section 4.1), unless the stack sends the whole activation from each;
+    with sequence parallelism that part is all it has.
     """
     shapes = shapes_of(scenario)
-    return shapes.tokens / shapes.tp.size * scenario.model.hidden_size * shapes.element_bytes
+    is_whole = scenario.software.whole_messages and not scenario.parallelism.sequence_parallel
+    tokens = shapes.tokens / (1 if is_whole else shapes.tp.size)
+    return tokens * scenario.model.hidden_size * shapes.element_bytes
 
 
 def message(scenario: Scenario, source: int, target: int, *, receives: bool = False) -> Transfer:

@@ -22,7 +22,8 @@ def overlapped_block(forward: Block, backward: Block) -> Block:
     """Return a block that runs a layer's forward pass beside another layer's backward pass."""
     program = overlapped_program(forward.program, backward.program)
     captured = forward.captured + backward.captured
-    return Block(f"{forward.name} beside {backward.name}", program, captured)
+    calls = forward.calls + backward.calls
+    return Block(f"{forward.name} beside {backward.name}", program, captured, calls)
 
 
 def overlapped_program(forward: Program, backward: Program) -> Program:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from simulator.workload.vocabulary import OutputWriter
     from simulator.workload.work import Work
 
+_MANY = 8
+"""Passes from which on appending them at once takes less time than one by one."""
 _OUTPUT = (OpKind.OUTPUT_FORWARD, OpKind.OUTPUT_BACKWARD)
 
 
@@ -80,7 +82,7 @@ class PassWriter:
         untouched = self.data_parallel.untouched(rank)
         bounds = np.flatnonzero(np.diff(untouched)) + 1
         for run in np.split(np.arange(len(passes)), bounds):
-            if run.size and untouched[run[0]]:
+            if len(run) >= _MANY and untouched[run[0]]:
                 self._whole(rank, passes.taken(run))
             else:
                 for action in passes.taken(run):

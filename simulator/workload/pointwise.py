@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simulator.workload.layer_steps import Pointwise
+from simulator.workload.layer_steps import Pointwise, Step
 from simulator.workload.work import Elementwise
 
 if TYPE_CHECKING:
@@ -20,44 +20,53 @@ def norm(scenario: Scenario, shapes: Shapes, name: str, width: int) -> Pointwise
     """Return a norm over ``divided_tokens x width``.
 
     Fused: forward reads and writes each element once; backward reads the input and the output gradient and
-    writes the input gradient. Unfused (eager, in fp32): square, mean, rsqrt, two products and two casts; the
-    input in fp32 and the normalised values wait for the backward pass instead of the input.
+    writes the input gradient; unless that kernel sums the gradients of the norm's weights as well, another
+    one reads both once more. Unfused (eager, in fp32): square, mean, rsqrt, two products and two casts; the
+    input in fp32 and the normalised values wait for the backward pass instead of the input, which has three
+    gradients in fp32 at once.
     """
     elements = shapes.divided_tokens * width
     e = shapes.element_bytes
     fused = "norm" in scenario.software.fused
     forward, backward, kernels = (2 * e, 3 * e, 1) if fused else (2 * e + 24, 3 * e + 44, 6)
+    if fused and "norm_gradient" not in scenario.software.fused:
+        backward += 2 * e
     return Pointwise(
         forward=(Elementwise(name=name, bytes_moved=elements * forward, kernels=kernels),),
         backward=(Elementwise(name=f"{name}_grad", bytes_moved=elements * backward, kernels=2 * kernels),),
         saved_bytes=elements * (e if fused else 4 + e),
+        working_bytes=elements * (2 * e if fused else 3 * 4),
     )
 
 
 def rope(scenario: Scenario, shapes: Shapes, heads: int, width: int) -> Pointwise:
     """Return the rotary embedding of ``heads`` query and key heads of ``width`` elements.
 
-    Fused: one read and one write. Unfused: two products, a rotation with its copy, and a sum.
+    Fused: one read and one write. Unfused: two products, a rotation with its copy, and a sum; backward two
+    products, a negation, two halves that are put into a cleared tensor each, and two sums.
     """
     elements = shapes.tokens * heads * width
     e = shapes.element_bytes
     fused = "rope" in scenario.software.fused
-    per_element, kernels = (2 * e, 1) if fused else (10 * e, 5)
-    kernel = Elementwise(name="rope", bytes_moved=elements * per_element, kernels=2 * kernels)
-    return Pointwise(forward=(kernel,), backward=(kernel,))
+    forward, backward = ((2 * e, 1), (2 * e, 1)) if fused else ((10 * e, 5), (15 * e, 9))
+    there, back = (
+        Elementwise(name="rope", bytes_moved=elements * per_element, kernels=2 * kernels)
+        for per_element, kernels in (forward, backward)
+    )
+    return Pointwise(forward=(there,), backward=(back,))
 
 
 def activation(scenario: Scenario, shapes: Shapes, rows: float, width: int) -> Pointwise:
     """Return the feed-forward activation with ``rows x width`` results.
 
     Gated and fused: forward reads two and writes one element, backward reads three and writes two; plain:
-    reads one and writes one, backward reads two and writes one. Unfused adds a pass for each operation.
+    reads one and writes one, backward reads two and writes one. Unfused, a gate's product is its own pass.
     """
     gated = scenario.model.gated
     elements = rows * width
     e = shapes.element_bytes
     forward, backward = (3 * e, 5 * e) if gated else (2 * e, 3 * e)
-    fused = "bias_activation" in scenario.software.fused
+    fused = "bias_activation" in scenario.software.fused or not gated
     if not fused:
         forward, backward = forward + 2 * e, backward + 3 * e
     if remakes_product(scenario):
@@ -83,14 +92,34 @@ def remakes_product(scenario: Scenario) -> bool:
 def residual(scenario: Scenario, shapes: Shapes) -> Pointwise:
     """Return the residual addition: two reads and one write; backward sums the two branches' gradients.
 
-    Models with biases (GPT-3 and its like) were trained with dropout: its one-byte mask is kept as well.
+    Dropout makes another gradient of its own from the sum's and the mask; its one-byte mask is kept as well.
     """
     elements = shapes.divided_tokens * scenario.model.hidden_size
     e = shapes.element_bytes
-    has_dropout = scenario.model.linear_bias
+    has_dropout = scenario.model.residual_dropout
     mask = elements if has_dropout else 0
     fused = "dropout_add" in scenario.software.fused or not has_dropout
     forward = 3 * e * elements + mask if fused else 7 * e * elements + mask
     kernel = Elementwise(name="residual", bytes_moved=forward, kernels=1 if fused else 3)
-    gradient = Elementwise(name="residual_grad", bytes_moved=3 * e * elements + mask)
+    # The branch's own gradient: read, masked, written.
+    branch = 2 * e if has_dropout else 0
+    gradient = Elementwise(
+        name="residual_grad",
+        bytes_moved=(3 * e + branch) * elements + mask,
+        kernels=2 if has_dropout else 1,
+    )
     return Pointwise(forward=(kernel,), backward=(gradient,), saved_bytes=mask)
+
+
+def bias_gradient(
+    scenario: Scenario, shapes: Shapes, name: str, rows: int, width: int, *, has_bias: bool
+) -> list[Step]:
+    """Return the sum of an output gradient over ``rows`` tokens: the gradient of a bias of ``width`` values.
+
+    The forward GEMM adds the bias by itself. Backward, stacks without a GEMM that sums the rows meanwhile
+    (cublasLt's ``BGRADB``, as Transformer Engine uses it) read the output gradient once more.
+    """
+    if not has_bias or "bias_gradient" in scenario.software.fused:
+        return []
+    kernel = Elementwise(name=f"{name}_bias_grad", bytes_moved=rows * width * shapes.element_bytes)
+    return [Pointwise(forward=(), backward=(kernel,))]

@@ -71,8 +71,11 @@ class Quantisation:
     Attributes:
         recipe: The recipe.
         layouts: Copies of each tensor that are written.
-        recasts: Whether inputs are kept in 16 bits and converted again in the backward pass, as are weights
-            in every pass (torchao), instead of being kept in low precision (Transformer Engine).
+        recasts: Whether weights are converted in every forward pass, and the layouts that only the backward
+            pass needs are made there by transposing copies (torchao), instead of all at once (Transformer
+            Engine).
+        gathers_params: Whether weights arrive in low precision from other data-parallel ranks.
+        fuses_amax: Whether the kernel that makes a tensor finds its largest value as well.
         promotes: Whether products apply the scales of blocks outside the matrix units; see ``Gemm``.
     """
 
@@ -80,6 +83,13 @@ class Quantisation:
     layouts: int
     recasts: bool = False
     promotes: bool = False
+    gathers_params: bool = False
+    fuses_amax: bool = False
+
+    @property
+    def reads(self) -> int:
+        """Return how often a tensor is read to be converted."""
+        return 2 if self.recipe.reads_first and not self.fuses_amax else 1
 
     @property
     def written_bytes(self) -> float:
@@ -102,6 +112,8 @@ def quantisation(scenario: Scenario) -> Quantisation | None:
         layouts=1 if reads_either and not recipe.scales_with_direction else 2,
         recasts=scenario.software.casts_every_pass,
         promotes=recipe.scales_blocks and not reads_either,
+        gathers_params=scenario.training.low_precision_params and recipe.gathers_params,
+        fuses_amax="amax" in scenario.software.fused,
     )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CHECKPOINTED = frozenset({"core_attn", "mlp", "moe", "shared_experts"})
 OUTPUT_RECOMPUTED = frozenset({"layernorm", "mla_up_proj", "moe_act"})
-POLICIES = frozenset({"per_op", "save_qkv", "save_dots"})
+POLICIES = frozenset({"per_op", "save_attention", "save_qkv", "save_dots"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

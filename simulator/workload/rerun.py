@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _RESULT_BYTES = 2
-_FP8_SAVED_BY_NOBODY = frozenset({"fp8", "fp4"})
+_KEEPS_ATTENTION = frozenset({"per_op", "save_attention"})
 
 
 def parts_run_again(
@@ -25,13 +25,15 @@ def parts_run_again(
 
     ``per_op`` is torchtitan's selective checkpointing (``_op_sac_save_list``): results of attention, of
     reduce-scatters and of every other matrix product are kept, counting query, key, value, output, gate, up
-    and down products one by one; fp8 and grouped products are not on the list. ``save_qkv`` is MaxText's
-    ``save_qkv_proj``: query, key and value are kept. ``save_dots`` is its ``minimal``: every matrix product's
-    result is kept.
+    and down products one by one; in fp8 as well, as the same memory with and without it shows (torchtitan,
+    benchmarks/llama3_h100_202412_torchtitan.md). Grouped products are not on the list. ``save_qkv`` is
+    MaxText's ``save_qkv_proj``: query, key and value are kept; ``save_attention`` keeps the result of
+    attention, its ``context``, as well. ``save_dots`` is its ``minimal``: every matrix product's result is
+    kept.
 
     Args:
         steps: The layer.
-        policy: ``per_op``, ``save_qkv`` or ``save_dots``.
+        policy: ``per_op``, ``save_attention``, ``save_qkv`` or ``save_dots``.
         stops_early: Whether what nothing needs is left out (``needed_again``), such as a last product.
     """
     needed = len(needed_again(steps)) if stops_early else len(steps)
@@ -45,7 +47,7 @@ def parts_run_again(
             case Pointwise() | Exchange():
                 rerun = step
             case CoreAttention():
-                if policy == "per_op":
+                if policy in _KEEPS_ATTENTION:
                     kept += max(step.output_bytes, step.recomputed_bytes)
                 else:
                     rerun = step
@@ -94,9 +96,9 @@ def _share_again(step: Linear, products: tuple[float, ...], policy: str, counted
     """Return the share of a product that runs again, and how many products have been counted."""
     if policy == "save_dots":
         return 0.0, counted
-    if policy == "save_qkv":
+    if policy in {"save_qkv", "save_attention"}:
         return float(step.forward.name not in {"qkv", "q", "q_up", "kv_up"}), counted
-    if step.forward.dtype in _FP8_SAVED_BY_NOBODY or step.forward.grouped:
+    if step.forward.grouped:
         return 1.0, counted
     runs = [share for number, share in enumerate(products, start=counted + 1) if number % 2 == 0]
     return sum(runs), counted + len(products)

@@ -64,12 +64,6 @@ class Shapes:
         return self.element_bytes if self.quantisation is None else self.quantisation.recipe.element_bytes
 
     @property
-    def kept_bytes(self) -> float:
-        """Return the bytes of one value of a GEMM's input as it is kept for the backward pass."""
-        recasts = self.quantisation is not None and self.quantisation.recasts
-        return self.element_bytes if recasts else self.operand_bytes
-
-    @property
     def promotes(self) -> bool:
         """Whether low-precision products add up scaled partial sums outside the matrix units."""
         return self.quantisation is not None and self.quantisation.promotes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from simulator.scenario.remembered import remembered
 from simulator.workload.grid import stride
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
 from simulator.workload.shapes import shapes_of
@@ -34,10 +35,16 @@ def sum_tied_embeddings(
     last_rank = next(rank for rank, stages in enumerate(held) if last in stages)
     if first_rank == last_rank:
         return
+    total = tied_work(scenario, first_rank, last_rank)
+    _join(builder, (first_rank, last_rank), total, before, _TIED_EMBEDDING)
+
+
+@remembered
+def tied_work(scenario: Scenario, first_rank: int, last_rank: int) -> Collective:
+    """Return the sum of the two copies' gradients."""
     pair = _pair(scenario, first_rank, last_rank)
     size = shapes_of(scenario).vocabulary * scenario.model.hidden_size * reduced_bytes(scenario)
-    total = Collective(kind="all_reduce", group=pair, bytes=size, name="tied embedding gradients")
-    _join(builder, (first_rank, last_rank), total, before, _TIED_EMBEDDING)
+    return Collective(kind="all_reduce", group=pair, bytes=size, name="tied embedding gradients")
 
 
 def sum_stage_copies(

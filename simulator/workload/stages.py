@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from simulator.scenario.parameters import prediction_layers
 from simulator.scenario.remembered import remembered
 from simulator.workload.boundary_steps import embedding_steps, head_steps
-from simulator.workload.captured import captured_launches
+from simulator.workload.captured import host_work
 from simulator.workload.layer_kinds import LayerKind, layer_steps
 from simulator.workload.layer_plan import LayerPlan, layer_plan, memory_plan
 from simulator.workload.layer_program import (
@@ -19,7 +19,7 @@ from simulator.workload.layer_program import (
     weight_gradient_bytes,
     weight_gradient_program,
 )
-from simulator.workload.layer_steps import Pointwise
+from simulator.workload.layer_steps import Exchange
 from simulator.workload.outline import Outline, outlines
 from simulator.workload.pipeline import splits_backward
 from simulator.workload.prediction_steps import joining_steps
@@ -56,7 +56,8 @@ class LayerWork:
         forward: Forward pass.
         backward: Backward pass, recomputation included.
         saved_bytes: Activation bytes kept between them.
-        working_bytes: Further bytes that the backward pass takes while it runs: what it recomputes.
+        working_bytes: Further bytes that the backward pass takes while it runs: what it recomputes, and
+            gradients of activations.
         offloaded_bytes: Further activation bytes that wait in host memory between the passes.
         halves: The backward pass in two, where the schedule splits it.
     """
@@ -170,6 +171,19 @@ def stage_works(scenario: Scenario, kind: StageKind, habits: Habits) -> tuple[La
     return tuple(works)
 
 
+def layer_work(scenario: Scenario, layer: int, plan: LayerPlan) -> LayerWork:
+    """Return the work of one layer by itself."""
+    return _layer(scenario, LayerKind.of(scenario, layer), plan, Habits.of(scenario))
+
+
+def boundary_works(scenario: Scenario) -> tuple[LayerWork, tuple[LayerWork, ...]]:
+    """Return the work before the first layer, and what follows the last one."""
+    habits = Habits.of(scenario)
+    head = _edge(scenario, "head and loss", habits)
+    modules = [*_prediction(scenario, habits), head] * scenario.model.num_nextn_predict_layers
+    return _edge(scenario, "embedding", habits), (*modules, head)
+
+
 def _last_steps(scenario: Scenario, shapes: Shapes) -> list[Step]:
     """Return what follows the last layer: only the final norm, where all ranks share the output layer."""
     steps = head_steps(scenario, shapes)
@@ -208,15 +222,20 @@ def _work(
     kept = memory.total_bytes
     there = forward_program(steps, habits, offloaded)
     back = backward_program(steps, habits, memory.reruns, offloaded)
-    saved = captured_launches(scenario, steps, habits)
+    ahead, behind = host_work(scenario, steps, habits, memory.reruns)
     return LayerWork(
-        forward=Block(f"{name}, forward", there, saved.forward),
-        backward=Block(f"{name}, backward", back, saved.backward),
+        forward=Block(f"{name}, forward", there, ahead.captured, ahead.calls),
+        backward=Block(f"{name}, backward", back, behind.captured, behind.calls),
         saved_bytes=kept - offloaded,
-        working_bytes=plan.group * everything - kept,
+        working_bytes=plan.group * everything - kept + _working_bytes(steps),
         offloaded_bytes=offloaded,
         halves=_halves(name, scenario, shapes, steps, habits, memory.reruns, offloaded),
     )
+
+
+def _working_bytes(steps: Sequence[Step]) -> float:
+    """Return the most that gradients take beside what is kept, while the backward pass goes step by step."""
+    return max((step.working_bytes for step in steps if not isinstance(step, Exchange)), default=0.0)
 
 
 def _halves(
@@ -245,11 +264,11 @@ def _edge(scenario: Scenario, name: str, habits: Habits) -> LayerWork:
     is_first = name == "embedding"
     steps = embedding_steps(scenario, shapes) if is_first else _last_steps(scenario, shapes)
     habits = replace(habits, overlaps_tp=False)
-    saved = captured_launches(scenario, steps, habits)
+    ahead, behind = host_work(scenario, steps, habits)
     return LayerWork(
-        forward=Block(f"{name}, forward", forward_program(steps, habits), saved.forward),
-        backward=Block(f"{name}, backward", backward_program(steps, habits), saved.backward),
+        forward=Block(f"{name}, forward", forward_program(steps, habits), ahead.captured, ahead.calls),
+        backward=Block(f"{name}, backward", backward_program(steps, habits), behind.captured, behind.calls),
         saved_bytes=sum(step.saved_bytes for step in steps),
-        working_bytes=max((step.working_bytes for step in steps if isinstance(step, Pointwise)), default=0.0),
+        working_bytes=_working_bytes(steps),
         halves=_halves(name, scenario, shapes, steps, habits),
     )

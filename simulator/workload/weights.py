@@ -38,9 +38,14 @@ class StageParameters:
         return self.dense + self.experts
 
 
+def layer_parameters_per_rank(scenario: Scenario, layer: int) -> StageParameters:
+    """Count one layer's parameters on one rank."""
+    return parameters_of_kind(scenario, scenario.model.is_moe_layer(layer), scenario.model.block(layer))
+
+
 @remembered
-def layer_parameters_per_rank(scenario: Scenario, has_experts: bool, block: Block) -> StageParameters:
-    """Count the parameters of a layer of one kind on one rank."""
+def parameters_of_kind(scenario: Scenario, has_experts: bool, block: Block) -> StageParameters:
+    """Count the parameters of a layer on one rank, given what it is."""
     return _divide(scenario, layer_parameters(scenario.model, has_experts=has_experts, block=block))
 
 
@@ -92,7 +97,7 @@ def boundary_parameters(scenario: Scenario, stage: Outline) -> float:
 @remembered
 def stage_parameters(scenario: Scenario, stage: Outline) -> StageParameters:
     """Count one stage's parameters on one rank."""
-    layers = [layer_parameters_per_rank(scenario, has_experts, block) for has_experts, block in stage.layers]
+    layers = [parameters_of_kind(scenario, has_experts, block) for has_experts, block in stage.layers]
     layers += [prediction_parameters(scenario, number) for number in range(stage.predictions)]
     return StageParameters(
         dense=sum(part.dense for part in layers) + boundary_parameters(scenario, stage),

@@ -117,6 +117,30 @@ class Elementwise:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """A kernel of a state-space scan: products inside chunks, their operands weighted by decays.
+
+    Attributes:
+        name: What the layer calls it.
+        multiply_adds: Multiplications and additions of its products.
+        bytes_moved: Bytes read and written in HBM.
+        dtype: Number format of the products.
+        direction: Forward, or backward with its sums over the tokens of a chunk.
+    """
+
+    name: str
+    multiply_adds: float
+    bytes_moved: float
+    dtype: str
+    direction: Pass
+
+    @property
+    def flops(self) -> float:
+        """Multiplications and additions."""
+        return self.multiply_adds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
     """The ranks that a collective joins: ``size`` ranks, ``stride`` apart, in global rank numbering.
 
@@ -159,6 +183,7 @@ class Collective:
             reduce-scatter, an all-reduce's buffer, what one rank sends in total in an all-to-all.
         name: What the layer calls it.
         kernel: Library whose kernel runs it.
+        messages: Parts that it is cut into, each a collective of its own after the one before.
         routing: Of an all-to-all that carries tokens to experts or back, where the copies in ``bytes`` go.
     """
 
@@ -167,6 +192,7 @@ class Collective:
     bytes: float
     name: str = ""
     kernel: CollectiveKernel = "nccl"
+    messages: int = 1
     routing: Routing | None = None
 
 
@@ -239,11 +265,13 @@ class Block:
         name: What it is, for example ``dense layer, backward``.
         program: Its ops; its time is that program's makespan, or the host's launches if these take longer.
         captured: Kernels of the program that CUDA graphs launch, less one launch for each graph.
+        calls: Modules that the host calls for it, and CUDA graphs that it starts.
     """
 
     name: str
     program: Program
     captured: int = 0
+    calls: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -261,11 +289,11 @@ class Sequence:
     share: float = 1.0
 
 
-Leaf = Gemm | Attention | Elementwise | Collective | Transfer | HostCopy | HostUpdate | StepOverhead
+Leaf = Gemm | Attention | Scan | Elementwise | Collective | Transfer | HostCopy | HostUpdate | StepOverhead
 Work = Leaf | Sequence
 
 
 def floating_point_operations(program: Program) -> float:
     """Sum the FLOPs of a layer's matrix multiplications and attention kernels."""
-    each = [work.flops if isinstance(work, Gemm | Attention) else 0.0 for work in program.works]
+    each = [work.flops if isinstance(work, Gemm | Attention | Scan) else 0.0 for work in program.works]
     return sum((each[int(work)] for work in program.work), 0.0)

@@ -74,7 +74,7 @@ def program() -> Program:
 def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param:
         pytest.importorskip("numba")
-    monkeypatch.setattr(order, "_has_numba", lambda: request.param)
+    monkeypatch.setattr(order, "has_numba", lambda: request.param)
     monkeypatch.setattr(order, "ENOUGH", 0)
     return "numba" if request.param else "plain"
 

@@ -92,8 +92,13 @@ def test_volumes_are_the_closed_forms(dp: int, pp: int, microbatches: int) -> No
     assert volume(plain) == pytest.approx(2 * 2 * count)
     for sharding in ("zero1", "zero2"):
         assert volume(scenario_of(sharding, **size)) == pytest.approx(volume(plain))
+    whole = replace(scenario_of("zero1", **size), software=replace(SOFTWARE, sums_whole_gradients=True))
+    assert volume(whole) == pytest.approx(1.5 * volume(plain))
+    owned = replace(scenario_of("zero1", **size), software=replace(SOFTWARE, broadcasts_weights=True))
+    assert sum(moved(owned).values()) == pytest.approx(2 * 2 * count)
+    assert {kind for kind, _ in moved(owned)} == {"reduce_scatter", "broadcast"}
     every = scenario_of("zero3", reduce_every_microbatch=True, **size)
-    layers = sum(layer_parameters_per_rank(plain, False, "layer").total for _ in range(8))
+    layers = sum(layer_parameters_per_rank(plain, layer).total for layer in range(8))
     expected = microbatches * 2 * (3 * layers + 2 * (count - layers))
     assert volume(every) == pytest.approx(expected)
     assert expected / microbatches < 1.5 * volume(plain)

@@ -6,29 +6,52 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from factories import GPU, make_scenario
+from factories import GPU, MODEL, SOFTWARE, make_scenario
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.api import simulate
 from simulator.explore.evaluate import evaluate
+from simulator.scenario import Experts, Overlap
+from simulator.workload.schedules import SCHEDULES, Request
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
 
 
+MIXTURE = Experts(num_experts=8, num_experts_per_tok=2, moe_intermediate_size=4096, first_k_dense_replace=1)
+"""After a dense layer."""
+MODELS = (MODEL, replace(MODEL, tie_word_embeddings=True), replace(MODEL, experts=MIXTURE))
+
+
 @st.composite
 def scenarios(draw: st.DrawFn) -> Scenario:
     pp, vpp = draw(st.sampled_from([(1, 1), (2, 1), (4, 1), (2, 2), (4, 2)]))
-    return make_scenario(
+    overlaps = draw(st.sampled_from([True, False]))
+    sharding = draw(st.sampled_from(["none", "zero1", "zero2", "zero3"]))
+    microbatches = pp * draw(st.integers(1, 3))
+    request = Request(pp=pp, vpp=vpp, num_microbatches=microbatches)
+    names = [name for name, each in SCHEDULES.items() if each.takes_chunks(vpp) and each.fits(request)]
+    scenario = make_scenario(
+        model=draw(st.sampled_from(MODELS)),
         tp=draw(st.sampled_from([1, 8])),
         pp=pp,
         vpp=vpp,
         dp=draw(st.sampled_from([1, 4])),
-        microbatches=pp * draw(st.integers(1, 3)),
-        sharding=draw(st.sampled_from(["none", "zero1", "zero2", "zero3"])),
-        recompute=draw(st.sampled_from(["none", "full"])),
+        microbatches=microbatches,
+        sharding=sharding,
+        shard_size=None if sharding == "none" else draw(st.sampled_from([None, 1])),
+        recompute=draw(st.sampled_from(["none", "selective", "full"])),
+        overlap=Overlap(grad_reduce=overlaps, param_gather=overlaps, p2p=draw(st.booleans()), tp=overlaps),
+        software=replace(
+            SOFTWARE,
+            bucket_bytes=draw(st.sampled_from([1e8, 3e9])),
+            collective_multiprocessors=draw(st.sampled_from([0, 20])),
+        ),
+        reduce_every_microbatch=draw(st.booleans()),
     )
+    parallelism = replace(scenario.parallelism, schedule=draw(st.sampled_from(sorted(names))))
+    return replace(scenario, parallelism=parallelism)
 
 
 def check_alike(given_scenarios: list[Scenario]) -> None:
@@ -42,8 +65,8 @@ def check_alike(given_scenarios: list[Scenario]) -> None:
         assert found.fits[number] == result.memory.fits
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.lists(scenarios(), max_size=4))
+@settings(max_examples=60, deadline=None)
+@given(st.lists(scenarios(), min_size=1, max_size=4))
 def test_evaluating_is_simulating(given_scenarios: list[Scenario]) -> None:
     check_alike(given_scenarios)
 

@@ -260,7 +260,7 @@ def test_pairs_never_hold_one_micro_batch(pp: int, chunks: int, groups: int) -> 
 
 
 def test_graphs_save_launches_and_nothing_else() -> None:
-    slow = replace(SOFTWARE, kernel_launch_s=1e-4)
+    slow = replace(SOFTWARE, kernel_launch_s=1e-4, module_call_s=1e-4)
     scenario = make_scenario(model=SPARSE, ep=2, dp=2, software=slow)
     times = [
         simulate(replace(scenario, training=replace(scenario.training, cuda_graphs=scopes))).metrics[

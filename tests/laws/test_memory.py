@@ -44,6 +44,7 @@ _SELECTIONS = (
     ("shared_experts",),
     ("mla_up_proj", "mlp"),
     ("per_op",),
+    ("save_attention",),
     ("save_qkv",),
     ("save_dots",),
 )
@@ -298,6 +299,7 @@ def test_activations_of_a_layer_are_those_of_korthikanti() -> None:
         intermediate_size=4 * MODEL.hidden_size,
         gated=False,
         linear_bias=True,
+        residual_dropout=True,
         norm="layernorm",
         positional="learned",
         max_position_embeddings=4096,

@@ -27,7 +27,7 @@ def loops(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param == "numba":
         pytest.importorskip("numba")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(order, "_has_numba", lambda: request.param == "numba")
+        patch.setattr(order, "has_numba", lambda: request.param == "numba")
         patch.setattr(order, "ENOUGH", 0)
         yield request.param
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from factories import GPU, MODEL, NETWORK, make_scenario
+from factories import GPU, MODEL, NETWORK, SOFTWARE, make_scenario
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -142,3 +142,17 @@ def test_recomputing_costs_time_and_saves_memory(scenario: Scenario) -> None:
     assert full.breakdown.compute > none.breakdown.compute
     assert full.memory.worst.activations < none.memory.worst.activations
     assert full.metrics["hfu"] > full.metrics["mfu"]
+
+
+@FAST
+@given(launch_us=st.floats(0.0, 50.0))
+def test_a_host_that_waits_for_every_kernel_adds_its_launches(launch_us: float) -> None:
+    """Launches and kernels take turns: nothing of either hides the other."""
+    free = simulate(make_scenario()).metrics["step_time_s"]
+    software = replace(SOFTWARE, kernel_launch_s=launch_us * 1e-6)
+    behind = simulate(make_scenario(software=software)).metrics["step_time_s"]
+    turns = simulate(make_scenario(software=replace(software, blocks_launches=True))).metrics["step_time_s"]
+    one = simulate(make_scenario(software=replace(SOFTWARE, kernel_launch_s=1.0, blocks_launches=True)))
+    host_s = (one.metrics["step_time_s"] - free) * launch_us * 1e-6
+    assert turns == pytest.approx(free + host_s)
+    assert free <= behind <= turns

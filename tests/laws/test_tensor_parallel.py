@@ -31,6 +31,7 @@ HABITS = st.fixed_dictionaries(
         "tp_reduce_pieces": st.sampled_from([0, 2, 4]),
         "keeps_gathered_input": st.booleans(),
         "separate_projections": st.booleans(),
+        "gate_apart": st.booleans(),
     }
 )
 
@@ -71,6 +72,20 @@ def test_sequence_parallelism_moves_as_much_as_all_reduces(tp: int, seq: int) ->
     )
     assert plain == pytest.approx([4 * ring, 4 * ring])
     assert divided == pytest.approx([4 * ring, 4 * ring + 2 * ring])
+
+
+@FAST
+@given(tp=st.sampled_from([2, 4, 8]), sp=st.booleans())
+def test_a_gate_of_its_own_sums_another_input_gradient(tp: int, sp: bool) -> None:
+    joined = make_scenario(tp=tp, sequence_parallel=sp)
+    apart = with_habits(joined, {"gate_apart": True}, tp=False)
+    ring = 2 * (tp - 1) / tp * joined.training.seq_length * MODEL.hidden_size * 2
+    (forward, backward), (_, more) = (
+        [sent_bytes(block, "tp") for block in layer(with_habits(each, {}, tp=False))]
+        for each in (joined, apart)
+    )
+    assert next(sent_bytes(block, "tp") for block in layer(apart)) == pytest.approx(forward)
+    assert more == pytest.approx(backward + (0 if sp else ring))
 
 
 @FAST

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simulator.workload.casts import casts
-from simulator.workload.layer_steps import Linear, Step, within
+from simulator.workload.layer_steps import Linear, Pointwise, Step, within
 from simulator.workload.pointwise import activation, remakes_product
-from simulator.workload.work import Gemm
+from simulator.workload.work import Elementwise, Gemm
 
 if TYPE_CHECKING:
     from simulator.scenario import Experts, Scenario
@@ -32,7 +32,7 @@ def _block(
     up_width = 2 * width if scenario.model.gated else width
     up = _product(shapes, "expert_up", rows, up_width, flow.width, batch=batch)
     down = _product(shapes, "expert_down", rows, flow.width, width, batch=batch)
-    each, computed = shapes.kept_bytes, rows * batch
+    each, computed = shapes.operand_bytes, rows * batch
     kept = 0.0 if remakes_product(scenario) else computed * width * each
     first = [*casts(shapes, up), Linear(forward=up, saved_bytes=computed * flow.width * each)]
     return [
@@ -40,7 +40,24 @@ def _block(
         *within("moe_act", [activation(scenario, shapes, computed, width)]),
         *casts(shapes, down),
         Linear(forward=down, saved_bytes=kept),
+        *_bias(scenario, down),
     ]
+
+
+def _bias(scenario: Scenario, down: Gemm) -> list[Step]:
+    """Return the addition of each expert's bias, weighted by the router, to its results, in fp32.
+
+    Megatron-Core runs a product, a sum, a concatenation and a cast (core_v0.16.0, ``_apply_bias`` of
+    ``TEGroupedMLP`` in megatron/core/transformer/moe/experts.py): per value they move 28 bytes forward and 40
+    backward, where biases and weights of copies get gradients. Kernels that take the sizes of all groups from
+    the device, as graphs of whole steps need, add the bias to the product.
+    """
+    if not scenario.model.linear_bias or "full_iteration" in scenario.training.cuda_graphs:
+        return []
+    values = down.batch * down.m * down.n
+    forward = Elementwise(name="expert_bias", bytes_moved=28.0 * values, kernels=2 * down.batch + 2)
+    backward = Elementwise(name="expert_bias_grad", bytes_moved=40.0 * values, kernels=5 * down.batch + 1)
+    return [Pointwise(forward=(forward,), backward=(backward,))]
 
 
 def _product(shapes: Shapes, name: str, rows: int, n: int, k: int, *, batch: int) -> Gemm:

@@ -1,0 +1,275 @@
+"""One scenario as the costs of a template's slots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulator.costs.price import alone_s
+from simulator.costs.system import System
+from simulator.explore.part_costs import (
+    EACH,
+    WHICH,
+    bucket_costs,
+    collective_seconds,
+    message_seconds,
+    overhead_seconds,
+    pass_costs,
+    working_bytes,
+)
+from simulator.explore.templates import Template, make_template
+from simulator.results.metrics import peak_flop_per_s
+from simulator.scenario.remembered import remembered
+from simulator.workload.layer_program import Habits
+from simulator.workload.parameter_bytes import weight_cast_bytes
+from simulator.workload.pipeline import CUSTOM, runs_in_pairs, uses_times
+from simulator.workload.precision import quantisation
+from simulator.workload.schedules import SCHEDULES, Overlapped, Request
+from simulator.workload.stage_copies import tied_work
+from simulator.workload.stages import stage_kinds
+from simulator.workload.static_memory import held_memory, summed_bytes
+from simulator.workload.step_end import norm_work, rank_end
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from simulator.scenario import Scenario
+    from simulator.workload.program import Floats, Ints
+    from simulator.workload.stages import StageKind
+    from simulator.workload.work import Leaf
+
+TERMS = ("framework", "weights", "gradients", "optimizer", "communication_buffers", "logits")
+"""Terms of memory besides activations and what the allocator loses."""
+_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+"""Numbers of buckets that templates have: few of them, so that many configurations share one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Shape:
+    """How the stages of a scenario are alike.
+
+    Attributes:
+        kinds: Kind of each stage.
+        distinct: The different ones.
+        which: Place of each stage's kind among them.
+    """
+
+    kinds: tuple[StageKind, ...]
+    distinct: tuple[StageKind, ...]
+    which: Ints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Ranks:
+    """How the ranks of a template are alike.
+
+    Attributes:
+        distinct: Different lists of stage kinds that ranks hold.
+        which: Place of each rank's list among them.
+    """
+
+    distinct: tuple[tuple[StageKind, ...], ...]
+    which: Ints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Configuration:
+    """A scenario in the terms of a template.
+
+    Attributes:
+        template: Its structure.
+        costs: Seconds alone, share of matrix kernels or multiprocessors, bytes taken and given back, by slot.
+        summed: Bytes of the whole gradients of each stage that exist only while they are summed up.
+        static: Bytes that each rank (rows) holds besides activations, by ``TERMS``; of gradients without what
+            passes add.
+        scenario: The scenario.
+    """
+
+    template: Template
+    costs: Floats
+    summed: Floats
+    static: Floats
+    scenario: Scenario
+
+
+def is_regular(scenario: Scenario) -> bool:
+    """Tell whether a scenario's step is a template; the others have to be laid out op by op."""
+    parallelism, training = scenario.parallelism, scenario.training
+    return (
+        parallelism.schedule != CUSTOM
+        and SCHEDULES[parallelism.schedule].copies == 1
+        and parallelism.vocabulary == "none"
+        and parallelism.sharding != "zero3"
+        and not uses_times(scenario)
+        and not _runs_in_pairs(parallelism.schedule, parallelism.pp, parallelism.vpp)
+        and not runs_in_pairs(scenario)
+        and not training.post_validation
+        and training.offload.optimizer == "none"
+        and not scenario.cluster.pools
+        and not _agrees_on_scales(scenario)
+    )
+
+
+@cache
+def _runs_in_pairs(schedule: str, pp: int, vpp: int) -> bool:
+    """Tell whether some passes of a schedule run together."""
+    request = Request(pp=pp, vpp=vpp, num_microbatches=2 * pp)
+    return any(isinstance(entry, Overlapped) for rank in SCHEDULES[schedule].order(request) for entry in rank)
+
+
+def _agrees_on_scales(scenario: Scenario) -> bool:
+    quantised = quantisation(scenario)
+    return quantised is not None and bool(quantised.recipe.history)
+
+
+@remembered
+def shape_of(scenario: Scenario) -> Shape:
+    """Return how the stages of a scenario are alike."""
+    kinds = stage_kinds(scenario)
+    distinct = tuple(dict.fromkeys(kinds))
+    return Shape(kinds=kinds, distinct=distinct, which=np.array([distinct.index(kind) for kind in kinds]))
+
+
+@remembered
+def _ranks_of(_scenario: Scenario, shape: Shape, held: tuple[tuple[int, ...], ...]) -> Ranks:
+    mine = [tuple(shape.kinds[stage] for stage in stages) for stages in held]
+    distinct = tuple(dict.fromkeys(mine))
+    return Ranks(distinct=distinct, which=np.array([distinct.index(each) for each in mine]))
+
+
+def configure(scenario: Scenario) -> Configuration:
+    """Return a regular scenario in the terms of its template.
+
+    Raises:
+        InputError: It asks for what its hardware or software does not have.
+    """
+    peak_flop_per_s(scenario.cluster, scenario.training.precision)
+    habits, shape = Habits.of(scenario), shape_of(scenario)
+    buckets = [bucket_costs(scenario, kind) for kind in shape.distinct]
+    counts = tuple(map(max, zip(*(bucket.counts for bucket in buckets), strict=True)))
+    most = max(len(bucket.seconds) for bucket in buckets) if any(counts) else 1
+    parts = next(size for size in _SIZES if size >= most)
+    template = _template(scenario, shape, parts, counts)
+    rows = [
+        _stage_costs(scenario, kind, habits, parts, with_collectives=any(counts)) for kind in shape.distinct
+    ]
+    ranks = _ranks_of(scenario, shape, template.held)
+    costs = np.zeros((4, template.slots.singles + 3))
+    stages = np.stack(rows, axis=1)[:, shape.which]
+    costs[:, : template.slots.messages] = stages.reshape(4, -1)
+    costs[0, template.slots.messages :] = _end_seconds(scenario, template, ranks)
+    summed = np.array([summed_bytes(scenario, kind) for kind in shape.distinct])[shape.which]
+    static = np.array([_static_bytes(scenario, kinds, habits) for kinds in ranks.distinct])[ranks.which]
+    return Configuration(template=template, costs=costs, summed=summed, static=static, scenario=scenario)
+
+
+@remembered
+def _stage_costs(
+    scenario: Scenario, kind: StageKind, habits: Habits, parts: int, *, with_collectives: bool
+) -> Floats:
+    """Return the costs of the slots of one stage."""
+    if not with_collectives:
+        whole = pass_costs(scenario, kind, habits, len(bucket_costs(scenario, kind).seconds))
+        passes = np.concatenate((whole[:, :, :1], np.zeros((4, whole.shape[1], parts))), axis=2)
+        collectives = np.zeros((2, parts * len(WHICH) * EACH))
+    else:
+        passes = pass_costs(scenario, kind, habits, parts)
+        buckets = bucket_costs(scenario, kind)
+        collectives = np.zeros((2, parts, len(WHICH) * EACH))
+        collectives[0, : len(buckets.seconds)] = buckets.seconds.reshape(len(buckets.seconds), -1)
+        collectives[1, : len(buckets.held)] = buckets.held.reshape(len(buckets.held), -1)
+        collectives = collectives.reshape(2, -1)
+    costs = np.zeros((4, passes[0].size + collectives.shape[1]))
+    costs[:, : passes[0].size] = passes.reshape(4, -1)
+    has_time = costs[0] > 0.0
+    costs[1, has_time] = np.minimum(1.0, costs[1, has_time] / costs[0, has_time])
+    costs[:2, passes[0].size :] = collectives
+    return costs
+
+
+def _end_seconds(scenario: Scenario, template: Template, ranks: Ranks) -> Floats:
+    """Return the seconds of messages, of optimizer steps and casts by rank, and of what there is one of."""
+    ends = np.array([_update_seconds(scenario, kinds) for kinds in ranks.distinct]).T
+    norm = norm_work(scenario)
+    singles = (
+        0.0 if norm is None else collective_seconds(scenario, norm),
+        _tied_seconds(scenario, template),
+        overhead_seconds(scenario),
+    )
+    messages = message_seconds(scenario, template.slots.pairs)
+    return np.concatenate((messages, ends[:, ranks.which].reshape(-1), singles))
+
+
+def _tied_seconds(scenario: Scenario, template: Template) -> float:
+    last = template.slots.stages - 1
+    first_rank, last_rank = (
+        next(rank for rank, held in enumerate(template.held) if stage in held) for stage in (0, last)
+    )
+    if not scenario.model.tie_word_embeddings or first_rank == last_rank:
+        return 0.0
+    return collective_seconds(scenario, tied_work(scenario, first_rank, last_rank))
+
+
+@remembered
+def _update_seconds(scenario: Scenario, kinds: tuple[StageKind, ...]) -> tuple[float, float]:
+    system, end = System.of(scenario), rank_end(scenario, kinds)
+
+    def seconds(work: Leaf | None) -> float:
+        return 0.0 if work is None else alone_s(work, system)
+
+    return seconds(end.update), seconds(end.casts)
+
+
+def _static_bytes(scenario: Scenario, kinds: tuple[StageKind, ...], habits: Habits) -> tuple[float, ...]:
+    logits = max(working_bytes(scenario, kind, habits) for kind in kinds)
+    return (*_held_bytes(scenario, kinds), logits)
+
+
+@remembered
+def _held_bytes(scenario: Scenario, kinds: tuple[StageKind, ...]) -> tuple[float, ...]:
+    memory = held_memory(scenario, kinds)
+    return tuple(getattr(memory, term) for term in TERMS[:-1])
+
+
+_templates: dict[tuple[object, ...], Template] = {}
+_MOST_OPS = 20_000_000
+"""Ops of the templates that are kept; each takes some 200 bytes."""
+
+
+def _template(scenario: Scenario, shape: Shape, parts: int, counts: tuple[int, ...]) -> Template:
+    """Return the template of a scenario: the same for all with the same structure."""
+    parallelism, overlap = scenario.parallelism, scenario.training.overlap
+    key = (
+        parallelism.schedule,
+        parallelism.pp,
+        parallelism.vpp,
+        scenario.num_microbatches,
+        parallelism.microbatch_group_size,
+        parallelism.reduce_every_microbatch,
+        parts,
+        counts,
+        (overlap.grad_reduce, overlap.param_gather, overlap.p2p),
+        norm_work(scenario) is None,
+        scenario.model.tie_word_embeddings,
+        weight_cast_bytes(scenario) > 0.0,
+    )
+    if key not in _templates:
+        if sum(each.program.num_ops for each in _templates.values()) > _MOST_OPS:
+            _templates.clear()
+        _templates[key] = make_template(scenario, shape.kinds, parts, counts)
+    return _templates[key]
+
+
+def forget() -> None:
+    """Drop all templates."""
+    _templates.clear()
+
+
+def chunks(configurations: Sequence[Configuration], most_bytes: float) -> list[Sequence[Configuration]]:
+    """Divide configurations of one template into as many as may be evaluated at a time."""
+    ops = configurations[0].template.program.num_ops
+    size = max(1, min(16, int(most_bytes / 8 / ops)))
+    return [configurations[first : first + size] for first in range(0, len(configurations), size)]

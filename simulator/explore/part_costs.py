@@ -1,0 +1,151 @@
+"""What the parts of a step cost, stage kind by stage kind: the columns of ``templates``.
+
+Everything here is looked up where a scenario with the same settings, as far as they matter, was asked about
+before; see ``remembered``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulator.costs.collectives import leaves_domain
+from simulator.costs.contention import held_multiprocessors
+from simulator.costs.pass_contention import matrix_seconds
+from simulator.costs.price import alone_s
+from simulator.costs.system import System
+from simulator.results.layer_times import block_seconds
+from simulator.scenario.remembered import remembered
+from simulator.workload.gradients import bucket_collectives, bucket_parts
+from simulator.workload.messages import message
+from simulator.workload.op_kind import OpKind
+from simulator.workload.passes import block_of, pass_bytes
+from simulator.workload.stages import stage_works
+from simulator.workload.work import StepOverhead
+
+if TYPE_CHECKING:
+    from simulator.scenario import Scenario
+    from simulator.workload.layer_program import Habits
+    from simulator.workload.program import Floats
+    from simulator.workload.stages import StageKind
+    from simulator.workload.work import Block, Collective, Transfer
+
+PASSES = (OpKind.FORWARD, OpKind.BACKWARD, OpKind.BACKWARD_INPUT, OpKind.BACKWARD_WEIGHT)
+"""Kinds of passes, in the order of the columns."""
+WHICH = ("gathers", "reduces", "sums")
+"""Collectives of a bucket, in the order of the columns: at most ``EACH`` of each."""
+EACH = 2
+SECONDS, MATRIX_SECONDS, ALLOCATED, FREED = range(4)
+"""Rows of what is known of each part: seconds alone, those of matrix kernels, and bytes.
+
+In place of the seconds of matrix kernels, tables by slot hold their share in a pass, and the share of the
+multiprocessors that a collective takes.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BucketCosts:
+    """Collectives of a stage's buckets.
+
+    Attributes:
+        seconds: Seconds alone, by bucket, ``WHICH`` and number; zero where there is none.
+        held: Share of the multiprocessors that each holds, alike.
+        counts: How many of each of ``WHICH`` some bucket has.
+    """
+
+    seconds: Floats
+    held: Floats
+    counts: tuple[int, ...]
+
+
+@remembered
+def pass_costs(scenario: Scenario, kind: StageKind, habits: Habits, parts: int) -> Floats:
+    """Return what passes over a stage cost: rows as above, by ``PASSES``, and whole or bucket by bucket.
+
+    Args:
+        scenario: The request.
+        kind: The stage.
+        habits: How its layers are run.
+        parts: Buckets to return; those that the stage does not have cost nothing.
+    """
+    works = stage_works(scenario, kind, habits)
+    bounds = [(part.first, part.end) for part in bucket_parts(scenario, kind.outline)]
+    runs = [(0, len(works)), *bounds, *[(0, 0)] * (parts - len(bounds))]
+    costs = np.zeros((4, len(PASSES), 1 + parts))
+    for number, which in enumerate(PASSES):
+        if which in PASSES[2:] and any(work.halves is None for work in works):
+            continue
+        each = np.array([_block_costs(scenario, block_of(which, work)) for work in works]).reshape(-1, 2)
+        for place, (first, end) in enumerate(runs):
+            costs[:2, number, place] = each[first:end].sum(axis=0)
+            costs[2:, number, place] = pass_bytes(which, works[first:end])
+    return costs
+
+
+@remembered
+def working_bytes(scenario: Scenario, kind: StageKind, habits: Habits) -> float:
+    """Return the largest transient of a stage's backward passes."""
+    return max((work.working_bytes for work in stage_works(scenario, kind, habits)), default=0.0)
+
+
+@remembered
+def _block_costs(scenario: Scenario, block: Block) -> tuple[float, float]:
+    if not block.program.num_ops:
+        return 0.0, 0.0
+    system = System.of(scenario)
+    return block_seconds(block, system), matrix_seconds(block, system)
+
+
+@remembered
+def bucket_costs(scenario: Scenario, kind: StageKind) -> BucketCosts:
+    """Return what the collectives of a stage's buckets cost."""
+    found = [
+        bucket_collectives(scenario, part.parameters, part.end - part.first)
+        for part in bucket_parts(scenario, kind.outline)
+    ]
+    seconds, held = np.zeros((2, len(found), len(WHICH), EACH))
+    for number, (reduces, sums, gathers) in enumerate(found):
+        for which, works in enumerate((gathers, reduces, sums)):
+            seconds[number, which, : len(works)] = [collective_seconds(scenario, work) for work in works]
+            held[number, which, : len(works)] = [_held_share(scenario, work) for work in works]
+    by_which = [(len(gathers), len(reduces), len(sums)) for reduces, sums, gathers in found]
+    return BucketCosts(seconds=seconds, held=held, counts=tuple(map(max, zip(*by_which, strict=True))))
+
+
+def _held_share(scenario: Scenario, work: Collective) -> float:
+    system = System.of(scenario)
+    return min(1.0, held_multiprocessors(work, system) / system.cluster.gpu.multiprocessors)
+
+
+@remembered
+def collective_seconds(scenario: Scenario, work: Collective) -> float:
+    """Return the seconds of a collective over data-parallel ranks."""
+    return alone_s(work, System.of(scenario))
+
+
+@remembered
+def message_seconds(scenario: Scenario, pairs: tuple[tuple[int, int, bool], ...]) -> Floats:
+    """Return the seconds of messages, by source, target and whether it is the receiver's part."""
+    system = System.of(scenario)
+    known: dict[tuple[int, bool, bool], float] = {}
+    first: dict[int, Transfer] = {}
+    seconds: list[float] = []
+    for source, target, receives in pairs:
+        hops = abs(target - source)
+        if hops not in first:
+            first[hops] = message(scenario, source, target)
+        work = replace(first[hops], source=source, target=target, receives=receives)
+        # Of where the two ranks lie it only matters whether the message leaves a domain.
+        alike = (hops, receives, leaves_domain(work, system.cluster))
+        if alike not in known:
+            known[alike] = alone_s(work, system)
+        seconds.append(known[alike])
+    return np.array(seconds)
+
+
+@remembered
+def overhead_seconds(scenario: Scenario) -> float:
+    """Return the fixed part of a step."""
+    return alone_s(StepOverhead(), System.of(scenario))

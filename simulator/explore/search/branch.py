@@ -1,0 +1,256 @@
+"""Best first: simulate the layout with the least bound, until no bound is below the worst of the best.
+
+Every layout is either excluded by a rule, or does not fit by a bound on its memory, or has a bound on its
+score that is no better than that of layouts already simulated, or is simulated itself. So what is found is
+what simulating all of them would find.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulator.explore.search.candidates import Candidates
+from simulator.explore.search.memory_bound import memory_bound
+from simulator.explore.search.time_bound import time_bound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from simulator.explore.search.classes import Floats
+    from simulator.explore.search.goal import Goal
+    from simulator.explore.search.layouts import Layouts
+    from simulator.explore.search.prices import Prices
+    from simulator.explore.search.space import Bools, Ints
+    from simulator.explore.search.workers import Workers
+
+TOO_LARGE = "needs more memory than a GPU has"
+TOO_LARGE_SIMULATED = "does not fit, simulated"
+TOO_SLOW = "cannot be better: bound on its time"
+SLOWER = "slower, simulated"
+MISSES = "misses the target"
+_BATCH = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """Layouts that share everything but the axes: one number of GPUs, one batch, ...
+
+    Attributes:
+        settings: What sets it apart, by dotted path.
+        layouts: Its layouts.
+        goal: How they score.
+        prices: Prices on its hardware.
+    """
+
+    settings: dict[str, object]
+    layouts: Layouts
+    goal: Goal
+    prices: Prices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulated:
+    """A layout that was simulated and fits.
+
+    Attributes:
+        region: Its region.
+        settings: Settings of its axes, by short name.
+        step_s: Seconds of a step.
+        memory_bytes: What its fullest GPU holds.
+        score: Less is better; infinite where it misses the target.
+        pace: Seconds per token of the whole job; likewise.
+    """
+
+    region: int
+    settings: dict[str, object]
+    step_s: float
+    memory_bytes: float
+    score: float
+    pace: float
+
+
+@dataclass(slots=True, kw_only=True)
+class BranchAndBound:
+    """One search.
+
+    Attributes:
+        regions: Where to look.
+        workers: Who builds and simulates.
+        top: How many of the best are wanted.
+        front: Whether layouts that hold less memory (or run on fewer GPUs) than all better ones are wanted:
+            ``memory``, ``gpus`` or ``none``.
+        progress: Called now and then with a line for people.
+        found: What was simulated and fits.
+        lost: Why other layouts lost, and how many.
+    """
+
+    regions: Sequence[Region]
+    workers: Workers
+    top: int
+    front: str
+    progress: Callable[[str], None] | None = None
+    found: list[Simulated] = field(default_factory=list)
+    lost: Counter[str] = field(default_factory=Counter)
+    simulated: int = 0
+
+    def run(self) -> None:
+        """Simulate what must be."""
+        waiting = Candidates.joined(
+            part for number in range(len(self.regions)) for part in self._candidates(number)
+        )
+        while len(waiting):
+            size = min(_BATCH, len(waiting))
+            first = np.argpartition(waiting.score, size - 1)[:size]
+            rough = first[~waiting.placed[first]]
+            if rough.size:
+                self._refine(waiting, rough)
+            else:
+                self._simulate(waiting.take(first))
+                left = np.ones(len(waiting), dtype=np.bool_)
+                left[first] = False
+                waiting = waiting.take(left)
+            waiting = self._prune(waiting)
+            if self.progress is not None:
+                self.progress(f"{self.simulated:,} layouts simulated, {len(waiting):,} may still be better")
+
+    def _candidates(self, number: int) -> list[Candidates]:
+        """Bound every possible layout of a region, counting kernels only."""
+        region = self.regions[number]
+        layouts = region.layouts
+        capacity = layouts.system.cluster.gpu.memory_bytes
+        self.lost += layouts.space.excluded
+        parts = []
+        all_pairs = [np.arange(len(family.shape)) for family in layouts.families]
+        self._build(number, all_pairs, placed=False, timed=False)
+        bounds = []
+        for family in layouts.families:
+            possible = layouts.space.possible[family.shape, family.layer]
+            memory = memory_bound(layouts, family)
+            fits = possible & (memory <= capacity)
+            self.lost[TOO_LARGE] += int(possible.sum()) - int(fits.sum())
+            bounds.append((memory, fits, np.flatnonzero(fits.any(axis=1))))
+        self._build(number, [pairs for *_, pairs in bounds], placed=False, timed=True)
+        for which, (family, (memory, fits, pairs)) in enumerate(zip(layouts.families, bounds, strict=True)):
+            if not pairs.size:
+                continue
+            seconds = time_bound(layouts, region.prices, family, pairs, placed=False)
+            score, pace = region.goal.score(seconds), region.goal.pace(seconds)
+            pair, step = np.nonzero(fits[pairs])
+            parts.append(
+                Candidates(
+                    region=np.full(len(pair), number),
+                    family=np.full(len(pair), which),
+                    pair=pairs[pair],
+                    step=step,
+                    score=score[pair, step],
+                    pace=pace[pair, step],
+                    memory=memory[pairs[pair], step],
+                    placed=np.zeros(len(pair), dtype=np.bool_),
+                )
+            )
+        return parts
+
+    def _build(self, number: int, pairs: Sequence[Ints], *, placed: bool, timed: bool) -> None:
+        """Let the layers of some pairs of each family be built or timed."""
+        layouts = self.regions[number].layouts
+        wanted = {
+            (each, family.profile.number)
+            for family, mine in zip(layouts.families, pairs, strict=True)
+            if len(mine)
+            for each in layouts.classes(family, mine, placed=placed)[0]
+        }
+        self.workers.build(number, sorted(wanted), placed=placed, timed=timed)
+
+    def _refine(self, waiting: Candidates, rough: Ints) -> None:
+        """Improve the bounds of some candidates, and of all of their families whose layers are the same."""
+        asking = np.stack([waiting.region[rough], waiting.family[rough]], axis=1)
+        pairs = waiting.pair
+        found = []
+        for region, which in np.unique(asking, axis=0).tolist():
+            layouts, family = self.regions[region].layouts, self.regions[region].layouts.families[which]
+            mine = np.flatnonzero(~waiting.placed & (waiting.region == region) & (waiting.family == which))
+            asked = rough[(waiting.region[rough] == region) & (waiting.family[rough] == which)]
+            classes = layouts.placed.of[family.shape, family.layer]
+            mine = mine[np.isin(classes[pairs[mine]], classes[pairs[asked]])]
+            found.append((region, which, mine))
+        for region in {region for region, *_ in found}:
+            wanted = [np.zeros(0, dtype=np.int64)] * len(self.regions[region].layouts.families)
+            for other, which, mine in found:
+                if other == region:
+                    wanted[which] = np.unique(pairs[mine])
+            self._build(region, wanted, placed=True, timed=True)
+        for region, which, mine in found:
+            layouts, goal = self.regions[region].layouts, self.regions[region].goal
+            rows, of = np.unique(pairs[mine], return_inverse=True)
+            bound = time_bound(
+                layouts, self.regions[region].prices, layouts.families[which], rows, placed=True
+            )
+            seconds = bound[of, waiting.step[mine]]
+            waiting.score[mine] = np.maximum(waiting.score[mine], goal.score(seconds))
+            waiting.pace[mine] = np.maximum(waiting.pace[mine], goal.pace(seconds))
+            waiting.placed[mine] = True
+
+    def _simulate(self, chosen: Candidates) -> None:
+        """Simulate some candidates."""
+        places = []
+        for row in np.stack([chosen.region, chosen.family, chosen.pair, chosen.step], axis=1).tolist():
+            region, which, pair, step = row
+            family = self.regions[region].layouts.families[which]
+            places.append((region, int(family.shape[pair]), int(family.layer[pair]), step))
+        self.simulated += len(places)
+        for place, outcome in zip(places, self.workers.simulate(places), strict=True):
+            if outcome.problem or not outcome.fits:
+                self.lost[outcome.problem or TOO_LARGE_SIMULATED] += 1
+                continue
+            region, *at = place
+            goal = self.regions[region].goal
+            self.found.append(
+                Simulated(
+                    region=region,
+                    settings=self.regions[region].layouts.space.settings(*at),
+                    step_s=outcome.step_s,
+                    memory_bytes=outcome.memory_bytes,
+                    score=float(goal.score(np.asarray(outcome.step_s))),
+                    pace=float(goal.pace(np.asarray(outcome.step_s))),
+                )
+            )
+
+    def _prune(self, waiting: Candidates) -> Candidates:
+        """Drop candidates that cannot be among the best, nor on the front."""
+        scores = np.sort([each.score for each in self.found])
+        worst = scores[self.top - 1] if len(scores) >= self.top else np.inf
+        misses = np.isinf(waiting.score)
+        useful = ~misses & (waiting.score <= worst)
+        if self.front != "none":
+            useful |= ~misses & ~self._is_dominated(waiting)
+        self.lost[MISSES] += int(misses.sum())
+        self.lost[TOO_SLOW] += int((~useful & ~misses).sum())
+        return waiting if useful.all() else waiting.take(useful)
+
+    def _is_dominated(self, waiting: Candidates) -> Bools:
+        """Tell whether a layout already simulated is no worse in both respects than a candidate may be."""
+        dominated = np.zeros(len(waiting), dtype=np.bool_)
+        gpus = np.asarray([region.goal.gpus for region in self.regions], dtype=np.float64)
+        other: Floats = waiting.memory if self.front == "memory" else gpus[waiting.region]
+        for each in pareto_front(self.found, self.front, gpus):
+            least = each.memory_bytes if self.front == "memory" else gpus[each.region]
+            dominated |= (waiting.pace >= each.pace) & (other >= least)
+        return dominated
+
+
+def pareto_front(found: Sequence[Simulated], front: str, gpus: Floats) -> list[Simulated]:
+    """Return the layouts that no other beats in one respect without losing in the other, fastest first."""
+    if front == "none":
+        return []
+    best: list[Simulated] = []
+    least = np.inf
+    for each in sorted(found, key=lambda one: (one.pace, one.memory_bytes)):
+        other = each.memory_bytes if front == "memory" else float(gpus[each.region])
+        if other < least and np.isfinite(each.pace):
+            best.append(each)
+            least = other
+    return best

@@ -1,0 +1,263 @@
+"""What the layers of a layout take and hold: worked out once for all layouts whose layers are alike.
+
+Shapes and ways of running layers fall into classes with the same layers: the same tp, cp, ep and micro-batch,
+laid out the same way. A class is built and timed as a simulation would, each kind of layer once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulator.explore.search.rules import Strides
+from simulator.explore.search.space import LAYER_AXES, Space
+from simulator.results.layer_times import block_seconds, kernel_seconds
+from simulator.workload.layer_kinds import LayerKind
+from simulator.workload.layer_plan import LayerPlan, layer_plan
+from simulator.workload.schedules import SCHEDULES, Overlapped, Request
+from simulator.workload.stages import LayerWork, boundary_works, layer_work
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from numpy.typing import NDArray
+
+    from simulator.costs.system import System
+    from simulator.explore.search.space import Ints
+    from simulator.files import Variations
+    from simulator.scenario import Offload, Scenario
+
+    Floats = NDArray[np.float64]
+
+LayerKey = tuple[LayerKind, LayerPlan]
+
+
+@dataclass(slots=True)
+class LayerClass:
+    """Layers that are laid out alike; each kind is built and timed when it is first asked for.
+
+    Attributes:
+        scenario: A layout of the class.
+        paired: Whether its passes run in pairs that hide each other's communication.
+        works: Work of each kind of layer, and of each way of offloading what it keeps.
+        ends: Work of the embedding, and what follows the last layer.
+        seconds: Seconds of a work's forward pass, its backward pass or input gradients, and its weight
+            gradients, by the work's identity: of the kernels alone, and in all.
+    """
+
+    scenario: Scenario
+    paired: bool
+    works: dict[tuple[LayerKey, Offload | None], LayerWork] = field(default_factory=dict)
+    seconds: dict[tuple[int, bool], tuple[float, float, float]] = field(default_factory=dict)
+    _ends: tuple[LayerWork, tuple[LayerWork, ...]] | None = None
+
+    def works_of(self, profile: Profile) -> list[LayerWork]:
+        """Return the work of each kind of layer of a profile."""
+        found = []
+        for key, layer in profile.kinds:
+            plan = key[1]
+            full = (key, profile.offload if plan.is_offloaded else None)
+            if full not in self.works:
+                scenario = self.scenario
+                if plan.is_offloaded:
+                    scenario = replace(scenario, training=replace(scenario.training, offload=profile.offload))
+                self.works[full] = layer_work(scenario, layer, plan)
+            found.append(self.works[full])
+        return found
+
+    @property
+    def ends(self) -> tuple[LayerWork, tuple[LayerWork, ...]]:
+        """Work of the embedding, and what follows the last layer."""
+        if self._ends is None:
+            self._ends = boundary_works(self.scenario)
+        return self._ends
+
+    def bytes_of(self, profile: Profile) -> Floats:
+        """Return the bytes that are kept, and those taken on top, by kind of layer and end."""
+        embedding, after = self.ends
+        works = (*self.works_of(profile), embedding)
+        saved = [*(work.saved_bytes for work in works), sum(work.saved_bytes for work in after)]
+        taken = [*(work.working_bytes for work in works), max(work.working_bytes for work in after)]
+        return np.asarray([saved, taken])
+
+    def times_of(self, profile: Profile, system: System, *, alone: bool) -> Floats:
+        """Return the seconds of passes, as ``times`` does, by pass, kind of layer and end."""
+        embedding, after = self.ends
+        rows = [self.times(work, system, alone=alone) for work in (*self.works_of(profile), embedding)]
+        last = np.sum([self.times(work, system, alone=alone) for work in after], axis=0)
+        return np.asarray([*rows, last]).T
+
+    def times(self, work: LayerWork, system: System, *, alone: bool) -> tuple[float, float, float]:
+        """Return the seconds of a work's passes, of which an actual layout takes no fewer.
+
+        Args:
+            work: One of the class.
+            system: The hardware and the software.
+            alone: Count kernels only, which is quick; otherwise run the layer as a simulation does. Passes
+                that run in pairs are always counted so: either hides the other's communication.
+        """
+        key = (id(work), alone or self.paired)
+        if key not in self.seconds:
+            split = work.halves
+            blocks = (
+                (work.forward, work.backward, None)
+                if split is None
+                else (work.forward, split.input, split.weight)
+            )
+            seconds = kernel_seconds if key[1] else block_seconds
+            first, second, third = (
+                seconds(block, system) if block is not None and block.program.num_ops else 0.0
+                for block in blocks
+            )
+            self.seconds[key] = (first, second, third)
+        return self.seconds[key]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Which kinds of layers each stage holds.
+
+    Attributes:
+        number: The same for profiles of the same kinds.
+        kinds: Kinds, each with one layer of the model that is of this kind.
+        counts: By stage and kind, how many layers.
+        offload: What layers do that keep activations in host memory.
+    """
+
+    number: int
+    kinds: tuple[tuple[LayerKey, int], ...]
+    counts: Floats
+    offload: Offload
+
+    @classmethod
+    def of(
+        cls,
+        scenario: Scenario,
+        stage_layers: tuple[int, ...],
+        known: dict[Hashable, int],
+    ) -> Profile:
+        """Count the kinds of layers of each stage as ``workload.stages`` plans them.
+
+        Args:
+            scenario: A layout.
+            stage_layers: Layers of each of its stages.
+            known: Numbers of the kinds of profiles before; takes up those of this one.
+        """
+        stages: list[Counter[LayerKey]] = []
+        first: dict[LayerKey, int] = {}
+        layer = 0
+        for count in stage_layers:
+            held: Counter[LayerKey] = Counter()
+            for position in range(count):
+                key = (LayerKind.of(scenario, layer), layer_plan(scenario, layer, position, count))
+                first.setdefault(key, layer)
+                held[key] += 1
+                layer += 1
+            stages.append(held)
+        counts = np.asarray([[held[key] for key in first] for held in stages], dtype=np.float64)
+        kinds = tuple(first.items())
+        offload = scenario.training.offload
+        number = known.setdefault((kinds, offload), len(known))
+        return cls(number, kinds, counts.reshape(len(stages), len(first)), offload)
+
+    def sums(self, each: Floats) -> Floats:
+        """Add up a quantity over the works of each stage.
+
+        Args:
+            each: By row: the quantity of each kind of layer, of the embedding, and of what follows the last
+                layer.
+        """
+        sums: Floats = each[..., :-2] @ self.counts.T
+        sums[..., 0] += each[..., -2]
+        sums[..., -1] += each[..., -1]
+        return sums
+
+    def largest(self, each: Floats) -> Floats:
+        """Return the largest of a quantity over the works of each stage; see ``sums``."""
+        has = self.counts > 0
+        largest: Floats = np.where(has, each[..., None, :-2], 0.0).max(axis=-1, initial=0.0)
+        largest[..., 0] = np.maximum(largest[..., 0], each[..., -2])
+        largest[..., -1] = np.maximum(largest[..., -1], each[..., -1])
+        return largest
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """Classes of a space.
+
+    Attributes:
+        of: Class of each shape and way of running layers.
+        example: Shape and way of running layers of one member of each class.
+    """
+
+    of: Ints
+    example: Ints
+
+    @classmethod
+    def find(cls, space: Space, variations: Variations, *, placed: bool) -> Classes:
+        """Find which layouts have the same layers.
+
+        Args:
+            space: The layouts.
+            variations: The scenario.
+            placed: Whether it matters where the ranks lie that a layer talks to; its kernels do not care.
+        """
+        shapes, has_experts = space.shapes, variations.model.experts is not None
+        here = np.stack([shapes.tp, shapes.cp, shapes.ep, shapes.mbs, shapes.microbatches == 1], axis=1)
+        if has_experts:  # their mesh folds over all ranks
+            here = np.concatenate([here, np.stack([shapes.dp, shapes.pp], axis=1)], axis=1)
+        if variations.file.parallelism.vocabulary != "none":
+            here = np.concatenate([here, shapes.pp[:, None]], axis=1)
+        schedules = np.asarray([(splits(name), pairs_passes(name)) for name in shapes.schedules])
+        here = np.concatenate([here, schedules.reshape(-1, 2)[shapes.schedule]], axis=1)
+        runs = space.layers[:, [LAYER_AXES.index(name) for name in ("sequence_parallel", "overlap_tp")]]
+        rows = np.concatenate([np.repeat(here, len(runs), axis=0), np.tile(runs, (len(here), 1))], axis=1)
+        if placed:
+            apart = np.stack([_places(space, order, has_experts) for order in space.values["placement"]])
+            order = space.layers[:, LAYER_AXES.index("placement")]
+            places = apart[order].transpose(1, 0, 2).reshape(len(rows), apart.shape[-1])
+            rows = np.concatenate([rows, places], axis=1)
+        wanted = space.possible.any(axis=2).reshape(-1)
+        of = np.full(len(rows), -1)
+        _, first, of[wanted] = _unique_rows(rows[wanted])
+        example = np.flatnonzero(wanted)[first]
+        return cls(of.reshape(len(here), len(runs)), np.stack(np.divmod(example, len(runs)), axis=1))
+
+
+def _places(space: Space, placement: object, has_experts: bool) -> Ints:
+    """Return, by shape, where the ranks lie that a layer talks to."""
+    shapes = space.shapes
+    strides = Strides.of(shapes, placement)  # type: ignore[arg-type]
+    columns = [np.where(shapes.tp > 1, strides.tp, 0), np.where(shapes.cp > 1, strides.cp, 0)]
+    if has_experts:
+        columns += [strides.tp, strides.cp, strides.dp, strides.pp]
+    return np.stack(columns, axis=1)
+
+
+def _unique_rows(rows: Ints) -> tuple[Ints, Ints, Ints]:
+    """Return the distinct rows, where each stands first, and which of them each row is."""
+    code = np.zeros(len(rows), dtype=np.int64)
+    for column in rows.T:
+        _, number = np.unique(column, return_inverse=True)
+        code = np.unique(code * (number.max(initial=0) + 1) + number, return_inverse=True)[1]
+    _, first, of = np.unique(code, return_index=True, return_inverse=True)
+    return rows[first], first, of
+
+
+def splits(schedule: str) -> bool:
+    """Tell whether a schedule's backward passes are split."""
+    return schedule in SCHEDULES and SCHEDULES[schedule].splits_backward
+
+
+@cache
+def pairs_passes(schedule: str) -> bool:
+    """Tell whether a schedule may run passes in pairs that hide each other's communication."""
+    if schedule not in SCHEDULES:
+        return True
+    chunks = SCHEDULES[schedule].chunks[0]
+    order = SCHEDULES[schedule].order(Request(pp=2, vpp=chunks, num_microbatches=8))
+    return any(isinstance(entry, Overlapped) for entries in order for entry in entries)

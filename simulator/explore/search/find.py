@@ -1,0 +1,169 @@
+"""``search``: from a scenario to its best layouts."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulator import api, files
+from simulator.errors import InputError, SimulatorError
+from simulator.explore.search.axes import axis_values
+from simulator.explore.search.branch import SLOWER, BranchAndBound, Region, Simulated, pareto_front
+from simulator.explore.search.goal import Goal
+from simulator.explore.search.layouts import Layouts
+from simulator.explore.search.prices import Prices
+from simulator.explore.search.table import Layout, Ranked, SearchTable
+from simulator.explore.search.workers import Workers
+from simulator.files import Variations
+from simulator.files.searches import DP
+from simulator.scenario.search import AXES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from simulator.results.result import Result
+    from simulator.scenario import Scenario, Search
+
+IMPOSSIBLE = "no valid scenario"
+
+
+def search(
+    scenario: Scenario, *, jobs: int = 1, progress: Callable[[str], None] | None = None
+) -> SearchTable:
+    """Find the best layouts of a scenario: what simulating every combination would find, without doing it.
+
+    Layouts that do not fit in memory are left out, and steps are timed by the compiled engine, without
+    transfers that share links.
+
+    Args:
+        scenario: A scenario loaded from a file or a document; its ``search:`` block says what is free and
+            what is best. Without one, the degrees of parallelism, the micro-batch size, sharding and
+            recomputation are free, and the most tokens per second are best.
+        jobs: Local processes that build layers and simulate.
+        progress: Called now and then with a line for people.
+
+    Raises:
+        InputError: The scenario was not loaded, or has pools of different GPUs.
+    """
+    start_s = time.perf_counter()
+    if not scenario.document:
+        raise InputError(f"{scenario.name}: a search changes settings of a file; use load")
+    if scenario.cluster.pools:
+        raise InputError(f"{scenario.name}: a search needs one kind of GPU, but cluster.pools has several")
+    base = Variations.of(scenario)
+    wanted = scenario.search or base.usual_search()
+    lost: Counter[str] = Counter()
+    regions, size = _regions(scenario, wanted, lost)
+    with Workers([region.layouts for region in regions], jobs) as workers:
+        run = BranchAndBound(
+            regions=regions,
+            workers=workers,
+            top=wanted.top,
+            front=wanted.front,
+            progress=progress,
+            lost=lost,
+        )
+        run.run()
+    ranked = sorted(
+        (each for each in run.found if np.isfinite(each.score)),
+        key=lambda each: (each.score, each.memory_bytes),
+    )
+    best = ranked[: wanted.top]
+    run.lost[SLOWER] += len(run.found) - len(best)
+    gpus = np.asarray([region.goal.gpus for region in regions], dtype=np.float64)
+    return SearchTable(
+        scenario=scenario,
+        search=wanted,
+        best=_explained(scenario, regions, wanted, best),
+        front=tuple(_layout(regions, wanted, each) for each in pareto_front(ranked, wanted.front, gpus)),
+        simulated=tuple(_layout(regions, wanted, each) for each in run.found),
+        size=size,
+        lost=dict(+run.lost),
+        elapsed_s=time.perf_counter() - start_s,
+        num_simulated=run.simulated,
+    )
+
+
+def _regions(scenario: Scenario, wanted: Search, lost: Counter[str]) -> tuple[list[Region], int]:
+    """Split the space by the settings that are no axes: each combination of them is a region."""
+    others = {path: values for path, values in wanted.free.items() if path not in AXES.values()}
+    regions, size = [], 0
+    in_dollars = True
+    for values in itertools.product(*(given or () for given in others.values())):
+        settings = dict(zip(others, values, strict=True))
+        variations = _varied(scenario, settings)
+        if isinstance(variations, str):
+            lost[f"{IMPOSSIBLE}: {variations}"] += 1
+            continue
+        layouts = Layouts.of(axis_values(wanted, variations), variations)
+        size += layouts.space.size
+        in_dollars = in_dollars and variations.cluster.price_per_gpu_hour is not None
+        example = variations.file
+        tokens = example.training.global_batch_size * example.training.seq_length
+        goal = Goal.of(wanted, variations.cluster, tokens)
+        regions.append(Region(settings=settings, layouts=layouts, goal=goal, prices=Prices(layouts.system)))
+    if not in_dollars:
+        regions = [replace(region, goal=replace(region.goal, price=1.0)) for region in regions]
+    return regions, size
+
+
+def _varied(scenario: Scenario, settings: Mapping[str, object]) -> Variations | str:
+    """Return the scenario with some settings replaced, or why it is none."""
+    try:
+        return Variations.of(scenario, _overrides(settings))
+    except SimulatorError as error:
+        return "; ".join(line.strip() for line in str(error).splitlines())
+
+
+def _overrides(settings: Mapping[str, object]) -> list[str]:
+    return [f"{path}={json.dumps(value)}" for path, value in settings.items() if value is not None]
+
+
+def _explained(
+    scenario: Scenario, regions: Sequence[Region], wanted: Search, best: Sequence[Simulated]
+) -> tuple[Ranked, ...]:
+    """Simulate the best layouts in full, and say what the others lose to the first."""
+    results = [_whole(scenario, regions[each.region], each) for each in best]
+    return tuple(
+        Ranked(
+            layout=_layout(regions, wanted, each),
+            result=result,
+            lost_by=None if result is results[0] else _lost_by(results[0], result),
+        )
+        for each, result in zip(best, results, strict=True)
+    )
+
+
+def _whole(scenario: Scenario, region: Region, each: Simulated) -> Result:
+    settings = {AXES[name]: value for name, value in each.settings.items()} | region.settings
+    settings["simulation.engine"] = "compiled"
+    named = {**scenario.document, "name": scenario.name}
+    return api.simulate(files.from_document(named, overrides=_overrides(settings)))
+
+
+def _lost_by(best: Result, other: Result) -> tuple[str, float] | None:
+    """Return the term of the breakdown that grew most, and by how many seconds."""
+    before, after = best.breakdown.as_dict(), other.breakdown.as_dict()
+    grown = {name: after[name] - before[name] for name in after}
+    most = max(grown, key=grown.__getitem__)
+    return (most, grown[most]) if grown[most] > 0 else None
+
+
+def _layout(regions: Sequence[Region], wanted: Search, each: Simulated) -> Layout:
+    region = regions[each.region]
+    paths = {AXES[name]: value for name, value in each.settings.items()} | region.settings
+    goal = region.goal
+    return Layout(
+        settings={path: paths[path] for path in wanted.free if path != DP},
+        gpus=goal.gpus,
+        step_time_s=each.step_s,
+        tokens_per_s=goal.tokens / each.step_s,
+        peak_memory_bytes=each.memory_bytes,
+        cost_per_token=goal.cost_per_token(each.step_s),
+    )

@@ -1,0 +1,155 @@
+"""The layouts of one search with everything that their bounds look up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulator.costs.system import System
+from simulator.explore.search.classes import Classes, LayerClass, pairs_passes
+from simulator.explore.search.families import Family, families, scenario_of
+from simulator.explore.search.parameters import Parameters, layer_parameters
+from simulator.explore.search.rules import Strides, space_of
+from simulator.explore.search.space import LAYER_AXES
+from simulator.workload.pipeline import runs_in_pairs
+
+if TYPE_CHECKING:
+    from simulator.explore.search.axes import Values
+    from simulator.explore.search.classes import Floats, Profile
+    from simulator.explore.search.space import Ints, Space
+    from simulator.files import Variations
+    from simulator.scenario import Scenario
+
+
+@dataclass(slots=True, kw_only=True)
+class Layouts:
+    """All layouts of a scenario whose settings other than the axes' are given.
+
+    Attributes:
+        variations: The scenario.
+        space: Its layouts.
+        families: The layouts by pipeline.
+        near: Classes of layers with the same kernels.
+        placed: Classes of layers whose ranks also lie alike.
+        system: The hardware and the software.
+        profiles: Profiles of the families, by their number.
+        built: Classes that were needed up to now, by whether they are placed and their number.
+        tables: What they hold and take, by class, profile, whether the class is placed, and whether it is
+            seconds.
+    """
+
+    variations: Variations
+    space: Space
+    families: tuple[Family, ...]
+    near: Classes
+    placed: Classes
+    system: System
+    profiles: dict[int, Profile]
+    built: dict[tuple[bool, int], LayerClass] = field(default_factory=dict)
+    tables: dict[tuple[int, int, bool, bool], Floats] = field(default_factory=dict)
+    _parameters: dict[tuple[object, ...], Parameters] = field(default_factory=dict)
+    _layers: dict[tuple[int, ...], Floats] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, values: Values, variations: Variations) -> Layouts:
+        """Lay out a space."""
+        space = space_of(values, variations)
+        found = tuple(families(space, variations))
+        return cls(
+            variations=variations,
+            space=space,
+            families=found,
+            profiles={family.profile.number: family.profile for family in found},
+            near=Classes.find(space, variations, placed=False),
+            placed=Classes.find(space, variations, placed=True),
+            system=System(cluster=variations.cluster, software=variations.software),
+        )
+
+    def scenario(self, shape: int, layer: int, step: int) -> Scenario:
+        """Return one layout as a scenario.
+
+        Raises:
+            ScenarioError: It breaks a rule that the space does not know.
+        """
+        return scenario_of(self.space, self.variations, shape, layer, step)
+
+    def example(self, shape: int, layer: int) -> Scenario:
+        """Return a layout of a shape and a way of running layers, for what all of these have in common."""
+        step = int(np.argmax(self.space.possible[shape, layer]))
+        return scenario_of(self.space, self.variations, shape, layer, step, checks=False)
+
+    def layer_class(self, number: int, *, placed: bool) -> LayerClass:
+        """Return a class of layers."""
+        key = (placed, number)
+        if key not in self.built:
+            shape, layer = (self.placed if placed else self.near).example[number].tolist()
+            example = self.example(shape, layer)
+            self.built[key] = LayerClass(
+                example, runs_in_pairs(example) or pairs_passes(example.parallelism.schedule)
+            )
+        return self.built[key]
+
+    def strides(self, family: Family) -> Strides:
+        """Return where the ranks of each pair of a family lie."""
+        placement = self.space.layers[family.layer, LAYER_AXES.index("placement")]
+        found = [Strides.of(self.space.shapes, order) for order in self.space.values["placement"]]  # type: ignore[arg-type]
+        at = placement, family.shape
+        return Strides(
+            **{name: np.stack([getattr(s, name) for s in found])[at] for name in ("tp", "cp", "dp", "pp")}
+        )
+
+    def parameters(self, family: Family) -> Parameters:
+        """Return the parameters of each pair of a family."""
+        shapes = self.space.shapes
+        columns = np.stack([shapes.tp, shapes.ep], axis=1)[family.shape]
+        rows, first, of = np.unique(columns, axis=0, return_index=True, return_inverse=True)
+        found = []
+        for row, at in zip(rows.tolist(), first.tolist(), strict=True):
+            key = (*row, family.pp, family.vpp, family.stage_layers)
+            if key not in self._parameters:
+                example = self.example(int(family.shape[at]), int(family.layer[at]))
+                if tuple(row) not in self._layers:
+                    self._layers[tuple(row)] = layer_parameters(example)
+                self._parameters[key] = Parameters.of(example, family.stage_layers, self._layers[tuple(row)])
+            found.append(self._parameters[key])
+        return Parameters.stacked(found, of.reshape(-1))
+
+    def shard(self, family: Family) -> tuple[Ints, Ints]:
+        """Return the most ranks that may share one copy of a dense parameter, and of an expert's."""
+        shapes = self.space.shapes
+        dense = (shapes.dp * shapes.cp)[family.shape]
+        etp = self.variations.file.parallelism.etp
+        tp = shapes.tp[family.shape]
+        experts = tp * dense // ((tp if etp is None else etp) * shapes.ep[family.shape])
+        return dense, experts
+
+    def classes(self, family: Family, pairs: Ints, *, placed: bool) -> tuple[list[int], Ints]:
+        """Return the classes of some pairs of a family, and which of these each pair has."""
+        classes = self.placed if placed else self.near
+        numbers, of = np.unique(classes.of[family.shape[pairs], family.layer[pairs]], return_inverse=True)
+        return numbers.tolist(), of.reshape(-1)
+
+    def held(self, number: int, profile: int) -> Floats:
+        """Return what the layers of a class hold, for a profile: see ``LayerClass.bytes_of``."""
+        key = (number, profile, False, False)
+        if key not in self.tables:
+            self.tables[key] = self.layer_class(number, placed=False).bytes_of(self.profiles[profile])
+        return self.tables[key]
+
+    def times(self, number: int, profile: int, *, placed: bool) -> Floats:
+        """Return the seconds of the layers of a class, for a profile: see ``LayerClass.times_of``."""
+        key = (number, profile, placed, True)
+        if key not in self.tables:
+            layer = self.layer_class(number, placed=placed)
+            self.tables[key] = layer.times_of(self.profiles[profile], self.system, alone=not placed)
+        return self.tables[key]
+
+    def knows(self, number: int, profile: int, *, placed: bool, timed: bool) -> bool:
+        """Tell whether ``held`` or ``times`` is answered without work."""
+        return (number, profile, placed, timed) in self.tables
+
+    def learn(self, number: int, profile: int, found: Floats, *, placed: bool, timed: bool) -> None:
+        """Take up what another process answered for ``held`` or ``times``."""
+        self.tables[number, profile, placed, timed] = found

@@ -1,0 +1,250 @@
+"""What a step's bound counts of data parallelism, and its end: see ``time_bound``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulator.explore.search.families import looked_at
+from simulator.explore.search.rules import switched_on
+from simulator.explore.search.space import STEP_AXES
+from simulator.files.sharding_rules import FSDP
+from simulator.workload.parameter_bytes import gathered_bytes, state_bytes, update_bytes
+from simulator.workload.weights import gradient_bytes, reduced_bytes, weight_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from simulator.explore.search.classes import Floats
+    from simulator.explore.search.families import Family
+    from simulator.explore.search.layouts import Layouts
+    from simulator.explore.search.prices import Prices
+    from simulator.explore.search.space import Ints
+    from simulator.explore.search.time_bound import Chains
+    from simulator.files.sections import ParallelismSection
+    from simulator.scenario import Scenario
+    from simulator.workload.work import CollectiveKind
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way of running steps.
+
+    Attributes:
+        sharding: What data-parallel ranks share.
+        grad_reduce: Whether gradients are reduced beside backward passes.
+        param_gather: Whether weights are gathered beside forward passes.
+        p2p: Whether messages between stages run beside passes.
+        offload: Where the optimizer's state lives.
+    """
+
+    sharding: str
+    grad_reduce: bool
+    param_gather: bool
+    p2p: bool
+    offload: str
+
+
+def ways_of(layouts: Layouts) -> list[Way]:
+    """Return the ways of running steps of a space, in its order."""
+    values, usual = layouts.space.values, layouts.variations.software.overlap
+    columns: list[list[object]] = []
+    for name in STEP_AXES:
+        habit = getattr(usual, name.removeprefix("overlap_"), None)
+        chosen = (
+            [str(value) for value in values[name]]
+            if habit is None
+            else switched_on(values, name, habit).tolist()
+        )
+        columns.append(chosen)
+    return [
+        Way(*(column[index] for column, index in zip(columns, step, strict=True)))
+        for step in layouts.space.steps.tolist()
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """Collectives and optimizer of a family's pairs.
+
+    Attributes:
+        prices: Prices on the hardware.
+        example: One of the layouts, for what they have in common.
+        size: Ranks that hold the same dense weights, by pair.
+        stride: Distance between them.
+        dense: Dense parameters by pair and rank.
+        total: All parameters by pair and rank.
+        shared: Those of a rank's shard.
+        boundary: Those of the embedding and of the head among the dense ones.
+        layers: The other dense ones.
+        bucket: Those of the first stage's first bucket at least: a full bucket, or all of the stage. With
+            experts, whose gradients are in it too, not counted.
+        embedding: Those of the embedding; zero where the head is on its stage.
+        microbatches: Micro-batches of a step, by pair.
+        given: What the scenario says of sharding.
+        distinct: Pairs with distinct groups and parameters.
+        alike: Which of these each pair is like.
+        known: Seconds of collectives that were asked for.
+        paths: Seconds up to the gradient norm that were asked for.
+        updates: Seconds of optimizers that were asked for, by rank.
+        splits: Whether a rank's last pass may be a weight gradient.
+        counts: Whether collectives count; not where only some ranks share a copy.
+    """
+
+    prices: Prices
+    example: Scenario
+    size: Ints
+    stride: Ints
+    dense: Floats
+    total: Floats
+    shared: Floats
+    boundary: Floats
+    layers: Floats
+    bucket: Floats
+    embedding: Floats
+    microbatches: Floats
+    given: ParallelismSection
+    distinct: Ints
+    alike: Ints
+    splits: bool
+    counts: bool
+    known: dict[tuple[str, str, float], Floats] = field(default_factory=dict)
+    paths: dict[tuple[str, bool, bool, bool], Floats] = field(default_factory=dict)
+    updates: dict[tuple[bool, str], Floats] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, layouts: Layouts, prices: Prices, family: Family, pairs: Ints, example: Scenario) -> Traffic:
+        """Look up parameters and groups."""
+        parameters = layouts.parameters(family)
+        shard, expert_shard = (found[pairs] for found in layouts.shard(family))
+        dense, experts, boundary = (
+            np.stack(
+                [of[pairs][:, list(family.held[rank])].sum(axis=1) for rank in looked_at(family)], axis=1
+            )
+            for of in (parameters.dense, parameters.experts, parameters.boundary)
+        )
+        first, embedding = parameters.dense[pairs, 0], parameters.boundary[pairs, 0]
+        full = example.software.bucket_bytes / gradient_bytes(example)
+        if example.model.experts is not None:
+            full = 0.0
+        if len(family.stage_layers) == 1:
+            embedding = np.zeros_like(embedding)
+        stride = layouts.strides(family).dp[pairs]
+        groups = np.stack([shard, stride, dense[:, 0], boundary[:, 0]], axis=1)
+        _, distinct, alike = np.unique(groups, axis=0, return_index=True, return_inverse=True)
+        given = layouts.variations.file.parallelism
+        return cls(
+            prices=prices,
+            example=example,
+            size=shard,
+            stride=stride,
+            dense=dense,
+            total=dense + experts,
+            shared=dense / shard[:, None] + experts / expert_shard[:, None],
+            boundary=boundary,
+            layers=dense - boundary,
+            bucket=np.minimum(first, full)[:, None],
+            embedding=embedding[:, None],
+            microbatches=layouts.space.shapes.microbatches[family.shape[pairs]].astype(np.float64),
+            given=given,
+            distinct=distinct,
+            alike=alike.reshape(-1),
+            splits=family.splits,
+            counts=given.shard_size is None and given.shard_replicas is None,
+        )
+
+    def step_s(self, chains: Mapping[bool, Chains], way: Way) -> Floats:
+        """Return the seconds of a step without its overhead, by pair."""
+        path = (way.sharding, way.grad_reduce, way.param_gather, way.p2p)
+        if path not in self.paths:
+            self.paths[path] = self._path_s(chains[not way.p2p], way)
+        update = (way.sharding == "none", way.offload)
+        if update not in self.updates:
+            self.updates[update] = self._update_s(way)
+        chain = chains[not way.p2p]
+        if self.example.training.post_validation:  # ranks start apart and end apart
+            alone: Floats = (chain.busy + self.updates[update]).max(axis=1)
+            return alone
+        total: Floats = self.paths[path] + self._norm_s() + self.updates[update].max(axis=1)
+        return total
+
+    def _path_s(self, chain: Chains, way: Way) -> Floats:
+        """Return the seconds up to the gradient norm."""
+        sharding = FSDP.get(way.sharding, way.sharding)
+        counts = self.counts and way.sharding not in {"hybrid", "hsdp"}
+        kind: CollectiveKind = "all_reduce" if sharding == "none" else "reduce_scatter"
+        sent, got = reduced_bytes(self.example) * counts, gathered_bytes(self.example) * counts
+        every = self._reduces_every(sharding)
+        reduced = self._seconds(kind, "dense", sent)
+        reduced = reduced * (self.microbatches[:, None] if every else 1.0)
+        own, streams, unit = np.zeros_like(reduced), reduced, "bucket"
+        gathers_first = np.zeros(len(reduced))
+        if sharding == "zero3":
+            unit = "embedding"
+            layers, ends = self._gathers(way.sharding, every=every)
+            streams = streams + layers * self._seconds("all_gather", "layers", got)
+            streams = streams + ends * self._seconds("all_gather", "boundary", got)
+        elif sharding != "none" and not way.param_gather:
+            own = self._seconds("all_gather", "dense", got)
+            gathers_first = own[:, 0]
+        if sharding != "none" and (sharding == "zero3" or way.param_gather):
+            gathers_first = self._seconds("all_gather", unit, got)[:, 0]
+        start = np.maximum(gathers_first[:, None] + chain.before, own)
+        last_reduced = 0.0 if self.splits else self._seconds(kind, unit, sent)
+        paths = [start + chain.busy + chain.after + last_reduced, streams]
+        if not every and sharding != "zero3":
+            paths.append(start + reduced + (chain.first if way.grad_reduce else chain.busy))
+        longest: Floats = np.maximum.reduce(paths).max(axis=1)
+        return longest
+
+    def _seconds(self, kind: CollectiveKind, what: str, each: float) -> Floats:
+        """Return the seconds of one collective of ``each`` bytes for some of the parameters, by rank."""
+        key = (kind, what, each)
+        if key not in self.known:
+            data = getattr(self, what)[self.distinct] * each
+            groups = zip(self.size[self.distinct].tolist(), self.stride[self.distinct].tolist(), strict=True)
+            rows = [
+                [self.prices.collective(kind, size, stride, much) for much in row]
+                for (size, stride), row in zip(groups, data.tolist(), strict=True)
+            ]
+            self.known[key] = np.asarray(rows)[self.alike]
+        return self.known[key]
+
+    def _reduces_every(self, sharding: str) -> bool:
+        """Tell whether gradients are reduced after each micro-batch; see ``files.sharding_rules``."""
+        if self.given.reduce_every_microbatch is not None:
+            return self.given.reduce_every_microbatch
+        usual = self.example.software.reduce_every_microbatch and self.example.parallelism.pp == 1
+        return usual and sharding in {"zero2", "zero3"}
+
+    def _gathers(self, sharding: str, *, every: bool) -> tuple[Floats, Floats]:
+        """Return how often sharded weights of layers, and of the embedding and the head, are gathered."""
+        has_pipeline, reshards = self.example.parallelism.pp > 1, self.given.reshard_after_forward
+        if reshards is None:
+            reshards = sharding != "shard_grad_op" and not has_pipeline
+        each = self.microbatches[:, None]
+        if not reshards and (has_pipeline or not every):  # workload.weights.keeps_weights_over_step
+            return np.ones_like(each), np.ones_like(each)
+        return each * (1 + reshards), each
+
+    def _norm_s(self) -> float:
+        return self.prices.collective("all_reduce", self.example.parallelism.gpus, 1, 4.0)
+
+    def _update_s(self, way: Way) -> Floats:
+        """Return the seconds of the optimizer by rank: on the GPU, and of copies to and from host memory."""
+        example, gpu = self.example, self.example.cluster.gpu
+        parameters = self.total if way.sharding == "none" else self.shared
+        share = 0.0 if way.offload == "none" else example.training.offload.optimizer_fraction
+        on_gpu = parameters if way.offload == "stream" else parameters * (1 - share)
+        seconds = on_gpu * update_bytes(example) * self.prices.hbm_s_per_byte
+        away = parameters * share
+        if way.offload == "stream":
+            seconds = np.maximum(seconds, away * state_bytes(example) / gpu.host_bytes_per_s)
+        elif way.offload == "cpu":
+            there = away * gradient_bytes(example) / gpu.host_bytes_per_s
+            held = away * (2 * state_bytes(example) + gradient_bytes(example) + weight_bytes(example))
+            seconds = np.maximum.reduce([seconds, there, held / gpu.host_memory_bytes_per_s])
+        found: Floats = seconds
+        return found

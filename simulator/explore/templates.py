@@ -1,0 +1,251 @@
+"""Steps of one structure: the same ops that wait for each other in the same way, whatever they cost.
+
+A template is a step of stages and buckets that say nothing but which they are, laid out by the code that
+lays out every step. ``slot`` tells for each op which cost is its own; a table of costs by slot then is one
+configuration. Stages with fewer buckets than others run empty ones, which take no time and change nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulator.engines.compiled import order_of
+from simulator.engines.graph import Graph
+from simulator.explore.part_costs import EACH, PASSES, WHICH
+from simulator.workload.data_parallel import MAKES_GRADIENTS
+from simulator.workload.gradients import Bucket
+from simulator.workload.op_kind import OpKind
+from simulator.workload.pipeline import pipeline_order
+from simulator.workload.program import ProgramBuilder, Stream
+from simulator.workload.ragged import ranges
+from simulator.workload.stages import Halves, LayerWork, Stage
+from simulator.workload.step import lay_out
+from simulator.workload.work import Block, Collective, Elementwise, Group, Sequence, StepOverhead, Transfer
+
+if TYPE_CHECKING:
+    from simulator.engines.order import Order
+    from simulator.scenario import Scenario
+    from simulator.workload.program import Ints, Program
+    from simulator.workload.stages import StageKind
+    from simulator.workload.step import Step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slots:
+    """Where the costs of a template's parts are found.
+
+    First come, stage by stage, passes (by kind, whole or by bucket) and collectives (by ``WHICH``, number and
+    bucket); then messages; then by rank the optimizer and casts; then what there is one of.
+
+    Attributes:
+        stages: Pipeline stages.
+        parts: Buckets of a stage.
+        ranks: Pipeline ranks.
+        pairs: Messages by source, target and whether it is the receiver's part.
+    """
+
+    stages: int
+    parts: int
+    ranks: int
+    pairs: tuple[tuple[int, int, bool], ...]
+
+    @property
+    def per_stage(self) -> int:
+        """Slots of one stage."""
+        return len(PASSES) * (1 + self.parts) + len(WHICH) * EACH * self.parts
+
+    @property
+    def messages(self) -> int:
+        """First slot of the messages."""
+        return self.stages * self.per_stage
+
+    @property
+    def ends(self) -> int:
+        """First slot of the ranks' optimizer steps."""
+        return self.messages + len(self.pairs)
+
+    @property
+    def singles(self) -> int:
+        """First slot of the gradient norm, tied embeddings and step overhead."""
+        return self.ends + 2 * self.ranks
+
+    def of_pass(self, kind: int, stage: int, bucket: int) -> int:
+        """Return the slot of a pass over a bucket; -1 stands for the whole stage."""
+        return stage * self.per_stage + kind * (1 + self.parts) + 1 + bucket
+
+    def of_collective(self, which: int, number: int, stage: int, bucket: int) -> int:
+        """Return the slot of a bucket's collective."""
+        passes = len(PASSES) * (1 + self.parts)
+        return stage * self.per_stage + passes + (bucket * len(WHICH) + which) * EACH + number
+
+
+SINGLES = ("gradient norm", "tied embedding gradients", "step overhead")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Template:
+    """A structure, with what its ops have in common with those of others.
+
+    Attributes:
+        program: The ops.
+        order: In which they can end.
+        graph: What they wait for.
+        slots: Where costs are found.
+        slot: Slot of each op.
+        held: Stages of each rank.
+        pass_start: Passes ``passes[pass_start[r]:pass_start[r + 1]]`` are those of rank ``r`` in order.
+        passes: See ``pass_start``.
+        opens: Stage whose first gradients of the rank each of ``passes`` makes, or -1.
+        closes: Stage whose last gradients it makes, or -1.
+        beside_start: As ``pass_start``, for collectives of each rank and data-parallel stream.
+        beside: See ``beside_start``.
+    """
+
+    program: Program
+    order: Order
+    graph: Graph
+    slots: Slots
+    slot: Ints
+    held: tuple[tuple[int, ...], ...]
+    pass_start: Ints
+    passes: Ints
+    opens: Ints
+    closes: Ints
+    beside_start: Ints
+    beside: Ints
+
+
+def make_template(
+    scenario: Scenario, kinds: tuple[StageKind, ...], parts: int, counts: tuple[int, ...]
+) -> Template:
+    """Lay out a template.
+
+    Args:
+        scenario: One with this structure.
+        kinds: Kinds of its stages.
+        parts: Buckets of every stage.
+        counts: How many of each of ``WHICH`` a bucket has.
+    """
+    stages = tuple(_stage(number, kind, parts) for number, kind in enumerate(kinds))
+    buckets = [[_bucket(stage, number, counts) for number in range(parts)] for stage in stages]
+    step = lay_out(scenario, pipeline_order(scenario), stages, buckets)
+    program = step.program
+    slots = Slots(stages=len(kinds), parts=parts, ranks=program.num_ranks, pairs=_pairs(program))
+    pass_start, passes = _in_streams(program, (Stream.COMPUTE,))
+    is_pass = program.kind[passes] <= OpKind.BACKWARD_WEIGHT
+    kept = np.concatenate(([0], np.cumsum(is_pass)))
+    pass_start, passes = kept[pass_start], passes[is_pass]
+    opens, closes = _gradient_edges(program, passes)
+    beside_start, beside = _in_streams(program, (Stream.DP_GATHER, Stream.DP_REDUCE))
+    return Template(
+        program=program,
+        order=order_of(program),
+        graph=Graph.of(program),
+        slots=slots,
+        slot=_slots_of(step, slots),
+        held=step.held,
+        pass_start=pass_start,
+        passes=passes,
+        opens=opens,
+        closes=closes,
+        beside_start=beside_start,
+        beside=beside,
+    )
+
+
+@lru_cache(maxsize=1)
+def _nothing() -> Program:
+    """Return a layer's program that stands for any."""
+    builder = ProgramBuilder(rank_names=("layer",))
+    builder.add(OpKind.KERNEL, 0, Stream.COMPUTE, Elementwise(name="any", bytes_moved=0.0))
+    return builder.build()
+
+
+def _stage(number: int, kind: StageKind, parts: int) -> Stage:
+    return Stage(
+        layers=tuple(range(len(kind.layers))),
+        works=tuple(_work(f"{number} {part}") for part in range(parts)),
+        kind=kind,
+    )
+
+
+def _work(name: str) -> LayerWork:
+    block = Block(name, _nothing())
+    halves = Halves(input=block, weight=block, kept_bytes=0.0)
+    return LayerWork(forward=block, backward=block, saved_bytes=0.0, working_bytes=0.0, halves=halves)
+
+
+def _bucket(stage: Stage, number: int, counts: tuple[int, ...]) -> Bucket:
+    work = stage.works[number]
+    gathers, reduces, sums = (
+        tuple(_collective(f"{which} {place} {work.forward.name}") for place in range(count))
+        for which, count in enumerate(counts)
+    )
+    return Bucket(works=(work,), parameters=0.0, reduces=reduces, sums=sums, gathers=gathers)
+
+
+def _collective(name: str) -> Collective:
+    group = Group(axis="dp", size=2, stride=1)
+    return Collective(kind="all_reduce", group=group, bytes=1.0, name=f"bucket {name}")
+
+
+def _pairs(program: Program) -> tuple[tuple[int, int, bool], ...]:
+    messages = (work for work in program.works if isinstance(work, Transfer))
+    return tuple((work.source, work.target, work.receives) for work in messages)
+
+
+def _slots_of(step: Step, slots: Slots) -> Ints:
+    """Return the slot of each op."""
+    program = step.program
+    kind_of = np.zeros(len(program.works), dtype=np.int64)
+    kind_of[program.work] = program.kind
+    messages = {pair: slots.messages + number for number, pair in enumerate(slots.pairs)}
+    of_work = np.zeros(len(program.works), dtype=np.int64)
+    by_rank = np.zeros(len(program.works), dtype=np.int64)
+    for index, work in enumerate(program.works):
+        match work:
+            case Sequence():
+                numbers = [tuple(map(int, block.name.split())) for block, _ in work.blocks]
+                stage, bucket = numbers[0]
+                whole = len(numbers) == slots.parts
+                of_work[index] = slots.of_pass(int(kind_of[index]), stage, -1 if whole else bucket)
+            case Transfer():
+                of_work[index] = messages[work.source, work.target, work.receives]
+            case Collective() if work.name.startswith("bucket "):
+                of_work[index] = slots.of_collective(*map(int, work.name.split()[1:]))
+            case Elementwise():
+                of_work[index] = slots.ends + slots.ranks * (work.name != "optimizer")
+                by_rank[index] = 1
+            case Collective() | StepOverhead():
+                of_work[index] = slots.singles + SINGLES.index(work.name)
+            case _:
+                raise TypeError(f"no slot for {work}")
+    slot: Ints = of_work[program.work] + by_rank[program.work] * program.rank
+    return slot
+
+
+def _in_streams(program: Program, streams: tuple[Stream, ...]) -> tuple[Ints, Ints]:
+    """Return where the ops of each rank and each of some streams begin in a list, and the list."""
+    order, start = program.in_queues()
+    queues = (np.arange(program.num_ranks)[:, None] * len(Stream) + np.array(streams)).reshape(-1)
+    counts = start[queues + 1] - start[queues]
+    return np.concatenate(([0], np.cumsum(counts))), order[ranges(start[queues], counts)]
+
+
+def _gradient_edges(program: Program, passes: Ints) -> tuple[Ints, Ints]:
+    """Return for each pass the stage whose gradients begin with it on its rank, and that whose end."""
+    makes = np.flatnonzero(np.logical_or.reduce([program.kind[passes] == kind for kind in MAKES_GRADIENTS]))
+    ops = passes[makes]
+    stages = int(program.stage.max(initial=0)) + 1
+    code = program.rank[ops] * stages + program.stage[ops]
+    edges = np.full((2, len(passes)), -1)
+    for row, places in zip(edges, (np.arange(len(ops))[::-1], np.arange(len(ops))), strict=True):
+        edge = np.full(program.num_ranks * stages, -1)
+        edge[code[places]] = makes[places]  # the last one assigned stays
+        found = edge[edge >= 0]
+        row[found] = program.stage[passes[found]]
+    return edges[0], edges[1]

@@ -1,0 +1,228 @@
+"""What this project has promised to do in which time, measured on this machine.
+
+    python -m pytest tests/benchmarks -m benchmark -s
+
+Seconds are of the process (user and system), so that what else runs on the machine counts little, save where
+a line says wall. Everything is cold unless it says warm: nothing is remembered, nothing laid out; imports and
+what numba compiles are not counted, save in ``simulator run``. Nothing here fails on a slow machine.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from factories import make_scenario
+
+from simulator import api, load
+from simulator.engines import order
+from simulator.engines.replicas import Coupling, run_replicas
+from simulator.explore import configurations
+from simulator.explore.evaluate import evaluate
+from simulator.results import layer_times
+from simulator.scenario import Model, Tier
+from simulator.scenario.remembered import forget as forget_results
+from simulator.workload.program import OpKind
+from simulator.workload.step import build_step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from simulator.scenario import Scenario
+
+pytestmark = pytest.mark.benchmark
+SCENARIOS = Path(__file__).parents[2] / "scenarios"
+MODEL = Model(
+    name="128 layers",
+    num_hidden_layers=128,
+    hidden_size=16384,
+    num_attention_heads=128,
+    num_key_value_heads=8,
+    head_dim=128,
+    intermediate_size=53248,
+    vocab_size=128256,
+)
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compile what can be compiled, from the first op on."""
+    pytest.importorskip("numba")
+    monkeypatch.setattr(order, "ENOUGH", 0)
+    api.simulate(replace(make_scenario(pp=2, dp=2, sharding="zero1"), engine="compiled"))
+    evaluate([make_scenario(pp=2, dp=2, sharding="zero2")])
+    run_ready()
+    forget()
+
+
+def forget() -> None:
+    forget_results()
+    layer_times.forget()
+    configurations.forget()
+    gc.collect()
+
+
+def run_ready() -> None:
+    scenario = make_scenario(dp=2)
+    program = build_step(scenario).program
+    run_replicas(program, np.ones((1, program.num_ops, 2)), Coupling.of(program, scenario))
+
+
+def seconds(run: Callable[[], object]) -> float:
+    begin = time.process_time()
+    run()
+    return time.process_time() - begin
+
+
+def say(work: str, measured: str, target: str, ratio: float) -> None:
+    """Print a line of the table; a ratio above 1 is better than promised."""
+    print(f"\n  {work:<58} {measured:>22}  target {target:<14} {ratio:6.2f} x", end="")  # noqa: T201
+
+
+def test_machine() -> None:
+    model = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    load_ = os.getloadavg()[0]
+    print(  # noqa: T201
+        f"\n  {model}, {os.cpu_count()} cores, load {load_:.1f}, Python {platform.python_version()}, "
+        f"numpy {np.__version__}",
+        end="",
+    )
+
+
+def layouts(base: Scenario) -> Iterator[Scenario]:
+    """Yield layouts of tp, pp, vpp, micro-batch, sharding, recomputation and sequence parallelism."""
+    count, gpus, batch = (
+        base.model.num_hidden_layers,
+        base.cluster.gpus,
+        base.training.global_batch_size,
+    )
+    for tp, pp, vpp in itertools.product((1, 2, 4, 8, 16), (1, 2, 4, 8, 16, 32, 64), (1, 2, 3, 4, 6, 8, 12)):
+        dp, stages = gpus // (tp * pp), pp * vpp
+        each = count // stages if count % stages == 0 else (count + 2) // stages
+        if batch % dp or (pp == 1 < vpp) or each * stages not in {count, count + 2}:
+            continue
+        ends = (each * stages - count) // 2
+        layers = (each,) * stages if not ends else (each - 1, *(each,) * (stages - 2), each - 1)
+        for size in (1, 2, 4, 8):
+            if batch % (dp * size) or (vpp > 1 and batch // (dp * size) % pp):
+                continue
+            for sharding, recompute, divides in itertools.product(
+                ("none", "zero1", "zero2"), ("none", "selective", "full"), {False, tp > 1}
+            ):
+                parallelism = replace(
+                    base.parallelism,
+                    tp=tp,
+                    pp=pp,
+                    vpp=vpp,
+                    dp=dp,
+                    sequence_parallel=divides,
+                    schedule="1f1b" if vpp == 1 else "interleaved",
+                    sharding=sharding,
+                    stage_layers=layers,
+                )
+                training = replace(base.training, micro_batch_size=size, recompute=recompute)
+                yield replace(base, parallelism=parallelism, training=training)
+
+
+def spaces() -> Iterator[tuple[str, Scenario]]:
+    gpt = load(SCENARIOS / "gpt3-175b-a100.yaml")
+    cluster = replace(gpt.cluster, gpus=4096)
+    training = replace(gpt.training, global_batch_size=4096)
+    yield "GPT-3 175B on 4,096 A100", replace(gpt, cluster=cluster, training=training)
+    yield "Llama 3 405B on 16,384 H100", load(SCENARIOS / "llama3-405b-16k.yaml")
+
+
+@pytest.mark.parametrize(("name", "base"), list(spaces()))
+def test_configurations_per_second(name: str, base: Scenario) -> None:
+    scenarios = list(layouts(base))
+    cold = seconds(lambda: evaluate(scenarios))
+    warm = seconds(lambda: evaluate(scenarios))
+    for how, taken in (("cold", cold), ("warm", warm)):
+        rate = 2 * len(scenarios) / taken
+        say(f"configurations/s, 2 cores, {name}, {how}", f"{rate:,.0f} /s", ">= 3,000 /s", rate / 3000)
+
+
+def test_one_step_of_16384_gpus_with_jitter() -> None:
+    scenario = make_scenario(model=MODEL, tp=8, pp=16, vpp=8, dp=128, microbatches=16)
+    program = build_step(scenario).program
+    own = np.random.default_rng(0).exponential(size=(1, program.num_ops, 128))
+    ends, coupling = np.empty_like(own), Coupling.of(program, scenario)
+    taken = min(seconds(lambda: run_replicas(program, own, coupling, ends=ends)) for _ in range(20))
+    passes = int((program.kind <= OpKind.BACKWARD).sum()) * 128
+    say(
+        f"sampled step, 16,384 GPUs, {passes:,} passes, {own.size:,} ops",
+        f"{taken * 1e3:.1f} ms",
+        "<= 5 ms",
+        5e-3 / taken,
+    )
+
+
+def test_one_symmetric_step_of_64_stages_and_512_microbatches() -> None:
+    scenario = replace(make_scenario(model=MODEL, tp=8, pp=64, dp=4, microbatches=512), engine="compiled")
+
+    def once() -> float:
+        forget()
+        return seconds(lambda: api.simulate(scenario))
+
+    taken = min(once() for _ in range(5))
+    say("one step, pp 64, 512 micro-batches, all results", f"{taken * 1e3:.0f} ms", "<= 100 ms", 0.1 / taken)
+    warm = min(seconds(lambda: api.simulate(scenario)) for _ in range(5))
+    say("the same, layers remembered", f"{warm * 1e3:.0f} ms", "<= 100 ms", 0.1 / warm)
+
+
+def test_a_million_gpus_with_jitter() -> None:
+    tiers = (
+        Tier(name="leaf", gpus=256, oversubscription=1.0, latency_s=1e-6),
+        Tier(name="hall", gpus=32768, oversubscription=4.0, latency_s=2e-6),
+        Tier(name="sites", gpus=0, oversubscription=16.0, latency_s=5e-3),
+    )
+    replicas = 1_048_576 // 128
+    scenario = make_scenario(model=MODEL, tp=8, pp=16, dp=replicas, microbatches=16, sharding="zero1")
+    network = replace(scenario.cluster.network, tiers=tiers)
+    scenario = replace(scenario, cluster=replace(scenario.cluster, network=network), engine="compiled")
+
+    def once() -> None:
+        timeline = api.simulate(scenario).timeline
+        alone = timeline.end_s - timeline.start_s
+        random = np.random.default_rng(0)
+        own = random.standard_normal((1, len(alone), replicas), dtype=np.float32).astype(np.float64)
+        own *= 0.02
+        own += 1.0
+        own *= alone[:, None]
+        run_replicas(timeline.program, own, Coupling.of(timeline.program, scenario))
+
+    taken = min(seconds(once) for _ in range(2))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    say("1,048,576 GPUs with jitter, one step", f"{taken:.2f} s, {peak:.1f} GiB", "<= 2 s, 4 GiB", 2 / taken)
+
+
+def test_the_headline_from_the_command_line() -> None:
+    command = [sys.executable, "-m", "simulator", "run", str(SCENARIOS / "llama3-405b-16k.yaml")]
+    walls, used = [], []
+    for _ in range(5):
+        begin, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        walls.append(time.perf_counter() - begin)
+        used.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    say(
+        "simulator run, headline, wall", f"{min(walls):.2f} s ({min(used):.2f})", "<= 0.8 s", 0.8 / min(walls)
+    )
