@@ -98,7 +98,7 @@ def test_without_a_block_a_layout_is_free(capsys: pytest.CaptureFixture[str], tm
 def test_the_cheapest_is_not_the_fastest_and_the_fewest_gpus_reach_the_deadline(
     file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    gpus = ("--free", "cluster.gpus=8,16,32")
+    gpus = ("--free", "gpus=8,16,32")
     fastest, cheapest = (answer(capsys, file, *gpus, "--rank-by", by) for by in ("throughput", "cost"))
     assert fastest["best"][0]["gpus"] == 32
     assert cheapest["best"][0]["gpus"] < 32

@@ -18,7 +18,7 @@ from simulator.explore.search import SearchTable, search
 from simulator.reports.output import check_writable, write_whole
 from simulator.reports.save import FIGURE_SUFFIXES, save_curve
 from simulator.scenario import Scenario
-from simulator.scenario.search import AXES, USUAL
+from simulator.scenario.search import AXES, NAMES, USUAL
 
 _DP = "parallelism.dp"
 Names = Annotated[list[str] | None, Parameter(negative=(), show_default=False)]
@@ -97,7 +97,7 @@ def _scenario(
         raise InputError("standard input is read once: put what is free into its 'search:' block")
     chosen = [_freed(text) for text in free]
     named = {path for path, _ in chosen}
-    stays = [path for path in (AXES.get(name, name) for name in fix) if path not in named]
+    stays = [path for path in (NAMES.get(name, name) for name in fix) if path not in named]
     stays += [path for path in (text.partition("=")[0] for text in overrides) if _is_kept(path, named)]
     if not chosen and not stays:
         return files.load(file, overrides=[*overrides, *wishes])
@@ -113,7 +113,7 @@ def _scenario(
 def _freed(text: str) -> tuple[str, str]:
     """Read ``schedule`` or ``schedule=1f1b,zb-h1``."""
     name, given, values = text.partition("=")
-    path = AXES.get(name.strip(), name.strip())
+    path = NAMES.get(name.strip(), name.strip())
     if not given:
         return path, "auto"
     return path, values if values.strip().startswith("[") else f"[{values}]"

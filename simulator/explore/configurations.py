@@ -13,6 +13,7 @@ from simulator.costs.system import System
 from simulator.explore.part_costs import (
     EACH,
     WHICH,
+    BucketCosts,
     bucket_costs,
     collective_seconds,
     message_seconds,
@@ -23,13 +24,12 @@ from simulator.explore.part_costs import (
 from simulator.explore.templates import Template, make_template
 from simulator.results.metrics import peak_flop_per_s
 from simulator.scenario.remembered import remembered
-from simulator.workload.layer_program import Habits
 from simulator.workload.parameter_bytes import weight_cast_bytes
 from simulator.workload.pipeline import CUSTOM, runs_in_pairs, uses_times
 from simulator.workload.precision import quantisation
 from simulator.workload.schedules import SCHEDULES, Overlapped, Request
 from simulator.workload.stage_copies import tied_work
-from simulator.workload.stages import stage_kinds
+from simulator.workload.stages import layer_settings, stage_kinds
 from simulator.workload.static_memory import held_memory, summed_bytes
 from simulator.workload.step_end import norm_work, rank_end
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from simulator.scenario import Scenario
     from simulator.workload.program import Floats, Ints
-    from simulator.workload.stages import StageKind
+    from simulator.workload.stages import LayerSettings, StageKind
     from simulator.workload.work import Leaf
 
 TERMS = ("framework", "weights", "gradients", "optimizer", "communication_buffers", "logits")
@@ -147,14 +147,15 @@ def configure(scenario: Scenario) -> Configuration:
         InputError: It asks for what its hardware or software does not have.
     """
     peak_flop_per_s(scenario.cluster, scenario.training.precision)
-    habits, shape = Habits.of(scenario), shape_of(scenario)
+    settings, shape = layer_settings(scenario), shape_of(scenario)
     buckets = [bucket_costs(scenario, kind) for kind in shape.distinct]
     counts = tuple(map(max, zip(*(bucket.counts for bucket in buckets), strict=True)))
     most = max(len(bucket.seconds) for bucket in buckets) if any(counts) else 1
     parts = next(size for size in _SIZES if size >= most)
     template = _template(scenario, shape, parts, counts)
     rows = [
-        _stage_costs(scenario, kind, habits, parts, with_collectives=any(counts)) for kind in shape.distinct
+        _stage_costs(scenario, kind, settings, bucket, parts)
+        for kind, bucket in zip(shape.distinct, buckets, strict=True)
     ]
     ranks = _ranks_of(scenario, shape, template.held)
     costs = np.zeros((4, template.slots.singles + 3))
@@ -162,31 +163,41 @@ def configure(scenario: Scenario) -> Configuration:
     costs[:, : template.slots.messages] = stages.reshape(4, -1)
     costs[0, template.slots.messages :] = _end_seconds(scenario, template, ranks)
     summed = np.array([summed_bytes(scenario, kind) for kind in shape.distinct])[shape.which]
-    static = np.array([_static_bytes(scenario, kinds, habits) for kinds in ranks.distinct])[ranks.which]
+    static = np.array([_static_bytes(scenario, kinds, settings) for kinds in ranks.distinct])[ranks.which]
     return Configuration(template=template, costs=costs, summed=summed, static=static, scenario=scenario)
 
 
-@remembered
 def _stage_costs(
-    scenario: Scenario, kind: StageKind, habits: Habits, parts: int, *, with_collectives: bool
+    scenario: Scenario, kind: StageKind, settings: LayerSettings, buckets: BucketCosts, parts: int
 ) -> Floats:
-    """Return the costs of the slots of one stage."""
-    if not with_collectives:
-        whole = pass_costs(scenario, kind, habits, len(bucket_costs(scenario, kind).seconds))
-        passes = np.concatenate((whole[:, :, :1], np.zeros((4, whole.shape[1], parts))), axis=2)
-        collectives = np.zeros((2, parts * len(WHICH) * EACH))
-    else:
-        passes = pass_costs(scenario, kind, habits, parts)
-        buckets = bucket_costs(scenario, kind)
-        collectives = np.zeros((2, parts, len(WHICH) * EACH))
-        collectives[0, : len(buckets.seconds)] = buckets.seconds.reshape(len(buckets.seconds), -1)
-        collectives[1, : len(buckets.held)] = buckets.held.reshape(len(buckets.held), -1)
-        collectives = collectives.reshape(2, -1)
-    costs = np.zeros((4, passes[0].size + collectives.shape[1]))
-    costs[:, : passes[0].size] = passes.reshape(4, -1)
-    has_time = costs[0] > 0.0
-    costs[1, has_time] = np.minimum(1.0, costs[1, has_time] / costs[0, has_time])
-    costs[:2, passes[0].size :] = collectives
+    """Return the costs of the slots of one stage; both kinds of costs are objects that stay the same."""
+    count = len(buckets.seconds)
+    passes = pass_costs(scenario, kind, settings, parts if any(buckets.counts) else count)
+    key = (id(passes), id(buckets), parts)
+    if key not in _joined:
+        if len(_joined) >= _MOST_JOINED:
+            _joined.clear()
+        _joined[key] = _joined_costs(passes, buckets, parts), passes, buckets
+    return _joined[key][0]
+
+
+_MOST_JOINED = 100_000
+_joined: dict[tuple[int, int, int], tuple[Floats, Floats, BucketCosts]] = {}
+"""Costs of slots by the objects that they were made of, which are kept so that nothing else has their id."""
+
+
+def _joined_costs(passes: Floats, buckets: BucketCosts, parts: int) -> Floats:
+    slots = passes.shape[1] * (1 + parts)
+    costs = np.zeros((4, slots + parts * len(WHICH) * EACH))
+    if any(buckets.counts):
+        costs[:, :slots] = passes.reshape(4, -1)
+        costs[0, slots : slots + buckets.seconds.size] = buckets.seconds.reshape(-1)
+        costs[1, slots : slots + buckets.held.size] = buckets.held.reshape(-1)
+    else:  # passes run whole
+        costs[:, : slots : 1 + parts] = passes[:, :, 0]
+    has_time = costs[0, :slots] > 0.0
+    share = costs[1, :slots]
+    share[has_time] = np.minimum(1.0, share[has_time] / costs[0, :slots][has_time])
     return costs
 
 
@@ -223,12 +234,13 @@ def _update_seconds(scenario: Scenario, kinds: tuple[StageKind, ...]) -> tuple[f
     return seconds(end.update), seconds(end.casts)
 
 
-def _static_bytes(scenario: Scenario, kinds: tuple[StageKind, ...], habits: Habits) -> tuple[float, ...]:
-    logits = max(working_bytes(scenario, kind, habits) for kind in kinds)
+def _static_bytes(
+    scenario: Scenario, kinds: tuple[StageKind, ...], settings: LayerSettings
+) -> tuple[float, ...]:
+    logits = max(working_bytes(scenario, kind, settings) for kind in kinds)
     return (*_held_bytes(scenario, kinds), logits)
 
 
-@remembered
 def _held_bytes(scenario: Scenario, kinds: tuple[StageKind, ...]) -> tuple[float, ...]:
     memory = held_memory(scenario, kinds)
     return tuple(getattr(memory, term) for term in TERMS[:-1])
@@ -266,6 +278,7 @@ def _template(scenario: Scenario, shape: Shape, parts: int, counts: tuple[int, .
 def forget() -> None:
     """Drop all templates."""
     _templates.clear()
+    _joined.clear()
 
 
 def chunks(configurations: Sequence[Configuration], most_bytes: float) -> list[Sequence[Configuration]]:

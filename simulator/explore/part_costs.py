@@ -6,6 +6,7 @@ before; see ``remembered``.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -27,9 +28,8 @@ from simulator.workload.work import StepOverhead
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
-    from simulator.workload.layer_program import Habits
     from simulator.workload.program import Floats
-    from simulator.workload.stages import StageKind
+    from simulator.workload.stages import LayerSettings, LayerWork, StageKind
     from simulator.workload.work import Block, Collective, Transfer
 
 PASSES = (OpKind.FORWARD, OpKind.BACKWARD, OpKind.BACKWARD_INPUT, OpKind.BACKWARD_WEIGHT)
@@ -61,33 +61,46 @@ class BucketCosts:
 
 
 @remembered
-def pass_costs(scenario: Scenario, kind: StageKind, habits: Habits, parts: int) -> Floats:
+def pass_costs(scenario: Scenario, kind: StageKind, settings: LayerSettings, parts: int) -> Floats:
     """Return what passes over a stage cost: rows as above, by ``PASSES``, and whole or bucket by bucket.
 
     Args:
         scenario: The request.
         kind: The stage.
-        habits: How its layers are run.
+        settings: Settings of its layers.
         parts: Buckets to return; those that the stage does not have cost nothing.
     """
-    works = stage_works(scenario, kind, habits)
+    works = stage_works(scenario, kind, settings)
     bounds = [(part.first, part.end) for part in bucket_parts(scenario, kind.outline)]
     runs = [(0, len(works)), *bounds, *[(0, 0)] * (parts - len(bounds))]
-    costs = np.zeros((4, len(PASSES), 1 + parts))
+    known: dict[tuple[LayerWork, ...], Floats] = {}
+    found = []
+    for first, end in runs:
+        mine = works[first:end]
+        if mine not in known:
+            known[mine] = _run_costs(scenario, mine)
+        found.append(known[mine])
+    return np.stack(found, axis=2)
+
+
+def _run_costs(scenario: Scenario, works: tuple[LayerWork, ...]) -> Floats:
+    """Return what passes over some layers cost, by ``PASSES``."""
+    costs = np.zeros((4, len(PASSES)))
+    counts = Counter(works)
     for number, which in enumerate(PASSES):
-        if which in PASSES[2:] and any(work.halves is None for work in works):
+        if which in PASSES[2:] and any(work.halves is None for work in counts):
             continue
-        each = np.array([_block_costs(scenario, block_of(which, work)) for work in works]).reshape(-1, 2)
-        for place, (first, end) in enumerate(runs):
-            costs[:2, number, place] = each[first:end].sum(axis=0)
-            costs[2:, number, place] = pass_bytes(which, works[first:end])
+        for work, count in counts.items():
+            seconds, matrix = _block_costs(scenario, block_of(which, work))
+            costs[:2, number] += count * seconds, count * matrix
+        costs[2:, number] = pass_bytes(which, works)
     return costs
 
 
 @remembered
-def working_bytes(scenario: Scenario, kind: StageKind, habits: Habits) -> float:
+def working_bytes(scenario: Scenario, kind: StageKind, settings: LayerSettings) -> float:
     """Return the largest transient of a stage's backward passes."""
-    return max((work.working_bytes for work in stage_works(scenario, kind, habits)), default=0.0)
+    return max((work.working_bytes for work in stage_works(scenario, kind, settings)), default=0.0)
 
 
 @remembered

@@ -31,7 +31,7 @@ def stage_layers(file: ScenarioFile, layers: int, findings: Findings) -> tuple[i
     if degrees.layers == "lighter-ends":
         return _lighter_ends(stages, layers, findings)
     if degrees.layers == "balanced":
-        return balanced(layers, _speeds(file)) if not findings.problems else ()
+        return _balanced(file, stages, layers, findings)
     if layers % stages == 0:
         return (layers // stages,) * stages
     findings.problem(
@@ -40,6 +40,18 @@ def stage_layers(file: ScenarioFile, layers: int, findings: Findings) -> tuple[i
         f"{degrees.pp} x {degrees.vpp} = {stages} stages; {_remedy(stages, layers)}",
     )
     return ()
+
+
+def _balanced(file: ScenarioFile, stages: int, layers: int, findings: Findings) -> tuple[int, ...]:
+    if findings.problems:
+        return ()
+    counts = balanced(layers, _speeds(file))
+    if 0 in counts[1:-1]:
+        findings.problem(
+            "parallelism.layers",
+            f"{layers} layers do not reach all {stages} stages: only the first and the last may hold none",
+        )
+    return counts
 
 
 def balanced(layers: int, speeds: Sequence[float]) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from simulator.files.merge import without
 from simulator.files.overrides import apply, unknown_setting
 from simulator.files.scenario_file import ScenarioFile
 from simulator.files.search_section import SearchSection
-from simulator.scenario.search import AXES, USUAL, Search
+from simulator.scenario.search import AXES, NAMES, USUAL, Search
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,21 +57,21 @@ def _free(section: SearchSection, document: Document, findings: Findings) -> Fre
     plain = without(document, "search", "sweep")
     free: Free = {}
     for key, values in given.items():
-        path = AXES.get(key, key)
+        path = NAMES.get(key, key)
         why = unknown_setting(path)
         if path.partition(".")[0] in _NOT_FREE:
             why = f"{path!r} is nothing that a search can choose"
         elif values == "auto" and why is None and path not in AXES.values():
             why = f"{path} has no usual values: list those to choose from"
         if why is not None:
-            findings.problem("search.free", why if key in AXES else f"{why}{did_you_mean(key, AXES)}")
+            findings.problem("search.free", why if key in NAMES else f"{why}{did_you_mean(key, NAMES)}")
             continue
         free[path] = None if values == "auto" else _valid(plain, path, values, findings)
     for key in section.fix:
-        path = DP if key == "dp" else AXES.get(key, key)
+        path = DP if key == "dp" else NAMES.get(key, key)
         why = unknown_setting(path)
         if why is not None:
-            findings.problem("search.fix", f"{why}{did_you_mean(key, AXES)}")
+            findings.problem("search.fix", f"{why}{did_you_mean(key, NAMES)}")
         free.pop(path, None)
     degrees = {"parallelism.tp", "parallelism.pp", "parallelism.cp"}
     if degrees & free.keys() and not {"dp", DP}.intersection(section.fix):

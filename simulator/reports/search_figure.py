@@ -50,7 +50,9 @@ def search_figure(table: SearchTable) -> Figure:
             capacity = table.scenario.cluster.gpu.memory_bytes / 2**30
             axes.axvline(capacity, color=VERMILLION, linestyle="--", linewidth=1, label="memory of a GPU")
         axes.set_title(table.scenario.name, pad=20)
-        note = f"{table.size:,} combinations, {table.num_simulated:,} simulated; the others cannot be better"
+        note = (
+            f"{table.num_possible:,} layouts, {table.num_simulated:,} simulated; the others cannot be better"
+        )
         axes.annotate(note, (0, 1), (0, 7), "axes fraction", "offset points", size=8, color="0.35")
         axes.set_xlabel("GPUs" if over_gpus else "peak memory per GPU (GiB)")
         axes.set_ylabel("tokens/s")

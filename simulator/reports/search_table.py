@@ -10,14 +10,14 @@ from rich.text import Text
 
 from simulator.explore.search.table import RANKS, SearchTable
 from simulator.reports.metric_text import large_text, value_text
-from simulator.scenario.search import AXES
+from simulator.scenario.search import NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from simulator.explore.search.table import Layout
 
-_SHORT = {path: name for name, path in AXES.items()} | {"cluster.gpus": "GPUs"}
+_SHORT = {path: name for name, path in NAMES.items()}
 _MEASURES = ("tokens/s", "TFLOP/s/GPU", "step", "bubble", "memory")
 
 
@@ -47,7 +47,8 @@ def search_table(table: SearchTable) -> RenderableType:
 
 def _summary(table: SearchTable) -> str:
     return (
-        f"{table.size:,} combinations, {table.num_simulated:,} simulated, {table.elapsed_s:.1f} s; "
+        f"{table.size:,} combinations, {table.num_possible:,} distinct layouts that the rules allow, "
+        f"{table.num_simulated:,} simulated, {table.elapsed_s:.1f} s; "
         f"ranked by {RANKS[table.search.rank_by]}"
     )
 

@@ -139,6 +139,9 @@ class Waiting:
             seen = np.concatenate((seen, new))
             seen.sort()
             place, current = np.divmod(new, count)
+            # What an op waited for that was in flight before has ended by then; joins start together.
+            later = (self.timeline.start_s[current] > since_s[place]) | (self.partner_count[current] > 0)
+            place, current = place[later], current[later]
         found = seen[seen % count != ops[seen // count]]
         return found // count, found % count
 

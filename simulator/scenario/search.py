@@ -33,6 +33,18 @@ AXES: dict[str, str] = {
 }
 """Settings whose values a search can find by itself, by their short names."""
 
+NAMES: dict[str, str] = AXES | {
+    "gpus": "cluster.gpus",
+    "gpu": "cluster.gpu",
+    "network": "cluster.network",
+    "gbs": "training.global_batch_size",
+    "seq": "training.seq_length",
+    "precision": "training.precision",
+    "software": "software",
+    "model": "model",
+}
+"""Short names of settings that a search may choose; values of the last ones have to be listed."""
+
 USUAL = ("tp", "pp", "vpp", "cp", "ep", "layers", "sharding", "sequence_parallel", "mbs", "recompute")
 """Settings that are free unless a scenario says which are: those of a layout, not those of the software."""
 

@@ -116,8 +116,11 @@ class DataParallel:
 
 def _edges(passes: Passes) -> frozenset[int]:
     """Return the places of the first forward pass and the last one that makes gradients, of each stage."""
-    forward = np.flatnonzero(passes.kind == OpKind.FORWARD)
+    forward = np.flatnonzero(passes.kind == OpKind.FORWARD)[::-1]
     makes = np.flatnonzero(np.logical_or.reduce([passes.kind == kind for kind in MAKES_GRADIENTS]))
-    first = dict(zip(passes.stage[forward[::-1]].tolist(), forward[::-1].tolist(), strict=True))
-    last = dict(zip(passes.stage[makes].tolist(), makes.tolist(), strict=True))
-    return frozenset((*first.values(), *last.values()))
+    edges: set[int] = set()
+    for places in (forward, makes):
+        latest = np.full(1 + int(passes.stage.max(initial=0)), -1)
+        latest[passes.stage[places]] = places  # of several the last one stays
+        edges.update(latest[latest >= 0].tolist())
+    return frozenset(edges)

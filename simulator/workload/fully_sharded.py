@@ -22,7 +22,7 @@ from simulator.workload.gradients import Bucket, units_of, weight_tensors
 from simulator.workload.layer_program import Habits, forward_program
 from simulator.workload.layer_steps import Pointwise
 from simulator.workload.program import OpKind, Stream
-from simulator.workload.shapes import BYTES_PER_ELEMENT, shapes_of
+from simulator.workload.shapes import BYTES_PER_ELEMENT, wide_dtype
 from simulator.workload.sharding import dense_sharing
 from simulator.workload.weights import keeps_weights_over_step, reduced_bytes, weight_bytes
 from simulator.workload.work import Block, Collective, Elementwise
@@ -159,7 +159,7 @@ class FullySharded(DataParallel):
         for unit in segment.reduces:
             ready = (op,)
             if self.scenario.software.unshard_copies:
-                made = BYTES_PER_ELEMENT[shapes_of(self.scenario).dtype]
+                made = BYTES_PER_ELEMENT[wide_dtype(self.scenario)]
                 size = unit.parameters * (made + reduced_bytes(self.scenario))
                 ready = (self._copy(rank, action, "gradient_copy", size, ready),)
             if self.scenario.software.gathers_tensor_by_tensor:

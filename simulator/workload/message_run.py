@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator.workload.op_kind import OpKind
+from simulator.workload.ragged import distinct
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from simulator.workload.program import Bools, Ints
     from simulator.workload.schedules.columns import Passes
     from simulator.workload.work import Transfer
+
+
+_NEVER = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,8 @@ class MessageRun:
         works: Pieces of work of the messages.
         microbatch: Micro-batch of each place.
         stage: Stage of each place.
+        start: Where the places of each pass begin, and where the last one's end.
+        shift: From a place of each pass to its op; a number that is none before these are appended.
     """
 
     messages: Messages
@@ -47,11 +53,13 @@ class MessageRun:
     works: tuple[Transfer, ...]
     microbatch: Ints
     stage: Ints
+    start: Ints
+    shift: Ints
 
     @classmethod
     def of(cls, messages: Messages, rank: int, passes: Passes) -> MessageRun:
         """Lay a run out."""
-        numbers = messages.number(passes)
+        numbers = messages.numbers(passes)
         comes = messages.travels[numbers] & messages.blocks
         goes = messages.target[numbers] >= 0
         counts = 1 + comes + goes
@@ -83,6 +91,8 @@ class MessageRun:
             works=works,
             microbatch=passes.microbatch[owner],
             stage=stage,
+            start=np.concatenate(([0], np.cumsum(counts))),
+            shift=np.full(len(passes), _NEVER),
         )
 
     def filled(self, messages: ArrayLike, passes: ArrayLike) -> NDArray[np.float64]:
@@ -92,23 +102,30 @@ class MessageRun:
         column[self.places] = passes
         return column
 
-    def append(self, first: int) -> int:
-        """Take note that the run begins with op ``first``; return the op of its last pass."""
-        messages, made = self.messages, first + self.places
-        messages.first[self.numbers] = messages.last[self.numbers] = made
-        ops, mine = first + self.message_places, self.numbers[self.pass_of]
-        messages.received[mine[self.receives]] = ops[self.receives]
-        sends = ~self.receives
-        messages.sent[mine[sends]] = ops[sends]
-        messages.builder.wait_all(ops[sends], made[self.pass_of[sends]])
-        return int(made[-1])
+    def note(self, op: int, first: int, end: int) -> int:
+        """Note that passes ``first`` up to ``end`` begin with op ``op``; return the op of the last one."""
+        self.shift[first:end] = op - self.start[first]
+        return int(self.places[end - 1] + self.shift[end - 1])
+
+    def connect(self) -> None:
+        """Tell the step's messages which ops the passes noted are; let what they send wait for them."""
+        messages, noted = self.messages, self.shift != _NEVER
+        made = self.places + self.shift
+        numbers = self.numbers[noted]
+        messages.first[numbers] = messages.last[numbers] = made[noted]
+        mine = noted[self.pass_of]
+        pass_of, receives = self.pass_of[mine], self.receives[mine]
+        ops, numbers = self.message_places[mine] + self.shift[pass_of], self.numbers[pass_of]
+        messages.received[numbers[receives]] = ops[receives]
+        messages.sent[numbers[~receives]] = ops[~receives]
+        messages.builder.wait_all(ops[~receives], made[pass_of[~receives]])
 
 
 def _distinct(
     messages: Messages, source: Ints, target: Ints, receives: Bools
 ) -> tuple[tuple[Transfer, ...], Ints]:
     ranks = 1 + max(int(source.max(initial=0)), int(target.max(initial=0)))
-    codes, work = np.unique((source * ranks + target) * 2 + receives, return_inverse=True)
+    codes, work = distinct((source * ranks + target) * 2 + receives)
     works = tuple(
         messages.work(code // 2 // ranks, code // 2 % ranks, receives=bool(code % 2))
         for code in codes.tolist()

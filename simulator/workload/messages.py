@@ -115,10 +115,13 @@ class Messages:
             target=target,
         )
 
-    def number(self, passes: Action | Passes) -> Ints:
-        """Return the numbers of passes, or of one."""
-        kind: Ints = np.asarray(passes.kind, dtype=np.int64)
-        numbers: Ints = (kind * self.stages + passes.stage) * self.microbatches + passes.microbatch
+    def number(self, action: Action) -> int:
+        """Return the number of a pass."""
+        return (int(action.kind) * self.stages + action.stage) * self.microbatches + action.microbatch
+
+    def numbers(self, passes: Passes) -> Ints:
+        """Return the numbers of passes."""
+        numbers: Ints = (passes.kind * self.stages + passes.stage) * self.microbatches + passes.microbatch
         return numbers
 
     def stage(self, numbers: Ints) -> Ints:
@@ -142,7 +145,7 @@ class Messages:
             Stream.COMPUTE,
             self.work(source, rank, receives=True),
             microbatch=action.microbatch,
-            stage=int(self.stage(self.producer[number])),
+            stage=int(self.producer[number]) // self.microbatches % self.stages,
         )
 
     def send(self, action: Action) -> None:

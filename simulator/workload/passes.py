@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import groupby, zip_longest
+from itertools import groupby, pairwise, zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ from simulator.workload.data_parallel import Segment
 from simulator.workload.message_run import MessageRun
 from simulator.workload.overlapped_program import overlapped_block
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
+from simulator.workload.ragged import distinct
 from simulator.workload.schedules import Action, Overlapped
 from simulator.workload.schedules.columns import columns
 from simulator.workload.stages import copied_bytes
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from simulator.scenario import Scenario
     from simulator.workload.data_parallel import DataParallel
     from simulator.workload.messages import Messages
+    from simulator.workload.program import Floats
     from simulator.workload.schedules import Entry, Order
     from simulator.workload.schedules.columns import Passes
     from simulator.workload.stages import LayerWork, Stage
@@ -80,17 +82,25 @@ class PassWriter:
     def _rank(self, rank: int, passes: Passes) -> None:
         """Append single passes: at once those that are nothing but passes, one by one the others."""
         untouched = self.data_parallel.untouched(rank)
-        bounds = np.flatnonzero(np.diff(untouched)) + 1
-        for run in np.split(np.arange(len(passes)), bounds):
-            if len(run) >= _MANY and untouched[run[0]]:
-                self._whole(rank, passes.taken(run))
+        if untouched.sum() < _MANY:
+            for action in passes:
+                self._entry(rank, action)
+            return
+        whole = MessageRun.of(self.messages, rank, passes)
+        table = self._whole(rank, passes, whole)
+        bounds = [0, *(np.flatnonzero(np.diff(untouched)) + 1).tolist(), len(passes)]
+        for first, end in pairwise(bounds):
+            if untouched[first]:
+                op = self.builder.add_table(table[:, whole.start[first] : whole.start[end]])
+                self.last_compute[rank] = whole.note(op, first, end)
             else:
-                for action in passes.taken(run):
+                for action in passes[first:end]:
                     self._entry(rank, action)
+        whole.connect()
 
-    def _whole(self, rank: int, passes: Passes) -> None:
-        """Append passes that run whole, each after the message that it waits for and before its own."""
-        kinds, which = np.unique(passes.kind * len(self.stages) + passes.stage, return_inverse=True)
+    def _whole(self, rank: int, passes: Passes, run: MessageRun) -> Floats:
+        """Return a table of passes that run whole, each after the message it waits for and before its own."""
+        kinds, which = distinct(passes.kind * len(self.stages) + passes.stage)
         works: list[Work] = []
         taken: list[tuple[float, float]] = []
         for kind, stage in (divmod(each, len(self.stages)) for each in kinds.tolist()):
@@ -98,9 +108,7 @@ class PassWriter:
             works.append(self._sequence(rank, action, segment))
             taken.append(self._bytes(action, segment))
         allocated, freed = np.array(taken).T
-        run = MessageRun.of(self.messages, rank, passes)
-        first = self.builder.num_ops
-        self.builder.add_all(
+        return self.builder.table(
             rank,
             [*works, *run.works],
             kind=run.filled(OpKind.TRANSFER, passes.kind),
@@ -111,7 +119,6 @@ class PassWriter:
             allocated_bytes=run.filled(0.0, allocated[which]),
             freed_bytes=run.filled(0.0, freed[which]),
         )
-        self.last_compute[rank] = run.append(first)
 
     def _entry(self, rank: int, entry: Entry) -> None:
         if self.output is not None and isinstance(entry, Action) and entry.kind in _OUTPUT:

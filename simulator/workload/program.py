@@ -208,8 +208,8 @@ class ProgramBuilder:
             self._waits.append(op)
             self._needs.append(before)
 
-    def add_all(self, rank: int, works: Sequence[Work], work: ArrayLike, **columns: ArrayLike) -> None:
-        """Append many ops of a rank at once, none of them in a join.
+    def table(self, rank: int, works: Sequence[Work], work: ArrayLike, **columns: ArrayLike) -> Floats:
+        """Return many ops of a rank, none of them in a join, for ``add_table``.
 
         Args:
             rank: Their rank.
@@ -223,9 +223,15 @@ class ProgramBuilder:
         table = np.empty((len(_COLUMNS), len(indices)))
         for row, name in zip(table, _COLUMNS, strict=True):
             row[:] = {"rank": rank, "join": -1, **columns, "work": indices}[name]
+        return table
+
+    def add_table(self, table: Floats) -> int:
+        """Append the ops that are columns of a table, and return the number of the first one."""
         self._flush()
         self._tables.append(table)
-        self._count += len(indices)
+        first = self._count
+        self._count += table.shape[1]
+        return first
 
     def _flush(self) -> None:
         """Turn the latest single ops into a table."""

@@ -37,3 +37,16 @@ def sorted_by(key: Ints) -> Ints:
     code.sort()
     places: Ints = code % count
     return places
+
+
+def distinct(key: Ints) -> tuple[Ints, Ints]:
+    """Return small keys without repetition in ascending order, and the place of each key among them.
+
+    >>> keys, places = distinct(np.array([7, 3, 7]))
+    >>> keys.tolist(), places.tolist()
+    ([3, 7], [1, 0, 1])
+    """
+    keys: Ints = np.flatnonzero(np.bincount(key))
+    place = np.zeros(1 + int(key.max(initial=0)), dtype=np.int64)
+    place[keys] = np.arange(len(keys))
+    return keys, place[key]

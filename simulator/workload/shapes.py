@@ -79,8 +79,7 @@ def shapes_of(scenario: Scenario) -> Shapes:
     model, parallelism, training = scenario.model, scenario.parallelism, scenario.training
     tp = parallelism.tp
     tokens = training.micro_batch_size * training.seq_length // parallelism.cp
-    dtype = "bf16" if is_low(training.precision) else training.precision
-    per_rank = tp * VOCABULARY_MULTIPLE
+    dtype = wide_dtype(scenario)
     return Shapes(
         sequences=training.micro_batch_size,
         tokens=tokens,
@@ -91,9 +90,21 @@ def shapes_of(scenario: Scenario) -> Shapes:
         heads=model.num_attention_heads // tp,
         kv_heads=max(1, model.num_key_value_heads // tp),
         intermediate=model.intermediate_size // tp,
-        vocabulary=math.ceil(model.vocab_size / per_rank) * VOCABULARY_MULTIPLE,
+        vocabulary=vocabulary_rows(scenario),
         tp=axis_group(parallelism, "tp"),
         cp=axis_group(parallelism, "cp"),
         ep=axis_group(parallelism, "ep"),
         quantisation=quantisation(scenario),
     )
+
+
+def vocabulary_rows(scenario: Scenario) -> int:
+    """Return the vocabulary rows on one rank, padded."""
+    per_rank = scenario.parallelism.tp * VOCABULARY_MULTIPLE
+    return math.ceil(scenario.model.vocab_size / per_rank) * VOCABULARY_MULTIPLE
+
+
+def wide_dtype(scenario: Scenario) -> str:
+    """Return the number format of everything but the GEMMs inside layers."""
+    precision = scenario.training.precision
+    return "bf16" if is_low(precision) else precision

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from simulator.scenario.remembered import remembered
 from simulator.workload.grid import stride
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
-from simulator.workload.shapes import shapes_of
+from simulator.workload.shapes import vocabulary_rows
 from simulator.workload.sharding import dense_sharing, expert_sharing
 from simulator.workload.weights import reduced_bytes, stage_parameters
 from simulator.workload.work import Collective, Group
@@ -43,7 +43,7 @@ def sum_tied_embeddings(
 def tied_work(scenario: Scenario, first_rank: int, last_rank: int) -> Collective:
     """Return the sum of the two copies' gradients."""
     pair = _pair(scenario, first_rank, last_rank)
-    size = shapes_of(scenario).vocabulary * scenario.model.hidden_size * reduced_bytes(scenario)
+    size = vocabulary_rows(scenario) * scenario.model.hidden_size * reduced_bytes(scenario)
     return Collective(kind="all_reduce", group=pair, bytes=size, name="tied embedding gradients")
 
 

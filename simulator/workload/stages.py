@@ -71,6 +71,21 @@ class LayerWork:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LayerSettings:
+    """What the layers of a scenario have in common.
+
+    Attributes:
+        shapes: Sizes of one rank's share.
+        habits: How layers are run.
+        splits_backward: Whether weight gradients are passes of their own.
+    """
+
+    shapes: Shapes
+    habits: Habits
+    splits_backward: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StageKind:
     """What stages with the same work have in common.
 
@@ -129,14 +144,25 @@ def copied_bytes(works: Sequence[LayerWork]) -> float:
 
 def stages_of(scenario: Scenario) -> tuple[Stage, ...]:
     """Divide the model into its pipeline stages; layers of one kind share their work."""
-    habits = Habits.of(scenario)
+    settings = layer_settings(scenario)
     stages: list[Stage] = []
     first = 0
     for count, kind in zip(scenario.parallelism.stage_layers, stage_kinds(scenario), strict=True):
         layers = tuple(range(first, first + count))
-        stages.append(Stage(layers=layers, works=stage_works(scenario, kind, habits), kind=kind))
+        stages.append(Stage(layers=layers, works=stage_works(scenario, kind, settings), kind=kind))
         first += count
     return tuple(stages)
+
+
+@remembered
+def layer_settings(scenario: Scenario) -> LayerSettings:
+    """Return what the layers of a scenario have in common; one object for all that are equal."""
+    return _one_setting(shapes_of(scenario), Habits.of(scenario), splits_backward(scenario))
+
+
+@lru_cache(maxsize=4096)
+def _one_setting(shapes: Shapes, habits: Habits, splits: bool) -> LayerSettings:
+    return LayerSettings(shapes=shapes, habits=habits, splits_backward=splits)
 
 
 @remembered
@@ -160,28 +186,28 @@ def _one_for_all(outline: Outline, layers: tuple[tuple[LayerKind, LayerPlan], ..
 
 
 @remembered
-def stage_works(scenario: Scenario, kind: StageKind, habits: Habits) -> tuple[LayerWork, ...]:
+def stage_works(scenario: Scenario, kind: StageKind, settings: LayerSettings) -> tuple[LayerWork, ...]:
     """Return the work of a stage of one kind in model order; see ``Stage.works``."""
-    works = [_layer(scenario, layer, plan, habits) for layer, plan in kind.layers]
+    works = [_layer(scenario, layer, plan, settings) for layer, plan in kind.layers]
     if kind.outline.has_embedding:
-        works.insert(0, _edge(scenario, "embedding", habits))
+        works.insert(0, _edge(scenario, "embedding", settings))
     if kind.outline.has_head:
-        head = _edge(scenario, "head and loss", habits)
-        works += [*_prediction(scenario, habits), head] * kind.outline.predictions + [head]
+        head = _edge(scenario, "head and loss", settings)
+        works += [*_prediction(scenario, settings), head] * kind.outline.predictions + [head]
     return tuple(works)
 
 
 def layer_work(scenario: Scenario, layer: int, plan: LayerPlan) -> LayerWork:
     """Return the work of one layer by itself."""
-    return _layer(scenario, LayerKind.of(scenario, layer), plan, Habits.of(scenario))
+    return _layer(scenario, LayerKind.of(scenario, layer), plan, layer_settings(scenario))
 
 
 def boundary_works(scenario: Scenario) -> tuple[LayerWork, tuple[LayerWork, ...]]:
     """Return the work before the first layer, and what follows the last one."""
-    habits = Habits.of(scenario)
-    head = _edge(scenario, "head and loss", habits)
-    modules = [*_prediction(scenario, habits), head] * scenario.model.num_nextn_predict_layers
-    return _edge(scenario, "embedding", habits), (*modules, head)
+    settings = layer_settings(scenario)
+    head = _edge(scenario, "head and loss", settings)
+    modules = [*_prediction(scenario, settings), head] * scenario.model.num_nextn_predict_layers
+    return _edge(scenario, "embedding", settings), (*modules, head)
 
 
 def _last_steps(scenario: Scenario, shapes: Shapes) -> list[Step]:
@@ -191,17 +217,17 @@ def _last_steps(scenario: Scenario, shapes: Shapes) -> list[Step]:
 
 
 @remembered
-def _layer(scenario: Scenario, kind: LayerKind, plan: LayerPlan, habits: Habits) -> LayerWork:
-    shapes = shapes_of(scenario)
+def _layer(scenario: Scenario, kind: LayerKind, plan: LayerPlan, settings: LayerSettings) -> LayerWork:
+    shapes = settings.shapes
     name = "layer with experts" if kind.has_experts else "layer"
     sizes = shapes if plan.is_low else shapes.in_high_precision()
-    return _work(name, scenario, sizes, layer_steps(scenario, sizes, kind), habits, plan)
+    return _work(name, scenario, sizes, layer_steps(scenario, sizes, kind), settings, plan)
 
 
 @remembered
-def _prediction(scenario: Scenario, habits: Habits) -> tuple[LayerWork, ...]:
+def _prediction(scenario: Scenario, settings: LayerSettings) -> tuple[LayerWork, ...]:
     """Return a multi-token-prediction module without its head, if the model has any."""
-    model, shapes = scenario.model, shapes_of(scenario)
+    model, shapes = scenario.model, settings.shapes
     if not model.num_nextn_predict_layers:
         return ()
     last = model.num_hidden_layers - 1
@@ -211,12 +237,18 @@ def _prediction(scenario: Scenario, habits: Habits) -> tuple[LayerWork, ...]:
     for block, has_experts in prediction_layers(model):
         kind = replace(LayerKind.of(scenario, last), has_experts=has_experts, block=block)
         steps += layer_steps(scenario, sizes, kind)
-    return (_work("prediction module", scenario, sizes, steps, habits, plan),)
+    return (_work("prediction module", scenario, sizes, steps, settings, plan),)
 
 
 def _work(
-    name: str, scenario: Scenario, shapes: Shapes, steps: list[Step], habits: Habits, plan: LayerPlan
+    name: str,
+    scenario: Scenario,
+    shapes: Shapes,
+    steps: list[Step],
+    settings: LayerSettings,
+    plan: LayerPlan,
 ) -> LayerWork:
+    habits = settings.habits
     memory, offloaded = memory_plan(scenario, shapes, steps, plan)
     everything = sum(step.saved_bytes for step in steps)
     kept = memory.total_bytes
@@ -229,7 +261,9 @@ def _work(
         saved_bytes=kept - offloaded,
         working_bytes=plan.group * everything - kept + _working_bytes(steps),
         offloaded_bytes=offloaded,
-        halves=_halves(name, scenario, shapes, steps, habits, memory.reruns, offloaded),
+        halves=_halves(name, shapes, steps, habits, memory.reruns, offloaded)
+        if settings.splits_backward
+        else None,
     )
 
 
@@ -240,15 +274,12 @@ def _working_bytes(steps: Sequence[Step]) -> float:
 
 def _halves(
     name: str,
-    scenario: Scenario,
     shapes: Shapes,
     steps: Sequence[Step],
     habits: Habits,
     reruns: Mapping[int, Sequence[Step]] | None = None,
     offloaded: float = 0.0,
-) -> Halves | None:
-    if not splits_backward(scenario):
-        return None
+) -> Halves:
     inputs = backward_program(steps, habits, reruns, offloaded, part="input")
     return Halves(
         input=Block(f"{name}, input gradient", inputs),
@@ -258,17 +289,17 @@ def _halves(
 
 
 @remembered
-def _edge(scenario: Scenario, name: str, habits: Habits) -> LayerWork:
+def _edge(scenario: Scenario, name: str, settings: LayerSettings) -> LayerWork:
     """Build the work of the embedding or of the head, of which nothing is ever recomputed."""
-    shapes = shapes_of(scenario)
+    shapes = settings.shapes
     is_first = name == "embedding"
     steps = embedding_steps(scenario, shapes) if is_first else _last_steps(scenario, shapes)
-    habits = replace(habits, overlaps_tp=False)
+    habits = replace(settings.habits, overlaps_tp=False)
     ahead, behind = host_work(scenario, steps, habits)
     return LayerWork(
         forward=Block(f"{name}, forward", forward_program(steps, habits), ahead.captured, ahead.calls),
         backward=Block(f"{name}, backward", backward_program(steps, habits), behind.captured, behind.calls),
         saved_bytes=sum(step.saved_bytes for step in steps),
         working_bytes=_working_bytes(steps),
-        halves=_halves(name, scenario, shapes, steps, habits),
+        halves=_halves(name, shapes, steps, habits) if settings.splits_backward else None,
     )

@@ -13,7 +13,7 @@ from simulator.workload.gradient_memory import summed_gradient_bytes
 from simulator.workload.gradients import unit_parts
 from simulator.workload.optimizer_offload import held_state_bytes
 from simulator.workload.parameter_bytes import layer_weight_bytes
-from simulator.workload.shapes import BYTES_PER_ELEMENT, shapes_of
+from simulator.workload.shapes import BYTES_PER_ELEMENT, wide_dtype
 from simulator.workload.sharding import dense_sharing, expert_sharing
 from simulator.workload.weights import (
     boundary_parameters,
@@ -156,5 +156,5 @@ def _buffers(scenario: Scenario, stages: tuple[Outline, ...]) -> float:
     if sharding != "zero3":
         return scenario.software.bucket_bytes
     largest = max(unit.parameters.total for stage in stages for unit in unit_parts(scenario, stage))
-    made = BYTES_PER_ELEMENT[shapes_of(scenario).dtype]
+    made = BYTES_PER_ELEMENT[wide_dtype(scenario)]
     return largest * (made + reduced_bytes(scenario))

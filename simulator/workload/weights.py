@@ -12,7 +12,7 @@ from simulator.scenario.parameters import (
     prediction_projection,
 )
 from simulator.scenario.remembered import remembered
-from simulator.workload.shapes import BYTES_PER_ELEMENT, shapes_of
+from simulator.workload.shapes import BYTES_PER_ELEMENT, vocabulary_rows, wide_dtype
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
@@ -80,7 +80,7 @@ def boundary_parameters(scenario: Scenario, stage: Outline) -> float:
     each holds its part of both.
     """
     model = scenario.model
-    whole = shapes_of(scenario).vocabulary * model.hidden_size
+    whole = vocabulary_rows(scenario) * model.hidden_size
     table = whole if scenario.parallelism.vocabulary == "none" else 0.0
     positions = model.max_position_embeddings if model.positional == "learned" else 0
     total = 0.0
@@ -110,7 +110,7 @@ def weight_bytes(scenario: Scenario) -> float:
     training = scenario.training
     if training.param_dtype is not None:
         return float(BYTES_PER_ELEMENT[training.param_dtype])
-    return float(BYTES_PER_ELEMENT[shapes_of(scenario).dtype])
+    return float(BYTES_PER_ELEMENT[wide_dtype(scenario)])
 
 
 def gradient_bytes(scenario: Scenario) -> float:

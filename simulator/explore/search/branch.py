@@ -7,6 +7,7 @@ what simulating all of them would find.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -86,6 +87,8 @@ class BranchAndBound:
         progress: Called now and then with a line for people.
         found: What was simulated and fits.
         lost: Why other layouts lost, and how many.
+        simulated: Layouts that were simulated.
+        reported_s: When ``progress`` was called last.
     """
 
     regions: Sequence[Region]
@@ -96,6 +99,7 @@ class BranchAndBound:
     found: list[Simulated] = field(default_factory=list)
     lost: Counter[str] = field(default_factory=Counter)
     simulated: int = 0
+    reported_s: float = 0.0
 
     def run(self) -> None:
         """Simulate what must be."""
@@ -114,8 +118,14 @@ class BranchAndBound:
                 left[first] = False
                 waiting = waiting.take(left)
             waiting = self._prune(waiting)
-            if self.progress is not None:
-                self.progress(f"{self.simulated:,} layouts simulated, {len(waiting):,} may still be better")
+            self._report(waiting)
+
+    def _report(self, waiting: Candidates) -> None:
+        """Say how far the search has come, once a second."""
+        now_s = time.monotonic()
+        if self.progress is not None and now_s > self.reported_s + 1.0:
+            self.reported_s = now_s
+            self.progress(f"{self.simulated:,} layouts simulated, {len(waiting):,} may still be better")
 
     def _candidates(self, number: int) -> list[Candidates]:
         """Bound every possible layout of a region, counting kernels only."""

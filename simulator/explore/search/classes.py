@@ -214,7 +214,10 @@ class Classes:
             here = np.concatenate([here, shapes.pp[:, None]], axis=1)
         schedules = np.asarray([(splits(name), pairs_passes(name)) for name in shapes.schedules])
         here = np.concatenate([here, schedules.reshape(-1, 2)[shapes.schedule]], axis=1)
-        runs = space.layers[:, [LAYER_AXES.index(name) for name in ("sequence_parallel", "overlap_tp")]]
+        names = ["sequence_parallel", "overlap_tp"]
+        if variations.model.num_nextn_predict_layers:  # what follows the last layer is itself a layer
+            names += ["recompute", "offload_activations"]
+        runs = space.layers[:, [LAYER_AXES.index(name) for name in names]]
         rows = np.concatenate([np.repeat(here, len(runs), axis=0), np.tile(runs, (len(here), 1))], axis=1)
         if placed:
             apart = np.stack([_places(space, order, has_experts) for order in space.values["placement"]])

@@ -84,6 +84,7 @@ def search(
         front=tuple(_layout(regions, wanted, each) for each in pareto_front(ranked, wanted.front, gpus)),
         simulated=tuple(_layout(regions, wanted, each) for each in run.found),
         size=size,
+        num_possible=sum(int(region.layouts.space.possible.sum()) for region in regions),
         lost=dict(+run.lost),
         elapsed_s=time.perf_counter() - start_s,
         num_simulated=run.simulated,

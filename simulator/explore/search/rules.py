@@ -15,6 +15,7 @@ import numpy as np
 
 from simulator.explore.search.shapes import possible_shapes
 from simulator.explore.search.space import LAYER_AXES, STEP_AXES, Shapes, Space, combinations
+from simulator.files.sharding_rules import FSDP
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,8 +147,11 @@ def _steps(values: Values, shapes: Shapes, steps: Ints) -> Bools:
     column = dict(zip(STEP_AXES, steps.T, strict=True))
     first = {name: column[name][None, :] == 0 for name in STEP_AXES}
     alone = (shapes.dp * shapes.cp == 1)[:, None]
-    shards = np.asarray([value != "none" for value in values["sharding"]])[column["sharding"]][None, :]
-    idle = alone & ~(first["sharding"] & first["overlap_grad_reduce"])
-    idle = idle | ((alone | ~shards) & ~first["overlap_param_gather"])
+    sharding = [FSDP.get(str(value), str(value)) for value in values["sharding"]]
+    shards = np.asarray([name != "none" for name in sharding])[column["sharding"]][None, :]
+    # Sharded weights are gathered ahead, and then held, even where one rank gathers them from itself.
+    gathers = np.asarray([name == "zero3" for name in sharding])[column["sharding"]][None, :]
+    idle = alone & ~first["overlap_grad_reduce"]
+    idle = idle | (((alone & ~gathers) | ~shards) & ~first["overlap_param_gather"])
     idle = idle | ((shapes.pp == 1)[:, None] & ~first["overlap_p2p"])
     return np.asarray(idle, dtype=np.bool_)

@@ -74,6 +74,7 @@ class SearchTable:
         front: The layouts that nothing beats in both throughput and the other respect, fastest first.
         simulated: All layouts that were simulated and fit.
         size: Combinations of all values.
+        num_possible: Distinct layouts among them that the rules allow.
         lost: Why layouts are not among the best, and how many lost by each reason.
         elapsed_s: How long the search took.
         num_simulated: Layouts that were simulated.
@@ -85,6 +86,7 @@ class SearchTable:
     front: tuple[Layout, ...]
     simulated: tuple[Layout, ...]
     size: int
+    num_possible: int
     lost: Mapping[str, int]
     elapsed_s: float
     num_simulated: int
@@ -130,6 +132,7 @@ class SearchTable:
             "rank_by": self.search.rank_by,
             "free": free,
             "size": self.size,
+            "possible": self.num_possible,
             "simulated": self.num_simulated,
             "lost": dict(self.lost),
             "elapsed_s": self.elapsed_s,
