@@ -19,6 +19,7 @@ _VERBS = {
     "check": "Validate a scenario without timing it: derived sizes and memory.",
     "sweep": "Simulate every point of the scenario's 'sweep:' block.",
     "search": "Find the best layout: tp, pp, vpp, micro-batch, sharding, recomputation, ...",
+    "montecarlo": "Simulate many steps on GPUs that differ: jitter, stragglers, slow links.",
     "schedule": "Show a pipeline schedule as a picture or in PyTorch's CSV form.",
     "validate": "Compare predictions with published results.",
     "calibrate": "Rerun the fits behind the catalogue's numbers.",

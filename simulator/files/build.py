@@ -21,6 +21,7 @@ from simulator.files.layout_rules import check_layout, data_parallel
 from simulator.files.memory_rules import check_memory_settings, check_precision
 from simulator.files.model_rules import check_model
 from simulator.files.named import HuggingFaceModel
+from simulator.files.noise_section import NoiseSection, noise
 from simulator.files.report import Findings
 from simulator.files.scenario_file import ScenarioFile
 from simulator.files.schedule_rules import (
@@ -83,6 +84,7 @@ def scenario_of(
         ScenarioError: All problems.
     """
     check_settings(file, model, findings)
+    noisy = noise(file.simulation.noise or NoiseSection(), file.cluster.gpus, findings)
     parallelism = _parallelism(file, model, findings)
     if model is None or parallelism is None or (checks and findings.problems):
         raise ScenarioError(findings.problems)
@@ -102,6 +104,7 @@ def scenario_of(
         training=training,
         software=software,
         seed=file.simulation.seed,
+        noise=noisy,
         engine=file.simulation.engine,
         measured=measured(file.measured),
         warnings=tuple(findings.warnings),

@@ -49,7 +49,16 @@ def _without_effect(
         ),
         (degrees.sharding != "none" and replicas == 1, "parallelism.sharding", "dp x cp is 1"),
         (overlap.p2p is not None and degrees.pp == 1, "training.overlap.p2p", "pp is 1"),
-        (file.simulation.seed != 0, "simulation.seed", "nothing is drawn at random yet"),
+        (
+            file.simulation.seed != 0,
+            "simulation.seed",
+            "one step draws nothing at random; simulator montecarlo does",
+        ),
+        (
+            file.simulation.noise is not None,
+            "simulation.noise",
+            "one step is simulated without it; simulator montecarlo draws it",
+        ),
         (bool(overlap.tp) and degrees.tp == 1, "training.overlap.tp", "tp is 1"),
         (overlap.grad_reduce is not None and replicas == 1, "training.overlap.grad_reduce", "dp x cp is 1"),
         (

@@ -16,6 +16,7 @@ from simulator.documents import (
 )
 from simulator.files.expert_section import ExpertsSection
 from simulator.files.memory_section import MemorySettings
+from simulator.files.noise_section import NoiseSection  # noqa: TC001  pydantic reads it
 from simulator.files.schedule_choice import PYTORCH_NAMES, ScheduleChoice
 from simulator.scenario.parallelism import Axis, ContextExchange, VocabularyMethod  # noqa: TC001  pydantic reads them
 from simulator.scenario.training import CudaGraphScope  # noqa: TC001  pydantic reads it
@@ -229,6 +230,8 @@ class SimulationSection(Strict):
     """Seed of every random number."""
     engine: Literal["event", "compiled"] = "event"
     """event, or compiled: faster, but without transfers that share links."""
+    noise: NoiseSection | None = None
+    """What makes GPUs and steps differ; `simulator montecarlo` draws it, other verbs leave it out."""
 
 
 class PublishedSection(Strict):

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from simulator.scenario.noise import QUIET, Noise
+
 if TYPE_CHECKING:
     from simulator.scenario.cluster import Cluster
     from simulator.scenario.model import Model
@@ -44,6 +46,7 @@ class Scenario:
         training: What a step does.
         software: The stack that runs it.
         seed: Seed of every random number.
+        noise: What makes GPUs and steps differ, for ``simulator montecarlo``.
         engine: What finds out when everything happens: ``event``, or ``compiled``, which is faster and leaves
             out that transfers share links.
         measured: A published result to compare with, or None.
@@ -60,6 +63,7 @@ class Scenario:
     training: Training
     software: Software
     seed: int = 0
+    noise: Noise = QUIET
     engine: Literal["event", "compiled"] = "event"
     measured: Measured | None = None
     sweep: Sweep | None = field(default=None, compare=False)

@@ -328,7 +328,14 @@ DESCRIBES: Mapping[str, str] = {
     "schema": "the version of the format; there is one",
     "base": "another file, of which only the settings count; tests/test_files.py",
     "simulation.engine": "both engines give the same answer; tests/laws/test_engine.py",
-    "simulation.seed": "no random number is drawn yet",
+    "simulation.seed": "drawn by simulator montecarlo; tests/test_montecarlo.py",
+    **{
+        f"simulation.noise.{name}": "drawn by simulator montecarlo; tests/test_montecarlo.py"
+        for name in (
+            *("kernel_jitter", "speed_spread", "expert_imbalance"),
+            *(f"stragglers.0.{part}" for part in ("gpus", "count", "slowdown", "bandwidth")),
+        )
+    },
     "parallelism.dp": "follows from the other degrees; another value is an error",
     "model.source": "provenance",
     "model.published_parameters": "compared with the count in tests/test_catalogue.py",

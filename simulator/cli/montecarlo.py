@@ -1,0 +1,74 @@
+"""``simulator montecarlo``: many steps on GPUs that differ."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from simulator import files
+from simulator.cli.screen import show, show_json, warn
+from simulator.cli.settings import NO_SETTINGS, Json, ScenarioPath, Settings
+from simulator.reports.output import check_writable, write_whole
+from simulator.reports.save import FIGURE_SUFFIXES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def montecarlo_command(
+    file: ScenarioPath,
+    /,
+    *,
+    settings: Settings = NO_SETTINGS,
+    steps: Annotated[int, Parameter(validator=Number(gte=1))] = 100,
+    as_json: Json = False,
+    plot: Path | None = None,
+) -> int:
+    """Simulate steps on GPUs that differ: 'simulation.noise' says how, every GPU of every replica by itself.
+
+    Args:
+        file: Scenario file; - reads standard input.
+        settings: Settings that replace those of the file.
+        steps: Steps to draw.
+        as_json: Print JSON: every step time, and what each straggler costs.
+        plot: Draw the distribution of step times into this .png, .pdf or .svg file.
+    """
+    from simulator.explore.montecarlo import monte_carlo
+
+    if plot is not None:
+        check_writable(plot, FIGURE_SUFFIXES)
+    scenario = files.load(file, overrides=settings.overrides())
+    warn(text for text in scenario.warnings if not text.startswith("simulation."))
+    with _bar() as progress:
+        found = monte_carlo(scenario, steps=steps, progress=progress)
+    if plot is not None:
+        from simulator.reports.figure import figure_bytes
+        from simulator.reports.montecarlo_figure import montecarlo_figure
+
+        write_whole(plot, figure_bytes(montecarlo_figure(found), plot.suffix))
+    if as_json:
+        show_json(found.to_dict())
+    else:
+        from simulator.reports.montecarlo_table import montecarlo_table
+
+        show(montecarlo_table(found))
+    return 0
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None] | None]:
+    """Yield what moves a progress bar on stderr; nothing where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("steps", total=None)
+        yield lambda done, steps: bar.update(task, completed=done, total=steps)

@@ -1,0 +1,159 @@
+"""Many steps of one job: how long they take, and what each straggler costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulator.engines.replicas import run_replicas
+from simulator.errors import InputError
+from simulator.explore.montecarlo.cells import cell_of
+from simulator.explore.montecarlo.draw import Drawer
+from simulator.explore.montecarlo.fleet import Fleet
+from simulator.explore.montecarlo.template import Template, template_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from simulator.scenario import Scenario
+    from simulator.workload.program import Floats
+
+SUSPECTS = 5
+"""Slowest GPUs, beyond the stragglers of the scenario, whose cost is found."""
+_MOST_STRAGGLERS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StragglerCost:
+    """What one GPU costs the whole job.
+
+    Attributes:
+        gpu: Its global rank.
+        pipeline_rank: Its pipeline rank.
+        replica: Its data-parallel replica.
+        slowdown: Time of its kernels over the usual one's.
+        cost_s: Mean step time less that with this GPU as the mean one is, on the same random numbers.
+        share: That over the mean step time.
+    """
+
+    gpu: int
+    pipeline_rank: int
+    replica: int
+    slowdown: float
+    cost_s: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonteCarlo:
+    """What many steps say.
+
+    Attributes:
+        scenario: The request.
+        quiet_s: Seconds of a step whose GPUs are all alike and never waver.
+        step_times_s: Seconds of every simulated step.
+        stragglers: What each suspect costs, the dearest first.
+    """
+
+    scenario: Scenario
+    quiet_s: float
+    step_times_s: Floats = field(repr=False)
+    stragglers: tuple[StragglerCost, ...] = ()
+
+    @property
+    def mean_s(self) -> float:
+        """Mean step time."""
+        return float(self.step_times_s.mean())
+
+    def percentile_s(self, percent: float) -> float:
+        """Return a percentile of the step time."""
+        return float(np.percentile(self.step_times_s, percent))
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain data for JSON."""
+        return {
+            "name": self.scenario.name,
+            "seed": self.scenario.seed,
+            "steps": len(self.step_times_s),
+            "quiet_step_time_s": self.quiet_s,
+            "mean_step_time_s": self.mean_s,
+            "standard_deviation_s": float(self.step_times_s.std()),
+            "percentiles_s": {str(p): self.percentile_s(p) for p in (1, 5, 50, 95, 99)},
+            "tokens_per_s": self.scenario.tokens_per_step / self.mean_s,
+            "stragglers": [
+                {name: getattr(found, name) for name in found.__slots__} for found in self.stragglers
+            ],
+            "step_times_s": self.step_times_s.tolist(),
+        }
+
+
+def monte_carlo(
+    scenario: Scenario, *, steps: int = 100, progress: Callable[[int, int], None] | None = None
+) -> MonteCarlo:
+    """Simulate steps of a job whose GPUs differ, every GPU of every replica by itself.
+
+    Args:
+        scenario: What to simulate, with its noise and its seed.
+        steps: Steps to draw.
+        progress: Called with the number of steps done and of all.
+
+    Raises:
+        InputError: Fewer than one step, or a cluster of several kinds of GPUs.
+    """
+    if steps < 1:
+        raise InputError(f"{steps} steps: at least one is needed")
+    if scenario.cluster.pools:
+        raise InputError("Monte Carlo needs a cluster of one kind of GPUs")
+    template, fleet = template_of(scenario), Fleet.draw(scenario)
+    suspects = _suspects(fleet)
+    total, done = steps * (1 + len(suspects)), 0
+
+    def times(of: Fleet) -> Floats:
+        nonlocal done
+        drawer = Drawer.of(template, of, scenario.noise)
+        found, ends = np.empty(steps), np.empty((1, *drawer.steady.shape))
+        for number in range(steps):
+            seconds = drawer.step(scenario.seed, number)
+            found[number] = run_replicas(template.program, seconds[None], template.coupling, ends=ends).max()
+            done += 1
+            if progress is not None:
+                progress(done, total)
+        return found
+
+    step_times = times(fleet)
+    costs = [_cost(fleet, gpu, step_times, times(fleet.without(gpu))) for gpu in suspects]
+    return MonteCarlo(
+        scenario=scenario,
+        quiet_s=_quiet_s(template, scenario.parallelism.dp),
+        step_times_s=step_times,
+        stragglers=tuple(sorted(costs, key=lambda cost: (-cost.cost_s, cost.gpu))),
+    )
+
+
+def _suspects(fleet: Fleet) -> list[int]:
+    """Return the scenario's stragglers and the slowest others."""
+    listed = [each.gpu for each in fleet.slow][:_MOST_STRAGGLERS]
+    if np.ptp(fleet.spread) == 0:
+        return list(dict.fromkeys(listed))
+    return list(dict.fromkeys([*listed, *fleet.slowest(SUSPECTS)]))
+
+
+def _cost(fleet: Fleet, gpu: int, with_it: Floats, without_it: Floats) -> StragglerCost:
+    pp, dp = (int(part[0]) for part in cell_of(fleet.parallelism, np.array([gpu])))
+    slowdown = float(fleet.spread[gpu] * np.prod([each.slowdown for each in fleet.slow if each.gpu == gpu]))
+    cost = float(with_it.mean() - without_it.mean())
+    return StragglerCost(
+        gpu=gpu,
+        pipeline_rank=pp,
+        replica=dp,
+        slowdown=slowdown,
+        cost_s=cost,
+        share=cost / float(with_it.mean()),
+    )
+
+
+def _quiet_s(template: Template, replicas: int) -> float:
+    seconds = np.repeat(template.seconds[:, None], replicas, axis=1)
+    return float(run_replicas(template.program, seconds[None], template.coupling).max())

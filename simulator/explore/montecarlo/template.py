@@ -1,0 +1,114 @@
+"""What all steps of a job share: ops, their seconds without noise, and what noise does to each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulator import api
+from simulator.costs.price import price
+from simulator.costs.system import System
+from simulator.engines.replicas import Coupling
+from simulator.explore.montecarlo.cells import replicas_sharing_experts
+from simulator.results.layer_times import sequence_shares
+from simulator.workload.program import Stream
+from simulator.workload.work import Collective, Gemm, Sequence, StepOverhead, Transfer
+
+if TYPE_CHECKING:
+    from simulator.scenario import Scenario
+    from simulator.workload.program import Bools, Floats, Ints, Program
+    from simulator.workload.work import Work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """One step.
+
+    Attributes:
+        program: One replica.
+        coupling: Which collectives couple replicas.
+        seconds: Seconds of each op without noise.
+        computes: Ops that kernels of the GPU run.
+        sends: Ops that the network carries.
+        layers: Layers of each op; jitter of one averages over them.
+        expert_share: Share of each op's seconds that grows with the tokens of the busiest expert rank.
+        meeting: GPUs that meet in every layer of an op: its slowest sets the pace.
+    """
+
+    program: Program
+    coupling: Coupling
+    seconds: Floats
+    computes: Bools
+    sends: Bools
+    layers: Floats
+    expert_share: Floats
+    meeting: int
+
+    @property
+    def rank(self) -> Ints:
+        """Pipeline rank of each op."""
+        return self.program.rank
+
+
+def template_of(scenario: Scenario) -> Template:
+    """Lay out and price a step whose GPUs are all alike.
+
+    The mean slow-down by the slowest of all GPUs (``costs.slowest``) is left out: here every GPU has a speed
+    of its own, and what waits for what decides who is the slowest.
+    """
+    alike = replace(scenario.cluster, gpu=replace(scenario.cluster.gpu, speed_spread=0.0))
+    scenario = replace(scenario, cluster=alike, engine="compiled")
+    system = System.of(scenario)
+    step = api.timed_step(scenario, system)
+    program = step.program
+    shares = sequence_shares(program, system)
+    _, durations = api.timed(program, scenario, system, shares, quick=True)
+    works = program.works
+    overhead = np.array([isinstance(work, StepOverhead) for work in works])[program.work]
+    network = np.array([isinstance(work, Collective | Transfer) for work in works])[program.work]
+    experts = replicas_sharing_experts(scenario.parallelism)
+    return Template(
+        program=program,
+        coupling=Coupling.of(program, scenario),
+        seconds=durations.alone_s(),
+        computes=(program.stream == Stream.COMPUTE) & ~overhead,
+        sends=network,
+        layers=np.array([_layers(work) for work in works])[program.work],
+        expert_share=np.array([_expert_share(work, system) for work in works])[program.work],
+        meeting=scenario.parallelism.tp * scenario.parallelism.cp * experts,
+    )
+
+
+def slowest_of(count: int) -> tuple[float, float]:
+    """Return mean and standard deviation of the largest of ``count`` standard normal values.
+
+    Blom's approximation of the mean, and half the distance between the values at one standard deviation of
+    the largest's own distribution, whose cumulative probability is the normal one to the power ``count``.
+
+    >>> [round(value, 2) for value in slowest_of(1)], [round(value, 2) for value in slowest_of(8)]
+    ([0.0, 1.0], [1.42, 0.61])
+    """
+    normal = NormalDist()
+    low, high = (normal.inv_cdf(normal.cdf(side) ** (1.0 / count)) for side in (-1.0, 1.0))
+    mean = normal.inv_cdf((count - 0.375) / (count + 0.25))
+    return mean, (high - low) / 2.0
+
+
+def _layers(work: Work) -> float:
+    return max(1.0, sum(count for _, count in work.blocks)) if isinstance(work, Sequence) else 1.0
+
+
+def _expert_share(work: Work, system: System) -> float:
+    """Return the share of a pass that its grouped matrix products take, run one after the other."""
+    if not isinstance(work, Sequence):
+        return 0.0
+    grouped = total = 0.0
+    for block, count in work.blocks:
+        seconds = price(block.program, system).alone_s()
+        is_grouped = np.array([isinstance(leaf, Gemm) and leaf.grouped for leaf in block.program.works])
+        grouped += count * float(seconds[is_grouped[block.program.work]].sum())
+        total += count * float(seconds.sum())
+    return grouped / total if total else 0.0

@@ -1,0 +1,33 @@
+"""The distribution of step times as a histogram."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from simulator.reports.figure import house_style
+from simulator.reports.style import BLACK, CURVE_COLOURS
+from simulator.units import format_time
+
+if TYPE_CHECKING:
+    from simulator.explore.montecarlo import MonteCarlo
+
+_WIDTH_IN, _HEIGHT_IN = 6.4, 3.8
+
+
+def montecarlo_figure(found: MonteCarlo) -> Figure:
+    """Draw how often steps take how long, and their mean."""
+    times = found.step_times_s * 1e3
+    with house_style():
+        figure = Figure(figsize=(_WIDTH_IN, _HEIGHT_IN), layout="constrained")
+        axes = figure.add_subplot()
+        axes.hist(times, bins="auto", color=CURVE_COLOURS[0])
+        axes.axvline(found.mean_s * 1e3, color=BLACK, linewidth=1.0)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(xlabel="step time in ms", ylabel=f"steps of {len(times):,}")
+        axes.set_title(found.scenario.name, pad=20)
+        note = f"mean {format_time(found.mean_s)} (line); with all GPUs alike {format_time(found.quiet_s)}"
+        axes.text(0.0, 1.02, note, transform=axes.transAxes, fontsize="small")
+    return figure
