@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from simulator.calibration.training.fit import TrainingFit
 
 COMMAND = "simulator calibrate training"
+_NOTHING = 1e-9
 _WHERE = "published runs (simulator/validation/published)"
 
 
@@ -21,7 +22,7 @@ def constants_text(found: TrainingFit) -> str:
     lines = [f"# Written by `{COMMAND}`; do not edit."]
     for section, per in (("gpus", "gpu"), ("stacks", "stack")):
         lines.append(f"{section}:")
-        mine = [constant for constant in found.model.constants if constant.quantity.per == per]
+        mine = [constant for constant in _felt(found) if constant.quantity.per == per]
         for owner in sorted({constant.owner for constant in mine}):
             lines.append(f"  {owner}:")
             lines += [
@@ -64,8 +65,16 @@ def table_text(found: TrainingFit) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _felt(found: TrainingFit) -> list[Constant]:
+    """Return the constants that some run depends on: of the others the catalogue's own number holds.
+
+    Where the host is no limit in any run of a stack, its launch time leaves no trace.
+    """
+    return [constant for constant in found.model.constants if abs(found.model.own[constant]) > _NOTHING]
+
+
 def _keys(constant: Constant) -> tuple[str, ...]:
-    return FORMATS[constant.family] if constant.quantity is CLOCK else (constant.quantity.field,)
+    return FORMATS[constant.family] if constant.quantity == CLOCK else (constant.quantity.field,)
 
 
 def _leaf(found: TrainingFit, constant: Constant) -> str:
