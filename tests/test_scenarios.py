@@ -29,10 +29,10 @@ def test_scenario_opens_with_its_question_and_runs(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["llama3-405b-8k", "llama3-405b-16k", "llama3-405b-16k-long"])
-def test_llama_3_405b_is_within_4_percent_of_its_publication_and_fits(name: str) -> None:
+def test_llama_3_405b_is_within_5_percent_of_its_publication_and_fits(name: str) -> None:
     result = simulate(load(FOLDER / f"{name}.yaml"))
     published = result.scenario.measured.values["tflops_per_gpu"]  # type: ignore[union-attr]
-    assert result.metrics["tflops_per_gpu_causal"] == pytest.approx(published, rel=0.04)
+    assert result.metrics["tflops_per_gpu_causal"] == pytest.approx(published, rel=0.05)
     assert result.memory.fits
 
 
