@@ -89,7 +89,7 @@ def slowest_of(count: int) -> tuple[float, float]:
     the largest's own distribution, whose cumulative probability is the normal one to the power ``count``.
 
     >>> [round(value, 2) for value in slowest_of(1)], [round(value, 2) for value in slowest_of(8)]
-    ([0.0, 1.0], [1.42, 0.61])
+    ([0.0, 1.0], [1.43, 0.6])
     """
     normal = NormalDist()
     low, high = (normal.inv_cdf(normal.cdf(side) ** (1.0 / count)) for side in (-1.0, 1.0))
