@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from simulator.calibration.devices import datasheet
 from simulator.calibration.fit import Fit, Prior, Values, fit
 from simulator.calibration.number import Number, Part, provenance
-from simulator.calibration.settled import Case, Parts, from_best, from_power, settled_from_best
+from simulator.calibration.settled import Case, Parts, from_best, from_power
 from simulator.calibration.tables import Point, gemm_points
 from simulator.costs.gemm import gemm_s
 from simulator.scenario import GemmEfficiency
@@ -38,7 +38,6 @@ MEASURED = (
     ("h800-80gb", "fp8"),
     ("h100-80gb-sxm", "bf16"),
 )
-_NOT_SETTLED = frozenset({("h100-80gb-sxm", "bf16")})
 _SAME_DIE = {("h100-80gb-sxm", "bf16"): ("h800-80gb",)}
 # Wide guesses: where the data says something, it decides; where not, the uncertainty stays that wide.
 _PRIORS = {
@@ -67,8 +66,7 @@ def fit_gemms() -> tuple[Parts, dict[Case, Fit]]:
     parts: Parts = {}
     fits: dict[Case, Fit] = {}
     for case in MEASURED:
-        anchor = settled_from_best(case, parts) if case in _NOT_SETTLED else None
-        parts[case], fits[case] = fit_case(*case, anchor=anchor)
+        parts[case], fits[case] = fit_case(*case)
         if not any(piece.grouped for point in points_of(*case) for piece in _gemms(point)):
             lender = "a100-80gb-pcie" if case[0].startswith("a100") else "b200"
             parts[case] = {
@@ -78,20 +76,17 @@ def fit_gemms() -> tuple[Parts, dict[Case, Fit]]:
     return parts | from_best(parts) | from_power(parts), fits
 
 
-def fit_case(gpu: str, dtype: str, anchor: Prior | None = None) -> tuple[Part, Fit]:
+def fit_case(gpu: str, dtype: str) -> tuple[Part, Fit]:
     """Fit one GPU and number format.
 
     Args:
         gpu: Catalogue name.
         dtype: Number format.
-        anchor: What is known of ``sustained_fraction`` where no settled measurement exists.
     """
     points = points_of(gpu, dtype)
     sources = list(dict.fromkeys(point.source for point in points))
     priors = dict(_PRIORS) | {f"launch_s.{s.key}": _LAUNCH for s in sources if s.includes_launch}
     priors |= {f"scale.{s.key}": _SCALE for s in sources if not s.sustained}
-    if anchor:
-        priors["sustained_fraction"] = anchor
 
     def predict(values: Values) -> Sequence[float]:
         efficiency = as_efficiency(values)
@@ -104,8 +99,7 @@ def fit_case(gpu: str, dtype: str, anchor: Prior | None = None) -> tuple[Part, F
         ]
 
     found = fit(priors, predict, [point.seconds for point in points])
-    remark = f"sustained near {anchor.value:.3f} (best of search x settled over best); " if anchor else ""
-    return _part(found, len(points), provenance("gemm", sources, remark)), found
+    return _part(found, len(points), provenance("gemm", sources)), found
 
 
 def points_of(gpu: str, dtype: str) -> tuple[Point, ...]:

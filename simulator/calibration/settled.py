@@ -21,7 +21,12 @@ Parts = dict[Case, Part]
 
 BETWEEN_GPUS = 0.05
 """Spread of one rate between GPUs of one node (stas00/ml-engineering, compute/accelerator/README.md)."""
-_SETTLED_AND_BEST = (("a100-80gb-sxm", "bf16"), ("h100-80gb-sxm", "fp8"), ("h200-141gb", "fp8"))
+_SETTLED_AND_BEST = (
+    ("a100-80gb-sxm", "bf16"),
+    ("h100-80gb-sxm", "bf16"),
+    ("h100-80gb-sxm", "fp8"),
+    ("h200-141gb", "fp8"),
+)
 _BEST_ONLY = ("gh200-96gb", "mi300x", "mi325x", "mi355x", "gaudi2", "gaudi3")
 _POWER_LIMITED = ("b200", "gb200", "b300", "gb300")
 
@@ -30,12 +35,6 @@ def settled_ratio(parts: Parts) -> float:
     """Return the settled rate over the best of a short search: geometric mean of GPUs that have both."""
     ratios = [_rate(parts, case) / _best(case) for case in _SETTLED_AND_BEST]
     return exp(sum(map(log, ratios)) / len(ratios))
-
-
-def settled_from_best(case: Case, parts: Parts) -> Prior:
-    """Return what the best shape of a search tells about ``sustained_fraction``."""
-    rate = _best(case) * settled_ratio(parts)
-    return Prior(rate / datasheet(case[0]).peak_flop_per_s[case[1]], BETWEEN_GPUS, 1.0)
 
 
 def from_best(parts: Parts) -> Parts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from simulator.workload.work import Attention, Elementwise, Gemm
@@ -9,6 +10,7 @@ from simulator.workload.work import Attention, Elementwise, Gemm
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from simulator.measure.layer import LayerTimes
     from simulator.measure.measure import Measured, MeasuredKernel
 
 
@@ -19,9 +21,7 @@ def plain(measured: Measured) -> dict[str, object]:
         "software": measured.software,
         "gpu": measured.gpu,
         "launch_s": measured.launch_s,
-        "layer": None
-        if measured.layer is None
-        else {"forward_s": measured.layer.forward_s, "backward_s": measured.layer.backward_s},
+        "layer": None if measured.layer is None else asdict(measured.layer),
         "gemm": [_gemm(row, row.work) for row in measured.kernels if isinstance(row.work, Gemm)],
         "attention": [
             _attention(row, row.work) for row in measured.kernels if isinstance(row.work, Attention)
@@ -52,10 +52,20 @@ def lines(measured: Measured) -> Iterable[str]:
     yield ""
     yield f"launch of a small kernel   {measured.launch_s * 1e6:.1f} us of the host"
     if measured.layer is not None:
-        forward, backward = measured.layer.forward_s * 1e3, measured.layer.backward_s * 1e3
-        yield f"one layer, eager PyTorch   forward {forward:.2f} ms, backward {backward:.2f} ms"
+        yield from _layer(measured.layer)
     if measured.left_out:
         yield f"left out (not in PyTorch)  {', '.join(measured.left_out)}"
+
+
+def _layer(layer: LayerTimes) -> Iterable[str]:
+    forward, backward = layer.forward_s * 1e3, layer.backward_s * 1e3
+    yield f"one layer, eager PyTorch   forward {forward:.2f} ms, backward {backward:.2f} ms"
+    if layer.parts:
+        parts = ", ".join(f"{kind} {seconds * 1e3:.2f} ms" for kind, seconds in layer.parts.items())
+        yield f"  of which                 {parts}"
+    yield f"  of the host              {layer.host_s * 1e3:.2f} ms"
+    if layer.clock_hz is not None and layer.power_w is not None:
+        yield f"  meanwhile                {layer.clock_hz / 1e6:.0f} MHz, {layer.power_w:.0f} W"
 
 
 def _gemm(row: MeasuredKernel, work: Gemm) -> dict[str, object]:

@@ -1,13 +1,24 @@
-"""One decoder layer in plain PyTorch, forward and backward: what eager execution makes of the kernels."""
+"""Decoder layers in plain PyTorch, forward and backward: what eager execution makes of the kernels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from simulator.measure.timer import Timer
-    from simulator.scenario import Scenario
+    from simulator.scenario import Model, Scenario
+
+    Tensor = Any  # torch.Tensor; PyTorch is the user's own and imported late
+    Module = Any  # torch.nn.Module
+
+LAYERS = 2
+"""Layers timed together: the second one finds the caches as a layer in the middle of a model does."""
+_SMALL_HIDDEN = 256
+_KINDS = {
+    "gemm": ("gemm", "nvjet", "cutlass", "xmma", "splitk", "Cijk"),
+    "attention": ("flash", "fmha", "sdpa", "attention"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,10 +28,19 @@ class LayerTimes:
     Attributes:
         forward_s: Forward pass.
         backward_s: Backward pass, weight gradients included.
+        parts: Device seconds of both passes by kind of kernel: ``gemm``, ``attention`` and ``other``; empty
+            where the device keeps no record.
+        host_s: Host seconds of both passes with products too small to wait for.
+        clock_hz: Clock of the multiprocessors meanwhile, where the driver tells it.
+        power_w: Power of the device meanwhile, likewise.
     """
 
     forward_s: float
     backward_s: float
+    parts: dict[str, float]
+    host_s: float
+    clock_hz: float | None
+    power_w: float | None
 
 
 def can_run(scenario: Scenario) -> bool:
@@ -33,23 +53,67 @@ def layer_times(scenario: Scenario, timer: Timer) -> LayerTimes:
     """Time one layer of a scenario's model on one device, without any parallelism."""
     import torch  # noqa: PLC0415  the user's own
 
-    layer, inputs = _layer(scenario, timer.device)
-    with torch.no_grad():
-        forward_s = timer.seconds(lambda: layer(inputs))
+    model, training = scenario.model, scenario.training
+    dtype = torch.float16 if training.precision == "fp16" else torch.bfloat16
+    layers = _layers(model).to(device=timer.device, dtype=dtype)
+    shape = (training.micro_batch_size, training.seq_length, model.hidden_size)
+    inputs = torch.randn(*shape, device=timer.device, dtype=dtype, requires_grad=True)
+
+    def forward() -> None:
+        with torch.no_grad():
+            layers(inputs)
 
     def both() -> None:
-        layer(inputs).backward(inputs.detach())
+        layers(inputs).backward(inputs.detach())
 
-    return LayerTimes(forward_s=forward_s, backward_s=timer.seconds(both) - forward_s)
+    forward_s, both_s = timer.seconds(forward), timer.seconds(both)
+    clock_hz, power_w = timer.state()
+    parts = _parts(timer.kernels_s(both)) if timer.device == "cuda" else {}
+    return LayerTimes(
+        forward_s=forward_s / LAYERS,
+        backward_s=(both_s - forward_s) / LAYERS,
+        parts=parts,
+        host_s=_host_s(model, timer),
+        clock_hz=clock_hz,
+        power_w=power_w,
+    )
 
 
-def _layer(scenario: Scenario, device: str) -> tuple[Any, Any]:
+def _host_s(model: Model, timer: Timer) -> float:
+    """Return the host's time of a layer's two passes, measured where the device always is the faster."""
+    import torch  # noqa: PLC0415  the user's own
+
+    small = replace(
+        model,
+        hidden_size=_SMALL_HIDDEN,
+        intermediate_size=_SMALL_HIDDEN,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        head_dim=_SMALL_HIDDEN // 4,
+    )
+    layers = _layers(small).to(device=timer.device, dtype=torch.bfloat16)
+    gradient = torch.randn(1, 64, _SMALL_HIDDEN, device=timer.device, dtype=torch.bfloat16)
+    inputs = gradient.clone().requires_grad_()
+    return timer.host_s(lambda: layers(inputs).backward(gradient)) / LAYERS
+
+
+def _parts(seconds: dict[str, float]) -> dict[str, float]:
+    """Return the device's seconds by kind of kernel."""
+    parts = dict.fromkeys((*_KINDS, "other"), 0.0)
+    for name, spent_s in seconds.items():
+        kinds = (kind for kind in reversed(_KINDS) if any(word in name for word in _KINDS[kind]))
+        parts[next(kinds, "other")] += spent_s / LAYERS
+    return parts
+
+
+def _layers(model: Model) -> Module:
+    """Return ``LAYERS`` layers with the sizes of a model."""
     import torch  # noqa: PLC0415  the user's own
     from torch import nn  # noqa: PLC0415  as above
 
-    model, training = scenario.model, scenario.training
     heads, kv_heads = model.num_attention_heads, model.num_key_value_heads
     width, hidden = model.head_dim, model.hidden_size
+    functional = torch.nn.functional
 
     class Layer(nn.Module):  # type: ignore[misc, unused-ignore]
         def __init__(self) -> None:
@@ -61,28 +125,25 @@ def _layer(scenario: Scenario, device: str) -> tuple[Any, Any]:
             self.up = nn.Linear(hidden, gates * model.intermediate_size, bias=False)
             self.down = nn.Linear(model.intermediate_size, hidden, bias=False)
 
-        def forward(self, states: Any) -> Any:  # noqa: ANN401  torch.Tensor
+        def forward(self, states: Tensor) -> Tensor:
             states = states + self.out(self._attend(self.norms[0](states)))
             raised = self.up(self.norms[1](states))
             if model.gated:
                 gate, raised = raised.chunk(2, dim=-1)
-                raised = nn.functional.silu(gate) * raised
+                raised = functional.silu(gate) * raised
             else:
-                raised = nn.functional.gelu(raised)
+                raised = functional.gelu(raised)
             return states + self.down(raised)
 
-        def _attend(self, states: Any) -> Any:  # noqa: ANN401  torch.Tensor
+        def _attend(self, states: Tensor) -> Tensor:
             sequences, length, _ = states.shape
             parts = self.query_key_value(states).split(
                 [heads * width, kv_heads * width, kv_heads * width], -1
             )
             query, key, value = (part.view(sequences, length, -1, width).transpose(1, 2) for part in parts)
-            found = nn.functional.scaled_dot_product_attention(
+            found = functional.scaled_dot_product_attention(
                 query, key, value, is_causal=True, enable_gqa=heads != kv_heads
             )
             return found.transpose(1, 2).reshape(sequences, length, heads * width)
 
-    dtype = torch.float16 if training.precision == "fp16" else torch.bfloat16
-    shape = (training.micro_batch_size, training.seq_length, hidden)
-    inputs = torch.randn(*shape, device=device, dtype=dtype, requires_grad=True)
-    return Layer().to(device=device, dtype=dtype), inputs
+    return nn.Sequential(*(Layer() for _ in range(LAYERS)))

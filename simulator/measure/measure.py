@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from simulator.costs.kernels import kernel_s
 from simulator.errors import InputError
-from simulator.measure.kernels import Kernel, runnable
+from simulator.measure.kernels import attention, product
 from simulator.measure.layer import LayerTimes, can_run, layer_times
+from simulator.measure.pointwise import copies, pointwise
 from simulator.workload.step import build_step
 from simulator.workload.work import Attention, Elementwise, Gemm, Sequence
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from simulator.measure.timer import Timer
     from simulator.scenario import Scenario
+
+Kernel = Gemm | Attention | Elementwise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,24 +81,41 @@ def measure(
     device, software = device_names(timer.device)
     works, found, left_out = kernels_of(scenario), [], []
     for number, work in enumerate(works):
-        run = runnable(work, timer.device)
-        if run is None:
+        seconds = _seconds(work, scenario, timer)
+        if seconds is None:
             left_out.append(work.name)
         else:
-            seconds = timer.seconds(run)
             expected = kernel_s(work, scenario.cluster.gpu)
             found.append(MeasuredKernel(work=work, measured_s=seconds, predicted_s=expected))
         progress(number + 1, len(works))
-    launch = runnable(Elementwise(name="launch", bytes_moved=4.0), timer.device)
+    launch = copies(Elementwise(name="launch", bytes_moved=4.0), timer.device)
     return Measured(
         device=device,
         software=software,
         gpu=scenario.cluster.gpu.name,
         kernels=tuple(found),
         left_out=tuple(dict.fromkeys(left_out)),
-        launch_s=timer.host_s(launch) if launch else 0.0,
+        launch_s=timer.host_s(launch),
         layer=layer_times(scenario, timer) if can_run(scenario) else None,
     )
+
+
+def _seconds(work: Kernel, scenario: Scenario, timer: Timer) -> float | None:
+    """Return the seconds of a kernel, or None where this PyTorch has none for it on this device."""
+    try:
+        run = _runnable(work, scenario, timer.device)
+        return None if run is None else timer.seconds(run)
+    except (RuntimeError, NotImplementedError, TypeError, AttributeError):
+        # What a release of PyTorch lacks shows in any of these; the report names the kernel as left out.
+        return None
+
+
+def _runnable(work: Kernel, scenario: Scenario, device: str) -> Callable[[], object] | None:
+    if isinstance(work, Gemm):
+        return product(work, device)
+    if isinstance(work, Attention):
+        return attention(work, device)
+    return pointwise(work, scenario, device)
 
 
 def device_names(device: str) -> tuple[str, str]:
