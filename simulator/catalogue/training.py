@@ -43,12 +43,12 @@ def training_clocks(name: str, like: str | None = None) -> Numbers:
 
 
 def stack_habits(name: str) -> Numbers:
-    """Return the fitted numbers of a software stack by field of ``Software``; none where nothing was fitted."""
+    """Return the fitted numbers of a stack by field of ``Software``; none where nothing was fitted."""
     return {key: _number(leaf) for key, leaf in _fits()["stacks"].get(name, {}).items()}
 
 
 def typical_habits() -> Numbers:
-    """Return what all stacks share, by field of ``Software``: for one without runs that states none itself."""
+    """Return what all stacks share, by field of ``Software``: for one without runs that states none."""
     return {key: number for key, number in _typical().items() if key in _SHARED}
 
 
