@@ -21,7 +21,7 @@ from simulator.calibration.training.constants import (
 )
 from simulator.calibration.training.document import constants_text, without_text
 from simulator.calibration.training.fit import TrainingFit
-from simulator.calibration.training.runs import Response, Run, log_error, response
+from simulator.calibration.training.runs import Response, Run
 from simulator.calibration.training.solve import Model, solve, weights
 from simulator.documents import parse
 from simulator.validation.leave_one_out import without_source
@@ -69,10 +69,10 @@ def test_slopes_are_those_of_the_simulator() -> None:
     scenario, _ = validation.to_scenario(row.parsed())
     run = Run(row, scenario)
     values = {c: c.quantity.typical for c in constants_of(scenario)}
-    found = response(run, values)
-    assert found.log_error == pytest.approx(log_error(run, values))
+    found = run.response(values)
+    assert found.log_error == pytest.approx(run.log_error(values))
     clock = next(c for c in values if c.quantity is CLOCK)
-    moved = log_error(run, {**values, clock: values[clock] * 1.01})
+    moved = run.log_error({**values, clock: values[clock] * 1.01})
     assert moved - found.log_error == pytest.approx(found.slopes[clock] * math.log(1.01), rel=0.1)
     assert found.slopes[clock] > 0
     assert all(slope <= 1e-9 for constant, slope in found.slopes.items() if constant.quantity is not CLOCK)
@@ -97,13 +97,13 @@ def test_files_say_what_was_fitted() -> None:
     data = parse(constants_text(found), "training.yaml").data
     assert isinstance(data, dict)
     gpu, stack = scenario.cluster.gpu.name, scenario.software.name
-    assert data["gpus"][gpu]["bf16"]["value"] == pytest.approx(0.93 * math.exp(0.01), rel=0.01)
+    assert data["gpus"][gpu]["bf16"]["value"] == pytest.approx(CLOCK.typical * math.exp(0.01), rel=0.01)
     assert data["stacks"][stack]["kernel_launch_s"]["value"] == pytest.approx(12e-6, rel=0.01)
     untouched = replace(model, own={**model.own, constants[-1]: 0.0})
     missing = parse(constants_text(replace(found, model=untouched)), "training.yaml").data
     assert isinstance(missing, dict)
     assert "step_overhead_s" not in missing["stacks"][stack]
-    assert data["typical"]["bf16"]["value"] == pytest.approx(0.93)
+    assert data["typical"]["bf16"]["value"] == pytest.approx(CLOCK.typical)
     left_out = parse(without_text(found), "leave_one_out.yaml").data
     assert isinstance(left_out, dict)
     assert left_out["somewhere"]["stacks"][stack].keys() == {q.field for q in STACK_QUANTITIES} - {

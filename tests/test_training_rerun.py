@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from simulator.calibration.training import runs
 from simulator.calibration.training.document import constants_text, without_text
 from simulator.calibration.training.fit import fit_training
+from simulator.calibration.training.layers import measured_layers
 from simulator.cli import main
 
 if TYPE_CHECKING:
@@ -62,11 +63,11 @@ def test_the_fit_can_be_rerun_keeps_to_physics_and_explains_the_runs(tmp_path: P
         assert found.runs[constant] >= 1
 
     def mean_error(values: dict[Constant, float]) -> float:
-        return float(np.mean([abs(runs.log_error(run, values)) for run in subjects]))
+        return float(np.mean([abs(run.log_error(values)) for run in subjects]))
 
     prior = {constant: constant.quantity.typical for constant in found.model.constants}
     assert mean_error(found.model.values) < 0.8 * mean_error(prior)
-    assert {run.source for run in subjects} == set(found.without)
+    assert {run.source for run in [*subjects, *measured_layers()]} == set(found.without)
     assert all(math.isfinite(value) for values in found.without.values() for value in values.values())
 
     folder = tmp_path / "again"

@@ -12,7 +12,6 @@ from __future__ import annotations
 from math import exp, log
 
 from simulator.calibration.devices import datasheet
-from simulator.calibration.fit import Prior
 from simulator.calibration.number import Number, Part, provenance
 from simulator.calibration.tables import gemm_points, peaks
 

@@ -14,13 +14,19 @@ if TYPE_CHECKING:
     from simulator.scenario import Scenario
     from simulator.workload.shapes import Shapes
 
+_SORTED_SUM_BYTES = 82.0
+
 
 def embedding_steps(scenario: Scenario, shapes: Shapes) -> list[Step]:
-    """Return the look-up of a vocabulary-parallel table: rows in, activations out, partial results summed."""
+    """Return the look-up of a vocabulary-parallel table: rows in, activations out, partial results summed.
+
+    Backward, PyTorch sorts the tokens and adds their gradients row by row (``embedding_dense_backward``); an
+    H100 takes 0.93 ms for 8,192 rows of 4,096 values, as long as 82 bytes per value would stream.
+    """
     hidden, e = scenario.model.hidden_size, shapes.element_bytes
     size = shapes.tokens * hidden * e
     look_up = Elementwise(name="embedding", bytes_moved=2 * size)
-    scatter = Elementwise(name="embedding_grad", bytes_moved=size + 8.0 * shapes.tokens * hidden)
+    scatter = Elementwise(name="embedding_grad", bytes_moved=_SORTED_SUM_BYTES * shapes.tokens * hidden)
     steps: list[Step] = [Pointwise(forward=(look_up,), backward=(scatter,), saved_bytes=8.0 * shapes.tokens)]
     divides = scenario.parallelism.sequence_parallel
     kind: CollectiveKind = "reduce_scatter" if divides else "all_reduce"

@@ -51,7 +51,7 @@ class Quantity:
 CLOCK = Quantity(
     field="training_clock",
     per="gpu",
-    typical=0.93,
+    typical=1.0,
     typical_spread=0.08,
     own_spread=0.06,
     least=0.5,
@@ -59,6 +59,18 @@ CLOCK = Quantity(
     step=0.04,
 )
 """Share of its isolated speed that a GEMM sustains between the other kernels and collectives of a step."""
+
+SLOWDOWN = Quantity(
+    field="elementwise_slowdown",
+    per="stack",
+    typical=1.1,
+    typical_spread=0.15,
+    own_spread=0.4,
+    least=0.8,
+    most=4.0,
+    step=0.08,
+)
+"""How many more bytes memory-bound kernels move than the listed ones: copies, casts, layout changes."""
 
 STACK_QUANTITIES = (
     Quantity(
@@ -82,16 +94,7 @@ STACK_QUANTITIES = (
         step=0.25,
         where_stated=True,
     ),
-    Quantity(
-        field="elementwise_slowdown",
-        per="stack",
-        typical=1.1,
-        typical_spread=0.15,
-        own_spread=0.4,
-        least=0.8,
-        most=4.0,
-        step=0.08,
-    ),
+    SLOWDOWN,
     Quantity(
         field="step_overhead_s",
         per="stack",

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.calibration.training.runs import Run, all_constants, published_runs, response
+from simulator.calibration.training.layers import measured_layers
+from simulator.calibration.training.runs import Observed, Response, all_constants, published_runs
 from simulator.calibration.training.solve import Model, Step, objective, solve, weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from simulator.calibration.training.constants import Constant
-    from simulator.calibration.training.runs import Response
 
 ITERATIONS = 5
 _ENOUGH = 0.002
@@ -44,12 +44,12 @@ class TrainingFit:
 
 
 def fit_training(report: Report = lambda _: None) -> TrainingFit:
-    """Fit all constants to the published runs.
+    """Fit all constants to the published runs and the measured layers.
 
     Args:
         report: Called with one line on each iteration.
     """
-    runs = published_runs()
+    runs: list[Observed] = [*published_runs(), *measured_layers()]
     weight = weights([run.source for run in runs])
     model = Model.start(all_constants(runs))
     with ProcessPoolExecutor() as pool:
@@ -71,13 +71,17 @@ def fit_training(report: Report = lambda _: None) -> TrainingFit:
     )
 
 
-def _responses(pool: ProcessPoolExecutor, runs: Sequence[Run], model: Model) -> list[Response]:
-    return list(pool.map(partial(response, values=model.values), runs, chunksize=4))
+def _responses(pool: ProcessPoolExecutor, runs: Sequence[Observed], model: Model) -> list[Response]:
+    return list(pool.map(partial(_response, values=model.values), runs, chunksize=4))
+
+
+def _response(observed: Observed, values: Mapping[Constant, float]) -> Response:
+    return observed.response(values)
 
 
 def _improved(
     pool: ProcessPoolExecutor,
-    runs: Sequence[Run],
+    runs: Sequence[Observed],
     model: Model,
     responses: Sequence[Response],
     weight: NDArray[np.float64],
@@ -93,7 +97,7 @@ def _improved(
 
 
 def _without(
-    runs: Sequence[Run], model: Model, responses: Sequence[Response], weight: NDArray[np.float64]
+    runs: Sequence[Observed], model: Model, responses: Sequence[Response], weight: NDArray[np.float64]
 ) -> dict[str, dict[Constant, float]]:
     """Solve again without each source, from the slopes at the optimum."""
     found: dict[str, dict[Constant, float]] = {}

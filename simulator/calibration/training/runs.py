@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from simulator import api
 from simulator.calibration.training.constants import Constant, applied, constants_of
@@ -26,17 +26,22 @@ _SHORT_PASSES = 8192
 _FEW_RUNS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A published run that can be simulated."""
-
-    row: RawRow
-    scenario: Scenario
+class Observed(Protocol):
+    """Something measured that constants explain: a whole run, or a part of a step."""
 
     @property
     def source(self) -> str:
         """Where it was published."""
-        return self.row.source
+
+    @property
+    def constants(self) -> tuple[Constant, ...]:
+        """What its speed depends on."""
+
+    def log_error(self, values: Mapping[Constant, float]) -> float:
+        """Return the logarithm of predicted over measured speed at given constants."""
+
+    def response(self, values: Mapping[Constant, float]) -> Response:
+        """Return that logarithm and how it changes with each constant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,50 @@ class Response:
 
     log_error: float
     slopes: Mapping[Constant, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A published run that can be simulated."""
+
+    row: RawRow
+    scenario: Scenario
+
+    @property
+    def source(self) -> str:
+        """Where it was published."""
+        return self.row.source
+
+    @property
+    def constants(self) -> tuple[Constant, ...]:
+        """What its speed depends on."""
+        return constants_of(self.scenario)
+
+    def log_error(self, values: Mapping[Constant, float]) -> float:
+        """Return the logarithm of predicted over published throughput; nan where it cannot be simulated."""
+        scenario = applied(self.scenario, values)
+        try:
+            return math.log1p(compare(self.row.parsed(), scenario, api.simulate(scenario, quick=True)).error)
+        except SimulatorError:
+            return math.nan
+
+    def response(self, values: Mapping[Constant, float]) -> Response:
+        """Return the error and how it changes with each constant, by finite differences.
+
+        What ranks do depends on none of them, so the step is laid out once.
+        """
+        error = self.log_error(values)
+        if math.isnan(error):
+            return Response(error, {})
+        scenario = applied(self.scenario, values)
+        step = api.timed_step(scenario, System.of(scenario))
+        here_s = api.step_time_s(step, scenario)
+        slopes = {}
+        for constant in self.constants:
+            change = constant.quantity.step
+            moved = constant.apply(scenario, values[constant] * (1.0 + change))
+            slopes[constant] = math.log(here_s / api.step_time_s(step, moved)) / math.log1p(change)
+        return Response(error, slopes)
 
 
 def published_runs() -> list[Run]:
@@ -81,35 +130,7 @@ def _passes(run: Run) -> int:
     return passes if written else 10 * passes
 
 
-def log_error(run: Run, values: Mapping[Constant, float]) -> float:
-    """Return the logarithm of predicted over published throughput; nan where it cannot be simulated."""
-    scenario = applied(run.scenario, values)
-    try:
-        return math.log1p(compare(run.row.parsed(), scenario, api.simulate(scenario, quick=True)).error)
-    except SimulatorError:
-        return math.nan
-
-
-def response(run: Run, values: Mapping[Constant, float]) -> Response:
-    """Return a run's error and how it changes with each of its constants, by finite differences.
-
-    What ranks do depends on none of them, so the step is laid out once.
-    """
-    error = log_error(run, values)
-    if math.isnan(error):
-        return Response(error, {})
-    scenario = applied(run.scenario, values)
-    step = api.timed_step(scenario, System.of(scenario))
-    here_s = api.step_time_s(step, scenario)
-    slopes = {}
-    for constant in constants_of(run.scenario):
-        change = constant.quantity.step
-        moved_s = api.step_time_s(step, constant.apply(scenario, values[constant] * (1.0 + change)))
-        slopes[constant] = math.log(here_s / moved_s) / math.log1p(change)
-    return Response(error, slopes)
-
-
-def all_constants(runs: Iterable[Run]) -> list[Constant]:
-    """Return every constant that one of the runs depends on, in a fixed order."""
-    found = {constant for run in runs for constant in constants_of(run.scenario)}
+def all_constants(observed: Iterable[Observed]) -> list[Constant]:
+    """Return every constant that one of the observations depends on, in a fixed order."""
+    found = {constant for each in observed for constant in each.constants}
     return sorted(found, key=lambda constant: (constant.group, constant.owner))

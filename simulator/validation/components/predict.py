@@ -43,7 +43,9 @@ class ComponentOutcome(Timed):
 
 def validate_components() -> tuple[ComponentOutcome, ...]:
     """Predict every measured part of the package."""
-    return tuple(outcome for component in read_components() for outcome in _outcomes(component))
+    return tuple(
+        outcome for component in read_components() for outcome in outcomes_of(component, component.scenario)
+    )
 
 
 def component_errors(outcomes: Sequence[ComponentOutcome]) -> dict[tuple[str, str], ErrorSummary]:
@@ -55,11 +57,16 @@ def component_errors(outcomes: Sequence[ComponentOutcome]) -> dict[tuple[str, st
     return {key: summary for key, summary in summaries.items() if summary is not None}
 
 
-def _outcomes(component: Component) -> list[ComponentOutcome]:
-    gpu = component.scenario.cluster.gpu
+def outcomes_of(component: Component, scenario: Scenario) -> list[ComponentOutcome]:
+    """Predict the passes of one measured part.
+
+    Args:
+        component: What was measured.
+        scenario: Its scenario, with other constants if need be; its clock is the component's.
+    """
+    gpu = scenario.cluster.gpu
     clocks = dict.fromkeys(gpu.peak_flop_per_s, component.clock)
-    cluster = replace(component.scenario.cluster, gpu=replace(gpu, training_clock=clocks))
-    scenario = replace(component.scenario, cluster=cluster)
+    scenario = replace(scenario, cluster=replace(scenario.cluster, gpu=replace(gpu, training_clock=clocks)))
     predicted = _PREDICTED[component.kind](scenario)
     return [
         ComponentOutcome(
