@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from simulator.scenario import Scenario
+    from simulator.workload.shapes import Shapes
     from simulator.workload.work import Elementwise
 
     Tensor = Any  # torch.Tensor; PyTorch is the user's own and imported late
     Function = Callable[..., Tensor]
+    Sizes = list[tuple[int, ...]]
 
 
 def pointwise(work: Elementwise, scenario: Scenario, device: str) -> Callable[[], object]:
@@ -55,38 +57,82 @@ def _kind(name: str, scenario: Scenario) -> str | None:
         return "norm"
     if name == "activation" and scenario.model.experts is None:
         return "gated" if scenario.model.gated else "plain"
-    return name if name == "residual" and not scenario.model.residual_dropout else None
+    if name == "residual" and scenario.model.residual_dropout:
+        return None
+    return name if name in {"residual", "rope", "embedding"} else None
 
 
 def _listed(name: str, scenario: Scenario, device: str) -> tuple[Function, list[Tensor]] | None:
     """Return a function and its inputs, both of this rank's sizes."""
     import torch  # noqa: PLC0415  the user's own
 
-    kind, shapes, fused = _kind(name, scenario), shapes_of(scenario), scenario.software.fused
+    kind, shapes = _kind(name, scenario), shapes_of(scenario)
     dtype = torch.float16 if shapes.dtype == "fp16" else torch.bfloat16
+    sizes, inner = _SIZES[kind](scenario, shapes) if kind else ([], [])
+    inputs, more = ([torch.randn(*size, device=device, dtype=dtype) for size in of] for of in (sizes, inner))
+    function = _function(kind, scenario, device)
+    return None if function is None else (lambda *given: function(*given, *more), inputs)
 
-    def tensor(*size: int) -> Tensor:
-        return torch.randn(*size, device=device, dtype=dtype)
 
-    hidden = scenario.model.hidden_size
-    functional = torch.nn.functional
+_SIZES: dict[str, Callable[[Scenario, Shapes], tuple[Sizes, Sizes]]] = {
+    "norm": lambda scenario, shapes: (
+        [(shapes.divided_tokens, scenario.model.hidden_size), (scenario.model.hidden_size,)],
+        [],
+    ),
+    "residual": lambda scenario, shapes: ([(shapes.divided_tokens, scenario.model.hidden_size)] * 2, []),
+    "rope": lambda scenario, shapes: (
+        [(shapes.tokens, shapes.heads + shapes.kv_heads, scenario.model.head_dim)],
+        [(shapes.tokens, 1, scenario.model.head_dim)] * 2,
+    ),
+    "embedding": lambda scenario, shapes: ([(shapes.vocabulary, scenario.model.hidden_size)], []),
+    "gated": lambda _, shapes: ([(shapes.tokens, 2 * shapes.intermediate)], []),
+    "plain": lambda _, shapes: ([(shapes.tokens, shapes.intermediate)], []),
+}
+"""Sizes of the tensors that an operation has gradients for, and of those that it has none for."""
+
+
+def _function(kind: str | None, scenario: Scenario, device: str) -> Function | None:
+    """Return an operation as the software stack has it: fused, or eager."""
+    import torch  # noqa: PLC0415  the user's own
+
+    fused, functional = scenario.software.fused, torch.nn.functional
     if kind == "norm":
-        # PyTorch's own kernels are fused; written out in fp32 it is what eager stacks run.
-        inputs = [tensor(shapes.divided_tokens, hidden), tensor(hidden)]
-        if scenario.model.norm == "layernorm":
-            return lambda x, w: functional.layer_norm(x, (hidden,), w), inputs
-        return (
-            lambda x, w: functional.rms_norm(x, (hidden,), w)
-        ) if "norm" in fused else _norm_in_fp32, inputs
-    if kind == "residual":
-        return torch.add, [tensor(shapes.divided_tokens, hidden), tensor(shapes.divided_tokens, hidden)]
+        return _norm(scenario)
+    if kind == "rope":
+        return _compiled(_rotated, device) if "rope" in fused else _rotated
+    if kind == "embedding":
+        shapes = shapes_of(scenario)
+        tokens = torch.randint(0, shapes.vocabulary, (shapes.tokens,), device=device)
+        return lambda table: functional.embedding(tokens, table)
     if kind == "gated":
-        both = tensor(shapes.tokens, 2 * shapes.intermediate)
-        compiled = "bias_activation" in fused and device == "cuda"
-        return (torch.compile(_gated, dynamic=False) if compiled else _gated), [both]
-    if kind == "plain":
-        return functional.gelu, [tensor(shapes.tokens, shapes.intermediate)]
-    return None
+        return _compiled(_gated, device) if "bias_activation" in fused else _gated
+    return {"residual": torch.add, "plain": functional.gelu}.get(kind or "")
+
+
+def _norm(scenario: Scenario) -> Function:
+    """Return PyTorch's own kernel, or what eager stacks write out in fp32."""
+    import torch  # noqa: PLC0415  the user's own
+
+    functional = torch.nn.functional
+    if scenario.model.norm == "layernorm":
+        return lambda x, w: functional.layer_norm(x, w.shape, w)
+    if "norm" in scenario.software.fused:
+        return lambda x, w: functional.rms_norm(x, w.shape, w)
+    return _norm_in_fp32
+
+
+def _compiled(function: Function, device: str) -> Function:
+    """Return a function as PyTorch's compiler fuses it for one shape; on the processor as it is."""
+    import torch  # noqa: PLC0415  the user's own
+
+    return torch.compile(function, dynamic=False) if device == "cuda" else function  # type: ignore[no-any-return, unused-ignore]
+
+
+def _rotated(states: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    import torch  # noqa: PLC0415  the user's own
+
+    first, second = states.chunk(2, dim=-1)
+    return states * cosines + torch.cat((-second, first), dim=-1) * sines
 
 
 def _norm_in_fp32(states: Tensor, weight: Tensor) -> Tensor:
