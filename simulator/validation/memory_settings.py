@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _MODULES = re.compile(
     r"(?:recompute_modules ?= ?\[|recompute modules ?= ?\[|recompute modules: |\(recompute )([a-z_, ']+)"
 )
+_LATER_MODULES = re.compile(r"Recompute modules: [\w +]+ up to step \d+, ([\w +]+) afterwards")
 _BLOCK = re.compile(r"full recompute \(block\) of (\d+) layers per pipeline chunk")
 _OFFLOADED = re.compile(r"activation CPU offload of (\d+) layers")
 _REMAT = re.compile(r"remat(?:_policy)?[= ](minimal|full|save_qkv_proj|qkv_proj_offloaded)\b")
@@ -104,8 +105,8 @@ def _modules(notes: str) -> list[str]:
     """
     if _LATENT_NORM.search(notes):
         return ["layernorm", "mla_up_proj", "moe_act"]
-    found = _MODULES.search(notes)
+    found = _MODULES.search(notes) or _LATER_MODULES.search(notes)
     if found is None:
         return []
-    names = [name.strip(" '") for name in found[1].split(",")]
+    names = [name.strip(" '") for name in re.split(r"[,+]", found[1])]
     return [name for name in names if name in get_args(RecomputeModule)]

@@ -46,8 +46,8 @@ def casts(
     back = _conversion(shapes, quantisation, rows * gemm.n, gradient_share, f"{gemm.name}_grad_cast")
     if gemm.grouped:
         # Transformer Engine's split_quantize: kernels for each expert's rows.
-        there = replace(there, kernels=there.kernels * gemm.batch)
-        back = replace(back, kernels=back.kernels * gemm.batch)
+        there = replace(there, kernels=there.kernels * gemm.batch, loops=gemm.batch)
+        back = replace(back, kernels=back.kernels * gemm.batch, loops=gemm.batch)
     if quantisation.recasts:
         return within(MODULE, _recasts(shapes, quantisation, gemm, input_share, gradient_share))
     steps: list[Step] = [Pointwise(forward=(there,), backward=(back,))]
