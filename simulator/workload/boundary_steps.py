@@ -93,8 +93,11 @@ def _cross_entropy(scenario: Scenario, shapes: Shapes) -> Pointwise:
         logits *= shapes.tp.size
     fused = "cross_entropy" in scenario.software.fused
     forward, backward = (2 * e, 2 * e) if fused else (e + 4 + 5 * 4, 2 * 4 + 4 + e)
-    # Out of place, the gradients of the loss and of the log-soft-max exist beside the soft-max, in fp32.
-    working = 0.0 if fused or scenario.software.loss_in_place else 4.0 + 4.0
+    # Out of place, the gradients of the loss and of the log-soft-max exist beside the soft-max, in fp32; over
+    # a divided vocabulary the exponentials and their sum with the former do (PyTorch,
+    # distributed/tensor/parallel/loss.py, _nll_loss_and_log_softmax_backward).
+    out_of_place = 4.0 + 4.0 if shapes.tp.size == 1 or scenario.software.gathers_logits else 4.0 + 4.0 + 4.0
+    working = 0.0 if fused or scenario.software.loss_in_place else out_of_place
     held = e if scenario.software.holds_last_output else 0.0
     return Pointwise(
         forward=(Elementwise(name="loss", bytes_moved=logits * forward, kernels=2 if fused else 7),),
