@@ -10,6 +10,7 @@ import pytest
 from simulator import catalogue
 from simulator.catalogue.kernels import is_measured
 from simulator.catalogue.lookup import aliases, document, find, normalised
+from simulator.catalogue.training import typical_habits
 from simulator.documents import parse, validate
 from simulator.errors import CatalogueError, ScenarioError
 from simulator.scenario.parameters import active_parameters, total_parameters
@@ -247,6 +248,47 @@ overlap: {grad_reduce: false, param_gather: false, p2p: false, tp: false}
     assert more.sources["memory_bytes_per_s"].kind == "datasheet"
     with pytest.raises(ScenarioError, match="did you mean 'h100'"):
         validate(parse("{like: h1000}"), catalogue.GpuEntry)
+
+
+STACK = """
+attention: flash2
+fused: [norm, rope]
+overlap: {grad_reduce: true, param_gather: true, p2p: true, tp: false}
+wgrad_overlaps_tp: false
+bucket: 100 MB
+grad_dtype: fp32
+optimizer_bytes_per_parameter: 32
+framework_memory: 2 GiB
+memory_fragmentation: 0.03
+"""
+
+
+def test_a_stack_without_runs_is_typical_in_what_it_does_not_state() -> None:
+    """Host times and slowdowns of stacks are fitted together: a new one starts from what they share."""
+    bare = validate(parse(STACK), catalogue.SoftwareEntry).to_scenario("mine")
+    typical = typical_habits()
+    for field, number in typical.items():
+        assert getattr(bare, field) == number.value
+        assert bare.sources[field].kind == "assumed"
+        assert "stacks share" in bare.sources[field].source
+    assert typical.keys() == {"kernel_launch_s", "elementwise_slowdown", "step_overhead_s"}
+    assert bare.module_call_s == 0
+    stated = validate(
+        parse(STACK + "kernel_launch: 3 us\nstep_overhead: {value: 1 ms, source: my own runs}"),
+        catalogue.SoftwareEntry,
+    ).to_scenario("mine")
+    assert (stated.kernel_launch_s, stated.step_overhead_s) == (pytest.approx(3e-6), 1e-3)
+    assert stated.sources["step_overhead_s"].source == "my own runs"
+    assert stated.elementwise_slowdown == bare.elementwise_slowdown
+
+
+def test_show_prints_the_numbers_in_force() -> None:
+    software, gpu = catalogue.software("meta-llama3"), catalogue.gpu("h100")
+    rows = {row.field: row for row in catalogue.describe("software", "meta-llama3")}
+    assert float(rows["step_overhead"].value.removesuffix(" s")) == software.step_overhead_s
+    assert rows["step_overhead"].source == software.sources["step_overhead_s"].source
+    clocks = {row.field: row.value for row in catalogue.describe("gpu", "h100")}
+    assert float(clocks["training_clock.bf16"]) == gpu.training_clock["bf16"]
 
 
 def test_inline_network_and_model_need_little() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from simulator import api, catalogue
 from simulator.cli import main
-from simulator.cli.main import _VERBS
+from simulator.cli.application import _VERBS
 from simulator.errors import DeadlockError
 
 Capture = pytest.CaptureFixture[str]

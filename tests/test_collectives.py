@@ -13,7 +13,6 @@ from simulator import catalogue
 from simulator.calibration.collective_curves import KEPT, SMALLEST_BYTES, fitted, log_errors
 from simulator.costs.collectives import candidates, collective_cost, transfer_cost
 from simulator.costs.links import scale_up_links
-from simulator.costs.nccl_constants import CORRECTIONS
 from simulator.costs.topology import place
 from simulator.scenario import Cluster, CollectiveEfficiency, Gpu, Network, Tier
 from simulator.workload.work import Collective, CollectiveKind, Group, Transfer
@@ -273,7 +272,6 @@ def test_measured_collectives_are_met() -> None:
 
 def test_constants_in_use_are_the_fitted_ones() -> None:
     kept = YAML(typ="safe").load(KEPT.read_text("utf-8"))
-    assert asdict(CORRECTIONS) == pytest.approx(kept["corrections"], rel=0.01)
     assert asdict(CollectiveEfficiency()) == pytest.approx(kept["gpus"]["h100-80gb-sxm"], rel=0.01)
 
 

@@ -84,6 +84,15 @@ def test_the_slow_gpu_is_found_and_costs_what_it_slows() -> None:
     assert 1.0 < found.mean_s / found.quiet_s <= 1.5
 
 
+def test_of_many_stragglers_the_worst_are_judged_and_the_others_counted() -> None:
+    """Twenty slow GPUs of forty: the mildest four are left out, and the result says so."""
+    scenario = make_scenario(pp=2, dp=20, microbatches=2)
+    slow = tuple(Straggler(gpus=(gpu,), slowdown=1.2 + 0.01 * gpu) for gpu in range(20))
+    found = monte_carlo(replace(scenario, noise=replace(ALIKE, stragglers=slow)), steps=1)
+    assert {cost.gpu for cost in found.stragglers} == set(range(4, 20))
+    assert found.left_out == found.to_dict()["stragglers_left_out"] == 4
+
+
 @settings(max_examples=30, deadline=None)
 @given(slowdown=st.floats(1.0, 3.0), gpu=st.integers(0, 15), more=st.floats(1.0, 2.0))
 def test_a_slower_gpu_is_never_better(slowdown: float, gpu: int, more: float) -> None:

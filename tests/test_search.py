@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from simulator import ScenarioError, files, save_curve, search
-from simulator.cli.main import main
+from simulator.cli import main
 from simulator.errors import InputError
 
 if TYPE_CHECKING:

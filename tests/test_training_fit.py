@@ -111,6 +111,19 @@ def test_files_say_what_was_fitted() -> None:
     }
 
 
+def test_what_only_few_stacks_state_is_typical_of_none() -> None:
+    """Modules of Megatron-Bridge are slow to call; a stack that says nothing of it has no such cost."""
+    scenario = load(SCENARIO, ["software=megatron-bridge"])
+    constants = constants_of(scenario)
+    model = replace(Model.start(constants), own=dict.fromkeys(constants, 0.1))
+    every = dict.fromkeys(constants, 1)
+    found = TrainingFit(model=model, uncertainty=every, runs=every, errors=every, without={})
+    data = parse(constants_text(found), "training.yaml").data
+    assert isinstance(data, dict)
+    assert "module_call_s" in data["stacks"]["megatron-bridge"]
+    assert "module_call_s" not in data["typical"]
+
+
 def test_every_fitted_constant_changes_the_scenario_that_has_it() -> None:
     scenario = load(SCENARIO)
     values = {c: c.quantity.least for c in constants_of(scenario)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from test_validation import parsed
+from published_rows import parsed
 
 from simulator.validation.to_scenario import to_scenario
 

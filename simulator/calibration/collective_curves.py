@@ -15,7 +15,7 @@ from simulator.catalogue import gpu as catalogue_gpu
 from simulator.costs.algorithms.exchange import message
 from simulator.costs.collectives import candidates
 from simulator.costs.links import scale_up_links
-from simulator.costs.nccl_constants import CORRECTIONS, Corrections
+from simulator.costs.nccl_constants import Corrections, fitted_corrections
 from simulator.costs.topology import Placement, place
 from simulator.scenario import CollectiveEfficiency, Gpu, Network, Tier
 from simulator.workload.work import Group
@@ -144,9 +144,9 @@ def predict(curve: Curve, measured: Measurements, corrections: Corrections) -> I
         yield min(allowed, key=lambda cost: cost.alone_s)
 
 
-def log_errors(curve: Curve, measured: Measurements, corrections: Corrections = CORRECTIONS) -> list[float]:
-    """Return ln(predicted / measured) of each point of a curve."""
-    costs = predict(curve, measured, corrections)
+def log_errors(curve: Curve, measured: Measurements, corrections: Corrections | None = None) -> list[float]:
+    """Return ln(predicted / measured) of each point of a curve, by default with the corrections in use."""
+    costs = predict(curve, measured, corrections or fitted_corrections())
     return [math.log(cost.alone_s / seconds) for cost, (_, seconds) in zip(costs, curve.points, strict=True)]
 
 
@@ -162,7 +162,7 @@ def fitted(values: Mapping[str, Any] | None = None) -> Measurements:
     return replace(measured, gpus=gpus, fabrics=fabrics)
 
 
-def table(measured: Measurements, corrections: Corrections = CORRECTIONS) -> list[str]:
+def table(measured: Measurements, corrections: Corrections | None = None) -> list[str]:
     """Return one line per GPU, fabric and collective: points, median, mean and worst absolute log error."""
     groups: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for curve in measured.curves:

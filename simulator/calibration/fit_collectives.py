@@ -24,7 +24,7 @@ from simulator.calibration.collective_curves import (
     measurements,
     table,
 )
-from simulator.costs.nccl_constants import CORRECTIONS, Corrections
+from simulator.costs.nccl_constants import Corrections, fitted_corrections
 from simulator.scenario import CollectiveEfficiency
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Parameters:
 
     def start(self) -> NDArray[np.float64]:
         """Return the constants in use."""
-        values = [max(getattr(CORRECTIONS, item.name), 1e-7) for item in fields(Corrections)]
+        values = [max(value, 1e-7) for value in asdict(fitted_corrections()).values()]
         for gpu in self.measured.gpus.values():
             reach = gpu.collectives
             values += [reach.ring_fraction, reach.reduction_fraction, reach.exchange_fraction]
@@ -135,7 +135,7 @@ def text_of(values: Mapping[str, Any]) -> str:
 
 
 def report(values: Mapping[str, Any]) -> str:
-    """Return how well a fit does; ``Corrections`` in ``costs.nccl_constants`` are copied by hand."""
+    """Return how well a fit does, by GPU, fabric and collective."""
     return "\n".join(table(fitted(values), Corrections(**values["corrections"])))
 
 

@@ -1,4 +1,4 @@
-"""What large messages reach inside a scale-up domain: fitted to measured collectives, GPU by GPU."""
+"""What measured collectives say: how much large messages reach, GPU by GPU, and what NCCL's tables lack."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def collective_fractions(name: str, like: str | None = None) -> dict[str, Source
         name: Catalogue name of the GPU, or any other name for one that the catalogue does not hold.
         like: GPU whose fit stands in where there is none; then the one that lends its kernels, then the H100.
     """
-    table = _fits()
+    table = _fits()["gpus"]
     found: str | None = name
     while found is not None and found not in table:
         found, like = like or lender(found), None
@@ -34,9 +34,15 @@ def collective_fractions(name: str, like: str | None = None) -> dict[str, Source
     }
 
 
+def collective_corrections() -> Mapping[str, float]:
+    """Return what measurements add to NCCL's own tables, by field of ``Corrections``."""
+    corrections: Mapping[str, float] = _fits()["corrections"]
+    return corrections
+
+
 @lru_cache(maxsize=1)
-def _fits() -> Mapping[str, Mapping[str, float]]:
+def _fits() -> Mapping[str, Mapping[str, Any]]:
     text = (files("simulator.catalogue") / "fitted" / "collectives.yaml").read_text("utf-8")
     data: Any = parse(text, "fitted/collectives.yaml").data
-    fits: Mapping[str, Mapping[str, float]] = data["gpus"]
+    fits: Mapping[str, Mapping[str, Any]] = data
     return fits

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from simulator.catalogue.collectives import collective_fractions
 from simulator.catalogue.kernels import fitted_document
 from simulator.catalogue.lookup import document, find
+from simulator.catalogue.software_entry import SoftwareEntry
+from simulator.catalogue.training import training_clocks
 
 _NOT_NUMBERS = frozenset({"sources", "aliases", "name", "title", "source", "matches", "nearest_for"})
 
@@ -42,7 +44,10 @@ def describe(kind: str, name: str) -> tuple[Row, ...]:
     ('peak.fp32', '67 TFLOP/s', 'datasheet')
     """
     data = document(kind, name).data
-    rows = list(_entry_rows(data)) if isinstance(data, Mapping) else []
+    assert isinstance(data, Mapping)  # noqa: S101  the catalogue's own file
+    if kind == "software":
+        data = {**SoftwareEntry.typical(), **data, **SoftwareEntry.fitted(name)}
+    rows = list(_entry_rows(data))
     if kind.removesuffix("s") == "gpu":
         name = find(kind, name)
         rows += (
@@ -50,6 +55,10 @@ def describe(kind: str, name: str) -> tuple[Row, ...]:
             for key, number in collective_fractions(name).items()
         )
         rows += _entry_rows(fitted_document(name))
+        rows += (
+            Row(f"training_clock.{key}", _text(number.value), number.kind, number.source)
+            for key, number in training_clocks(name).items()
+        )
     return tuple(rows)
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from simulator.catalogue.entry import Entry, assumed
 from simulator.catalogue.lookup import find
-from simulator.catalogue.training import stack_habits
+from simulator.catalogue.training import Numbers, stack_habits, typical_habits
 from simulator.documents import Bytes, Count, Name, PositiveBytes, Seconds, Sourced, Strict
 from simulator.scenario import Overlap, Provenance, Software
 from simulator.scenario.experts import Dispatcher  # noqa: TC001  pydantic reads it
@@ -66,8 +66,8 @@ class SoftwareEntry(Entry):
     """Attention kernel it uses unless the scenario says otherwise."""
     fused: Sourced[list[Fusion]]
     """Element-wise operations that it runs as one kernel."""
-    kernel_launch: Sourced[Seconds]
-    """Host time to launch one kernel."""
+    kernel_launch: Sourced[Seconds] | None = None
+    """Host time to launch one kernel; typical of all stacks unless stated."""
     module_call: Sourced[Seconds] = assumed(0.0, "hidden behind the kernels of earlier modules")
     """Host time to call one module, forward or backward, beside its launches."""
     overlap: Sourced[OverlapEntry]
@@ -80,12 +80,10 @@ class SoftwareEntry(Entry):
     """Number format of gradient accumulation and reduction."""
     fp16_grad_dtype: Sourced[Literal["fp32", "fp16"]] | None = None
     """The same where weights are fp16; default: grad_dtype."""
-    elementwise_slowdown: Sourced[Slowdown] = assumed(
-        1.0, "memory-bound kernels move the bytes listed for them"
-    )
-    """Time of its memory-bound kernels over that of the bytes listed for them."""
-    step_overhead: Sourced[Seconds]
-    """Fixed time of a step that nothing hides."""
+    elementwise_slowdown: Sourced[Slowdown] | None = None
+    """Time of its memory-bound kernels over that of the bytes listed for them; typical unless stated."""
+    step_overhead: Sourced[Seconds] | None = None
+    """Fixed time of a step that nothing hides; typical of all stacks unless stated."""
     optimizer_bytes_per_parameter: Sourced[Amount]
     """HBM traffic of the optimizer step per parameter of the rank's shard."""
     framework_memory: Sourced[Bytes]
@@ -160,35 +158,28 @@ class SoftwareEntry(Entry):
     @classmethod
     def fitted(cls, name: str) -> Mapping[str, object]:
         """Return what was fitted to a stack's published runs."""
-        found = stack_habits(find("software", name))
-        values = {
-            key.removesuffix("_s"): (number, f"{number.value:g} s" if key.endswith("_s") else number.value)
-            for key, number in found.items()
-        }
-        return {
-            key: {"value": value, "source": number.source, "kind": number.kind}
-            for key, (number, value) in values.items()
-        }
+        return _as_fields(stack_habits(find("software", name)))
+
+    @classmethod
+    def typical(cls) -> Mapping[str, object]:
+        """Return what a stack has that was fitted to no runs and states nothing else."""
+        return _as_fields(typical_habits())
 
     def to_scenario(self, name: str) -> Software:
         """Return the stack as scenario data, with the provenance of every number."""
-        habits = {} if self.like else stack_habits(name)
-        launch = habits.get("kernel_launch_s", self.kernel_launch)
-        slowdown = habits.get("elementwise_slowdown", self.elementwise_slowdown)
-        overhead = habits.get("step_overhead_s", self.step_overhead)
-        call = habits.get("module_call_s", self.module_call)
+        costs = self._costs(name)
         return Software(
             name=self.name or name,
             attention=self.attention.value,
             fused=frozenset(self.fused.value),
-            kernel_launch_s=launch.value,
-            module_call_s=call.value,
-            elementwise_slowdown=float(slowdown.value),
+            kernel_launch_s=costs["kernel_launch_s"].value,
+            module_call_s=costs["module_call_s"].value,
+            elementwise_slowdown=float(costs["elementwise_slowdown"].value),
             overlap=Overlap(**self.overlap.value.model_dump()),
             wgrad_overlaps_tp=self.wgrad_overlaps_tp.value,
             bucket_bytes=self.bucket.value,
             grad_dtype=self.grad_dtype.value,
-            step_overhead_s=overhead.value,
+            step_overhead_s=costs["step_overhead_s"].value,
             optimizer_bytes_per_parameter=float(self.optimizer_bytes_per_parameter.value),
             framework_bytes=self.framework_memory.value,
             memory_fragmentation=float(self.memory_fragmentation.value),
@@ -218,26 +209,28 @@ class SoftwareEntry(Entry):
             gathers_tensor_by_tensor=self.gathers_tensor_by_tensor.value,
             blocks_launches=self.blocks_launches.value,
             dispatcher=self.dispatcher.value,
-            sources=self._sources()
-            | {
-                "kernel_launch_s": self.provenance(launch),
-                "elementwise_slowdown": self.provenance(slowdown),
-                "step_overhead_s": self.provenance(overhead),
-                "module_call_s": self.provenance(call),
-            },
+            sources=self._sources() | {path: self.provenance(number) for path, number in costs.items()},
         )
+
+    def _costs(self, name: str) -> Numbers:
+        """Return what was fitted to the stack's own runs, else what it states, else what is typical."""
+        stated = {
+            "kernel_launch_s": self.kernel_launch,
+            "module_call_s": self.module_call,
+            "elementwise_slowdown": self.elementwise_slowdown,
+            "step_overhead_s": self.step_overhead,
+        }
+        own = {} if self.like else stack_habits(name)  # those of the other stack are stated already
+        return typical_habits() | {key: number for key, number in stated.items() if number is not None} | own
 
     def _sources(self) -> dict[str, Provenance]:
         numbers: dict[str, Sourced[Any]] = {
             "attention": self.attention,
             "fused": self.fused,
-            "kernel_launch_s": self.kernel_launch,
-            "module_call_s": self.module_call,
             "overlap": self.overlap,
             "wgrad_overlaps_tp": self.wgrad_overlaps_tp,
             "bucket_bytes": self.bucket,
             "grad_dtype": self.grad_dtype,
-            "step_overhead_s": self.step_overhead,
             "optimizer_bytes_per_parameter": self.optimizer_bytes_per_parameter,
             "framework_bytes": self.framework_memory,
             "memory_fragmentation": self.memory_fragmentation,
@@ -269,3 +262,15 @@ class SoftwareEntry(Entry):
             "dispatcher": self.dispatcher,
         }
         return {path: self.provenance(number) for path, number in numbers.items()}
+
+
+def _as_fields(numbers: Numbers) -> dict[str, object]:
+    """Return fitted numbers as a file would state them."""
+    return {
+        key.removesuffix("_s"): {
+            "value": f"{number.value:g} s" if key.endswith("_s") else number.value,
+            "source": number.source,
+            "kind": number.kind,
+        }
+        for key, number in numbers.items()
+    }

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 Numbers = dict[str, Sourced[float]]
 HABITS = ("kernel_launch_s", "module_call_s", "elementwise_slowdown", "step_overhead_s")
 """What is fitted of a software stack, by field of ``Software``."""
+_SHARED = frozenset(HABITS) - {"module_call_s"}
+"""What every stack has some of; that calling a module takes long is said by the few where it does."""
 
 
 def training_clocks(name: str, like: str | None = None) -> Numbers:
@@ -25,11 +27,7 @@ def training_clocks(name: str, like: str | None = None) -> Numbers:
         like: GPU whose fit stands in where there is none; then the one that lends its kernels.
     """
     table = _fits()["gpus"]
-    clocks = {
-        key: _number({**leaf, "kind": "assumed", "source": f"typical: {leaf['source']}"})
-        for key, leaf in _fits()["typical"].items()
-        if key not in HABITS
-    }
+    clocks = {key: number for key, number in _typical().items() if key not in HABITS}
     seen: list[str] = [name]
     while (other := like or lender(seen[-1])) is not None:
         seen.append(other)
@@ -45,8 +43,20 @@ def training_clocks(name: str, like: str | None = None) -> Numbers:
 
 
 def stack_habits(name: str) -> Numbers:
-    """Return the fitted numbers of a software stack by field of its entry; empty where nothing was fitted."""
+    """Return the fitted numbers of a stack by field of ``Software``; none where nothing was fitted."""
     return {key: _number(leaf) for key, leaf in _fits()["stacks"].get(name, {}).items()}
+
+
+def typical_habits() -> Numbers:
+    """Return what all stacks share, by field of ``Software``: for one without runs that states none."""
+    return {key: number for key, number in _typical().items() if key in _SHARED}
+
+
+def _typical() -> Numbers:
+    return {
+        key: _number({**leaf, "kind": "assumed", "source": f"typical: {leaf['source']}"})
+        for key, leaf in _fits()["typical"].items()
+    }
 
 
 def _number(leaf: Mapping[str, Any]) -> Sourced[float]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from simulator.costs.nccl_constants import CORRECTIONS, Corrections
+from simulator.costs.nccl_constants import Corrections, fitted_corrections
 
 if TYPE_CHECKING:
     from simulator.scenario.gpu import Gpu
@@ -31,7 +31,7 @@ class ScaleUp:
     exchange_bytes_per_s: float
     message_bytes_per_s: float
     hop_s: float
-    corrections: Corrections = CORRECTIONS
+    corrections: Corrections = field(default_factory=fitted_corrections)
 
 
 def scale_up_links(gpu: Gpu, domain: int, ranks: int, *, are_neighbours: bool = False) -> ScaleUp:

@@ -46,7 +46,7 @@ def slowed_passes(
     fixed_s = alone.fixed_s.copy()
     kinds = system.kinds(program.num_ranks)
     shares: dict[tuple[Block, int], float] = {}
-    for rank in np.unique(program.rank[beside]).tolist():
+    for rank in np.flatnonzero(np.bincount(program.rank[beside])).tolist():
         mine = beside[program.rank[beside] == rank]
         passes = program.queue(rank, Stream.COMPUTE)
         passes = passes[(end_s[passes] > start_s[mine].min()) & (start_s[passes] < end_s[mine].max())]

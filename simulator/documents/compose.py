@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ruamel.yaml import YAML
@@ -18,6 +17,7 @@ from ruamel.yaml.events import (
 from ruamel.yaml.reader import ReaderError
 
 from simulator.documents.document import Place
+from simulator.documents.node import LONGEST_KEY, Node
 from simulator.documents.scalars import plain_scalar
 from simulator.errors import Problem, ScenarioError
 
@@ -25,18 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from simulator.documents.read import Limits
-
-_LONGEST_KEY = 200
-
-
-@dataclass(slots=True)
-class Node:
-    """A value with its place: a list when it has items, a mapping when it has entries, else a scalar."""
-
-    place: Place
-    scalar: object = None
-    items: list[Node] | None = None
-    entries: dict[str, tuple[Place, Node]] | None = None
 
 
 class _StopError(Exception):
@@ -141,7 +129,7 @@ class Composer:
     def _key(self, event: Any, place: Place) -> str:  # noqa: ANN401
         if not isinstance(event, ScalarEvent) or not event.value:
             self._stop("a key must be a word", place)
-        if len(event.value) > _LONGEST_KEY:
+        if len(event.value) > LONGEST_KEY:
             self._stop(f"a key of {len(event.value)} characters", place)
         if event.value == "<<" and event.implicit[0]:
             self._note("merge keys ('<<') are not part of YAML 1.2; use 'base: other.yaml'", place)

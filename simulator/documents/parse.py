@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from simulator.documents.compose import Composer, Node
 from simulator.documents.document import Document, Path, Place
+from simulator.documents.plain import read_plain
 from simulator.documents.read import SCENARIO_LIMITS, Limits, read_text
 from simulator.errors import ScenarioError
+
+if TYPE_CHECKING:
+    from simulator.documents.node import Node
 
 
 def read(path: str | os.PathLike[str], limits: Limits = SCENARIO_LIMITS) -> Document:
@@ -35,10 +38,16 @@ def parse(text: str, name: str = "", limits: Limits = SCENARIO_LIMITS) -> Docume
     >>> document.data, document.values["a", "b", 1].column
     ({'a': {'b': [1, '2 GB']}}, 10)
     """
-    root = Composer(text, name, limits).root()
+    root = read_plain(text, name, limits) or _composed(text, name, limits)
     if root is None:
         return Document(None, name)
     return _Expansion(name, limits).document(root)
+
+
+def _composed(text: str, name: str, limits: Limits) -> Node | None:
+    from simulator.documents.compose import Composer  # noqa: PLC0415  most files need no YAML parser
+
+    return Composer(text, name, limits).root()
 
 
 class _Expansion:

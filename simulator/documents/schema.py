@@ -22,6 +22,7 @@ class Strict(BaseModel):
         allow_inf_nan=False,
         protected_namespaces=(),
         hide_input_in_errors=True,
+        defer_build=True,
     )
 
 

@@ -35,6 +35,9 @@ def montecarlo_table(found: MonteCarlo) -> RenderableType:
     if found.stragglers:
         parts += [Text("What single GPUs cost: the mean step less that with this GPU as the mean one is")]
         parts.append(_stragglers(found))
+    if found.left_out:
+        text = f"{found.left_out:,} more stragglers slow these steps; their own cost was not looked for"
+        parts.append(Text(text, style="dim"))
     return Group(*parts)
 
 

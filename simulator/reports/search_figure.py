@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _WIDTH_IN, _HEIGHT_IN = 7.2, 4.3
 _SHORT = {path: name for name, path in AXES.items()}
+_WORDS = {"parallelism.sharding": "", "training.recompute": "recompute "}
+"""Settings in words that the label of the best layout names, each with what stands before its value."""
 
 
 def search_figure(table: SearchTable) -> Figure:
@@ -59,7 +61,8 @@ def search_figure(table: SearchTable) -> Figure:
         axes.yaxis.set_major_formatter(EngFormatter(sep=""))
         low, high = axes.get_ylim()
         axes.set_ylim(max(0.0, low - 0.05 * (high - low)), high + 0.18 * (high - low))
-        axes.legend(loc="lower right")
+        # Points may lie anywhere, and the memory of a GPU crosses the whole height: no corner is free.
+        figure.legend(loc="outside lower center", ncols=4)
     return figure
 
 
@@ -75,12 +78,14 @@ def _name(axes: Axes, best: Layout, at: tuple[float, float]) -> None:
         for path, value in best.settings.items()
         if path in _SHORT and isinstance(value, int) and not isinstance(value, bool) and value > 1
     ]
-    named = ("parallelism.sharding", "training.recompute")
-    words = [str(best.settings[path]) for path in named if path in best.settings]
-    text = ", ".join([*numbers, *words])
+    words = [
+        f"{prefix}{best.settings[path]}"
+        for path, prefix in _WORDS.items()
+        if best.settings.get(path, "none") != "none"
+    ]
     left = at[0] > np.mean(axes.get_xlim())
     axes.annotate(
-        f"best: {text}",
+        f"best: {', '.join([*numbers, *words])}",
         at,
         (-4 if left else 4, 10),
         textcoords="offset points",

@@ -8,7 +8,7 @@ where a rank waits for each of its messages.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,7 @@ from simulator.engines import event
 from simulator.engines.continuous import continuous
 from simulator.errors import SimulatorError
 from simulator.results.layer_times import sequence_shares
+from simulator.validation.timed import Timed
 from simulator.validation.to_scenario import to_scenario
 from simulator.workload.pipeline import uses_times
 from simulator.workload.program import OpKind
@@ -37,31 +38,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TimedRow:
-    """One row simulated with its own measured times.
+class TimedRow(Timed):
+    """The step of one row, simulated with its own measured times; its source is the name of its file.
 
     Attributes:
-        id: The row's id.
-        source: Name of its file.
         schedule: Its schedule, and the method that places its vocabulary layers.
-        predicted_s: Step time as simulated.
-        measured_s: Step time as measured.
     """
 
-    id: str
-    source: str
     schedule: str
-    predicted_s: float
-    measured_s: float
-
-    @property
-    def error(self) -> float:
-        """Error of the throughput: above zero where the prediction is too fast."""
-        return self.measured_s / self.predicted_s - 1.0
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the row as plain data."""
-        return {**asdict(self), "error": self.error}
 
 
 def timed_rows(rows: Iterable[RawRow]) -> tuple[TimedRow, ...]:

@@ -110,7 +110,7 @@ class DataParallel:
 
     def held_stages(self, rank: int) -> list[int]:
         """Return the stages of a rank in model order."""
-        held: list[int] = np.unique(self.order[rank].stage).tolist()
+        held: list[int] = np.flatnonzero(np.bincount(self.order[rank].stage)).tolist()
         return held
 
 

@@ -70,7 +70,7 @@ def held_stages(order: Order) -> tuple[tuple[int, ...], ...]:
     >>> held_stages(SCHEDULES["zb-v"].order(Request(pp=2, vpp=2, num_microbatches=4)))
     ((0, 3), (1, 2))
     """
-    return tuple(tuple(np.unique(actions.stage).tolist()) for actions in plain(order))
+    return tuple(tuple(np.flatnonzero(np.bincount(actions.stage)).tolist()) for actions in plain(order))
 
 
 def plain(order: Order) -> tuple[Passes, ...]:

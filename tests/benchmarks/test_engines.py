@@ -7,10 +7,6 @@ Times are processor seconds, the best of several runs; ratios hold on a busy mac
 
 from __future__ import annotations
 
-import gc
-import os
-import platform
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,11 +16,12 @@ from factories import make_scenario
 
 from simulator import api
 from simulator.costs.durations import Durations
-from simulator.engines import compiled, event, order
+from simulator.engines import compiled, event
 from simulator.engines.graph import Graph
 from simulator.engines.order import Order
-from simulator.scenario import Model
 from simulator.workload.step import build_step
+
+from .timing import MODEL, best, machine, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -32,51 +29,14 @@ if TYPE_CHECKING:
     from simulator.workload.program import Program
 
 pytestmark = pytest.mark.benchmark
-MODEL = Model(
-    name="128 layers",
-    num_hidden_layers=128,
-    hidden_size=16384,
-    num_attention_heads=128,
-    num_key_value_heads=8,
-    head_dim=128,
-    intermediate_size=53248,
-    vocab_size=128256,
-)
-
-
-def best(run: Callable[[], object], times: int = 7) -> float:
-    """Return the seconds of the fastest of several runs."""
-    seconds = []
-    for _ in range(times):
-        gc.collect()
-        begin = time.process_time()
-        run()
-        seconds.append(time.process_time() - begin)
-    return min(seconds)
-
-
-def say(text: str) -> None:
-    print(f"\n  {text}", end="")  # noqa: T201
 
 
 @pytest.fixture(scope="module")
 def program() -> Program:
     """Return a step of 16 stages, 8 chunks and 16 micro-batches."""
-    processor = platform.processor() or platform.machine()
-    say(
-        f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores, {processor}"
-    )
+    say(machine())
     scenario = make_scenario(model=MODEL, tp=8, pp=16, vpp=8, dp=4, microbatches=16)
     return build_step(scenario).program
-
-
-@pytest.fixture(params=[False, True], ids=["plain", "numba"])
-def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param:
-        pytest.importorskip("numba")
-    monkeypatch.setattr(order, "has_numba", lambda: request.param)
-    monkeypatch.setattr(order, "ENOUGH", 0)
-    return "numba" if request.param else "plain"
 
 
 def timeouts(count: int) -> None:

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import gc
 import itertools
-import os
-import platform
 import resource
 import subprocess
 import sys
@@ -31,28 +29,20 @@ from simulator.engines.replicas import Coupling, run_replicas
 from simulator.explore import configurations
 from simulator.explore.evaluate import evaluate
 from simulator.results import layer_times
-from simulator.scenario import Model, Tier
+from simulator.scenario import Tier
 from simulator.scenario.remembered import forget as forget_results
 from simulator.workload.program import OpKind
 from simulator.workload.step import build_step
 
+from .timing import MODEL, best, machine, say, seconds
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from simulator.scenario import Scenario
 
 pytestmark = pytest.mark.benchmark
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
-MODEL = Model(
-    name="128 layers",
-    num_hidden_layers=128,
-    hidden_size=16384,
-    num_attention_heads=128,
-    num_key_value_heads=8,
-    head_dim=128,
-    intermediate_size=53248,
-    vocab_size=128256,
-)
 
 
 @pytest.fixture(autouse=True)
@@ -79,32 +69,13 @@ def run_ready() -> None:
     run_replicas(program, np.ones((1, program.num_ops, 2)), Coupling.of(program, scenario))
 
 
-def seconds(run: Callable[[], object]) -> float:
-    begin = time.process_time()
-    run()
-    return time.process_time() - begin
-
-
-def say(work: str, measured: str, target: str, ratio: float) -> None:
+def row(work: str, measured: str, target: str, ratio: float) -> None:
     """Print a line of the table; a ratio above 1 is better than promised."""
-    print(f"\n  {work:<58} {measured:>22}  target {target:<14} {ratio:6.2f} x", end="")  # noqa: T201
+    say(f"{work:<58} {measured:>22}  target {target:<14} {ratio:6.2f} x")
 
 
 def test_machine() -> None:
-    model = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    load_ = os.getloadavg()[0]
-    print(  # noqa: T201
-        f"\n  {model}, {os.cpu_count()} cores, load {load_:.1f}, Python {platform.python_version()}, "
-        f"numpy {np.__version__}",
-        end="",
-    )
+    say(machine())
 
 
 def layouts(base: Scenario) -> Iterator[Scenario]:
@@ -157,7 +128,7 @@ def test_configurations_per_second(name: str, base: Scenario) -> None:
     warm = seconds(lambda: evaluate(scenarios))
     for how, taken in (("cold", cold), ("warm", warm)):
         rate = 2 * len(scenarios) / taken
-        say(f"configurations/s, 2 cores, {name}, {how}", f"{rate:,.0f} /s", ">= 3,000 /s", rate / 3000)
+        row(f"configurations/s, 2 cores, {name}, {how}", f"{rate:,.0f} /s", ">= 3,000 /s", rate / 3000)
 
 
 def test_one_step_of_16384_gpus_with_jitter() -> None:
@@ -165,9 +136,9 @@ def test_one_step_of_16384_gpus_with_jitter() -> None:
     program = build_step(scenario).program
     own = np.random.default_rng(0).exponential(size=(1, program.num_ops, 128))
     ends, coupling = np.empty_like(own), Coupling.of(program, scenario)
-    taken = min(seconds(lambda: run_replicas(program, own, coupling, ends=ends)) for _ in range(20))
+    taken = best(lambda: run_replicas(program, own, coupling, ends=ends), 20)
     passes = int((program.kind <= OpKind.BACKWARD).sum()) * 128
-    say(
+    row(
         f"sampled step, 16,384 GPUs, {passes:,} passes, {own.size:,} ops",
         f"{taken * 1e3:.1f} ms",
         "<= 5 ms",
@@ -183,9 +154,9 @@ def test_one_symmetric_step_of_64_stages_and_512_microbatches() -> None:
         return seconds(lambda: api.simulate(scenario))
 
     taken = min(once() for _ in range(5))
-    say("one step, pp 64, 512 micro-batches, all results", f"{taken * 1e3:.0f} ms", "<= 100 ms", 0.1 / taken)
-    warm = min(seconds(lambda: api.simulate(scenario)) for _ in range(5))
-    say("the same, layers remembered", f"{warm * 1e3:.0f} ms", "<= 100 ms", 0.1 / warm)
+    row("one step, pp 64, 512 micro-batches, all results", f"{taken * 1e3:.0f} ms", "<= 100 ms", 0.1 / taken)
+    warm = best(lambda: api.simulate(scenario), 5)
+    row("the same, layers remembered", f"{warm * 1e3:.0f} ms", "<= 100 ms", 0.1 / warm)
 
 
 def test_a_million_gpus_with_jitter() -> None:
@@ -209,9 +180,9 @@ def test_a_million_gpus_with_jitter() -> None:
         own *= alone[:, None]
         run_replicas(timeline.program, own, Coupling.of(timeline.program, scenario))
 
-    taken = min(seconds(once) for _ in range(2))
+    taken = best(once, 2)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    say("1,048,576 GPUs with jitter, one step", f"{taken:.2f} s, {peak:.1f} GiB", "<= 2 s, 4 GiB", 2 / taken)
+    row("1,048,576 GPUs with jitter, one step", f"{taken:.2f} s, {peak:.1f} GiB", "<= 2 s, 4 GiB", 2 / taken)
 
 
 def test_the_headline_from_the_command_line() -> None:
@@ -223,6 +194,6 @@ def test_the_headline_from_the_command_line() -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         walls.append(time.perf_counter() - begin)
         used.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    say(
+    row(
         "simulator run, headline, wall", f"{min(walls):.2f} s ({min(used):.2f})", "<= 0.8 s", 0.8 / min(walls)
     )

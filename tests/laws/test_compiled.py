@@ -20,24 +20,14 @@ from simulator.workload.step import build_step
 from .programs import build, durations, flows, op_lists, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from simulator.engines.timeline import Timeline
     from simulator.workload.program import Program
 
+pytestmark = pytest.mark.usefixtures("loops")
 few = settings(max_examples=40, deadline=None)
 exact = {"rtol": 1e-9, "atol": 1e-9}
-
-
-@pytest.fixture(params=["plain", "numba"], autouse=True, scope="module")
-def loops(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Run every law with both kinds of loops."""
-    if request.param == "numba":
-        pytest.importorskip("numba")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(order, "has_numba", lambda: request.param == "numba")
-        patch.setattr(order, "ENOUGH", 0)
-        yield request.param
 
 
 def check_alike(program: Program, given_durations: Durations) -> None:

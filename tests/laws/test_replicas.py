@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pytest
 from factories import make_scenario
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.engines import compiled, order
+from simulator.engines import compiled
 from simulator.engines.replicas import Coupling, run_replicas
 from simulator.errors import SimulationError
 from simulator.workload.program import Stream
@@ -18,18 +16,7 @@ from simulator.workload.step import build_step
 
 from .programs import Op, build, op_lists
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture(params=["plain", "numba"], autouse=True, scope="module")
-def loops(request: pytest.FixtureRequest) -> Iterator[str]:
-    if request.param == "numba":
-        pytest.importorskip("numba")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(order, "has_numba", lambda: request.param == "numba")
-        patch.setattr(order, "ENOUGH", 0)
-        yield request.param
+pytestmark = pytest.mark.usefixtures("loops")
 
 
 @settings(max_examples=40, deadline=None)

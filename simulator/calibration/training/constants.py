@@ -34,6 +34,7 @@ class Quantity:
         least: Physical lower limit.
         most: Physical upper limit.
         step: Relative step of finite differences, wide enough to see past kinks.
+        where_stated: Whether only owners whose entry states one have it: it is typical of no other.
     """
 
     field: str
@@ -44,6 +45,7 @@ class Quantity:
     least: float
     most: float
     step: float
+    where_stated: bool = False
 
 
 CLOCK = Quantity(
@@ -78,6 +80,7 @@ STACK_QUANTITIES = (
         least=5e-6,
         most=1e-3,
         step=0.25,
+        where_stated=True,
     ),
     Quantity(
         field="elementwise_slowdown",
@@ -145,7 +148,7 @@ def constants_of(scenario: Scenario) -> tuple[Constant, ...]:
     families = ["16-bit"] + [name for name, formats in FORMATS.items() if lowest in formats]
     gpu, stack = scenario.cluster.gpu.name, scenario.software.name
     clocks = [Constant(CLOCK, gpu, family) for family in dict.fromkeys(families)]
-    has = [q for q in STACK_QUANTITIES if q.field != "module_call_s" or scenario.software.module_call_s > 0]
+    has = [q for q in STACK_QUANTITIES if not q.where_stated or getattr(scenario.software, q.field) > 0]
     return (*clocks, *(Constant(quantity, stack) for quantity in has))
 
 

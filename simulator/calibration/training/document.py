@@ -33,9 +33,12 @@ def constants_text(found: TrainingFit) -> str:
             ]
     lines.append("typical:")
     for group in found.model.typical:
-        member = next(constant for constant in found.model.constants if constant.group == group)
-        owners = sum(constant.group == group for constant in found.model.constants)
-        source = f"what {owners} {member.quantity.per}s share in {_WHERE}; rerun: {COMMAND}"
+        members = [constant for constant in found.model.constants if constant.group == group]
+        member, owners = members[0], len(members)
+        if member.quantity.where_stated:
+            continue
+        shared = f"what {owners} {member.quantity.per}s share" if owners > 1 else f"one {member.quantity.per}"
+        source = f"{shared} in {_WHERE}; rerun: {COMMAND}"
         value = f"{found.model.typical_value(member):.3g}"
         lines += [f'  {key}: {{value: {value}, kind: fitted, source: "{source}"}}' for key in _keys(member)]
     return "\n".join(lines) + "\n"

@@ -63,12 +63,16 @@ class Fleet:
         healed[gpu] = 1.0
         return replace(self, spread=healed, slow=tuple(each for each in self.slow if each.gpu != gpu))
 
-    def compute(self) -> Floats:
-        """Return the time of kernels over the usual one, of shape pipeline ranks x replicas."""
+    def slowdowns(self) -> Floats:
+        """Return the time of each GPU's kernels over the mean one's, stragglers included, by global rank."""
         factors = self.spread.copy()
         for each in self.slow:
             factors[each.gpu] *= each.slowdown
-        return slowest_of_cells(self.parallelism, factors)
+        return factors
+
+    def compute(self) -> Floats:
+        """Return the time of kernels over the usual one, of shape pipeline ranks x replicas."""
+        return slowest_of_cells(self.parallelism, self.slowdowns())
 
     def messages(self) -> Floats:
         """Return the time of network messages over the usual one, of the same shape."""
@@ -80,10 +84,16 @@ class Fleet:
 
     def slowest(self, count: int) -> list[int]:
         """Return the GPUs that compute slowest, the slowest first, stragglers included."""
-        factors = self.spread.copy()
+        return [int(gpu) for gpu in np.argsort(-self.slowdowns(), kind="stable")[:count]]
+
+    def stragglers(self) -> list[int]:
+        """Return the GPUs that are slow by request, those first whose kernels or messages take longest."""
+        slowdowns = self.slowdowns()
+        worst: dict[int, float] = {}
         for each in self.slow:
-            factors[each.gpu] *= each.slowdown
-        return [int(gpu) for gpu in np.argsort(-factors, kind="stable")[:count]]
+            longest = max(float(slowdowns[each.gpu]), 1.0 / each.bandwidth)
+            worst[each.gpu] = max(worst.get(each.gpu, 0.0), longest)
+        return sorted(worst, key=lambda gpu: -worst[gpu])
 
 
 def step_generator(seed: int, step: int) -> np.random.Generator:

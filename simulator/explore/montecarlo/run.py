@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 SUSPECTS = 5
 """Slowest GPUs, beyond the stragglers of the scenario, whose cost is found."""
-_MOST_STRAGGLERS = 16
+MOST_STRAGGLERS = 16
+"""Stragglers of the scenario whose cost is found: each takes as many steps as the whole job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +56,14 @@ class MonteCarlo:
         quiet_s: Seconds of a step whose GPUs are all alike and never waver.
         step_times_s: Seconds of every simulated step.
         stragglers: What each suspect costs, the dearest first.
+        left_out: Stragglers of the scenario that are simulated, but whose own cost was not found.
     """
 
     scenario: Scenario
     quiet_s: float
     step_times_s: Floats = field(repr=False)
     stragglers: tuple[StragglerCost, ...] = ()
+    left_out: int = 0
 
     @property
     def mean_s(self) -> float:
@@ -85,6 +88,7 @@ class MonteCarlo:
             "stragglers": [
                 {name: getattr(found, name) for name in found.__slots__} for found in self.stragglers
             ],
+            "stragglers_left_out": self.left_out,
             "step_times_s": self.step_times_s.tolist(),
         }
 
@@ -129,20 +133,21 @@ def monte_carlo(
         quiet_s=_quiet_s(template, scenario.parallelism.dp),
         step_times_s=step_times,
         stragglers=tuple(sorted(costs, key=lambda cost: (-cost.cost_s, cost.gpu))),
+        left_out=len({each.gpu for each in fleet.slow}.difference(suspects)),
     )
 
 
 def _suspects(fleet: Fleet) -> list[int]:
-    """Return the scenario's stragglers and the slowest others."""
-    listed = [each.gpu for each in fleet.slow][:_MOST_STRAGGLERS]
+    """Return the worst of the scenario's stragglers and the slowest others."""
+    listed = fleet.stragglers()[:MOST_STRAGGLERS]
     if np.ptp(fleet.spread) == 0:
-        return list(dict.fromkeys(listed))
+        return listed
     return list(dict.fromkeys([*listed, *fleet.slowest(SUSPECTS)]))
 
 
 def _cost(fleet: Fleet, gpu: int, with_it: Floats, without_it: Floats) -> StragglerCost:
     pp, dp = (int(part[0]) for part in cell_of(fleet.parallelism, np.array([gpu])))
-    slowdown = float(fleet.spread[gpu] * np.prod([each.slowdown for each in fleet.slow if each.gpu == gpu]))
+    slowdown = float(fleet.slowdowns()[gpu])
     cost = float(with_it.mean() - without_it.mean())
     return StragglerCost(
         gpu=gpu,

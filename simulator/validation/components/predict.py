@@ -12,6 +12,7 @@ from simulator.results.layer_times import device_s
 from simulator.units import Dimension, parse_quantity
 from simulator.validation.components.read import Component, read_components
 from simulator.validation.statistics import ErrorSummary, summarise
+from simulator.validation.timed import Timed
 from simulator.workload.experts import expert_steps
 from simulator.workload.layer_kinds import LayerKind, layer_steps
 from simulator.workload.layer_program import Habits, backward_program, forward_program
@@ -28,41 +29,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ComponentOutcome:
-    """One part beside its measurement.
+class ComponentOutcome(Timed):
+    """One part of a layer beside its measurement; its source is a citation.
 
     Attributes:
-        id: The component's name.
-        source: Its citation.
         kind: Which part of a layer.
         part: Which pass: ``forward``, ``backward``, ``dispatch`` or ``combine``.
-        predicted_s: Seconds as predicted.
-        measured_s: Seconds as measured.
     """
 
-    id: str
-    source: str
     kind: Kind
     part: str
-    predicted_s: float
-    measured_s: float
-
-    @property
-    def error(self) -> float:
-        """Error of the speed: above zero where the prediction is too fast."""
-        return self.measured_s / self.predicted_s - 1.0
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the outcome as plain data."""
-        return {
-            "id": self.id,
-            "source": self.source,
-            "kind": self.kind,
-            "part": self.part,
-            "predicted_s": self.predicted_s,
-            "measured_s": self.measured_s,
-            "error": self.error,
-        }
 
 
 def validate_components() -> tuple[ComponentOutcome, ...]:

@@ -1,4 +1,4 @@
-"""The entry point: finds the verb, turns every error into one message and an exit code.
+"""The application: finds the verb, turns every error into one message and an exit code.
 
 0: done. 1: the answer is no (it does not fit) or the simulation failed. 2: the request is wrong. 130: Ctrl-C.
 """
@@ -46,7 +46,7 @@ def build_app() -> App:
     return app
 
 
-def main(arguments: Iterable[str] | None = None) -> int:
+def run(arguments: Iterable[str] | None = None) -> int:
     """Run the command line.
 
     Args:
