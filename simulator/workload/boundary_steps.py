@@ -94,7 +94,8 @@ def _cross_entropy(scenario: Scenario, shapes: Shapes) -> Pointwise:
     In place (Megatron's ``cross_entropy.py``): a cast to fp32, maximum, difference, exponential, sum and
     quotient; backward a product and the cast back. Out of place (``torch.nn.functional.cross_entropy``): the
     cast and a log-soft-max that writes once; backward a cleared gradient with one entry per token, that of
-    the log-soft-max from it and from the result, and the cast back. What a kernel reads again is in the cache.
+    the log-soft-max from it and from the result, and the cast back. What a kernel reads again comes from the
+    cache.
     """
     logits, e = shapes.tokens * shapes.vocabulary, shapes.element_bytes
     if scenario.software.gathers_logits:
