@@ -108,8 +108,11 @@ def _cross_entropy(scenario: Scenario, shapes: Shapes) -> Pointwise:
         forward, backward = cast + 4 + 8 + 8 + 4 + 8, 8 + cast
     else:
         forward, backward = cast + 8, 4 + 12 + cast
-    # Out of place, the gradients of the loss and of the log-soft-max exist beside the soft-max, in fp32.
-    working = 0.0 if fused or scenario.software.loss_in_place else 4.0 + 4.0
+    # Out of place, the gradients of the loss and of the log-soft-max exist beside the soft-max, in fp32; over
+    # a divided vocabulary the exponentials and their sum with the former do (PyTorch,
+    # distributed/tensor/parallel/loss.py, _nll_loss_and_log_softmax_backward).
+    out_of_place = 4.0 + 4.0 if shapes.tp.size == 1 or scenario.software.gathers_logits else 4.0 + 4.0 + 4.0
+    working = 0.0 if fused or scenario.software.loss_in_place else out_of_place
     held = e if scenario.software.holds_last_output else 0.0
     there, back = (2, 1) if fused else (7, 3)
     return Pointwise(
