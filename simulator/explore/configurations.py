@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 TERMS = ("framework", "weights", "gradients", "optimizer", "communication_buffers", "logits")
 """Terms of memory besides activations and what the allocator loses."""
+_USUAL = (1, 1, 0)
+"""Collectives that each bucket of a template has at least: a gather and a reduction."""
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Numbers of buckets that templates have: few of them, so that many configurations share one."""
 
@@ -150,8 +152,14 @@ def configure(scenario: Scenario) -> Configuration:
     settings, shape = layer_settings(scenario), shape_of(scenario)
     buckets = [bucket_costs(scenario, kind) for kind in shape.distinct]
     counts = tuple(map(max, zip(*(bucket.counts for bucket in buckets), strict=True)))
-    most = max(len(bucket.seconds) for bucket in buckets) if any(counts) else 1
-    parts = next(size for size in _SIZES if size >= most)
+    parts = 1
+    if any(counts):
+        counts = tuple(map(max, zip(counts, _USUAL, strict=True)))
+        most = max(
+            max(len(kind.layers), len(bucket.seconds))
+            for kind, bucket in zip(shape.distinct, buckets, strict=True)
+        )
+        parts = next(size for size in _SIZES if size >= most)
     template = _template(scenario, shape, parts, counts)
     rows = [
         _stage_costs(scenario, kind, settings, bucket, parts)

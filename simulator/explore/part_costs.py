@@ -27,9 +27,12 @@ from simulator.workload.stages import stage_works
 from simulator.workload.work import StepOverhead
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from simulator.scenario import Scenario
     from simulator.workload.program import Floats
     from simulator.workload.stages import LayerSettings, LayerWork, StageKind
+    from simulator.workload.weights import StageParameters
     from simulator.workload.work import Block, Collective, Transfer
 
 PASSES = (OpKind.FORWARD, OpKind.BACKWARD, OpKind.BACKWARD_INPUT, OpKind.BACKWARD_WEIGHT)
@@ -71,30 +74,39 @@ def pass_costs(scenario: Scenario, kind: StageKind, settings: LayerSettings, par
         parts: Buckets to return; those that the stage does not have cost nothing.
     """
     works = stage_works(scenario, kind, settings)
+    seconds = {
+        id(work): _work_seconds(scenario, work) for work in {id(work): work for work in works}.values()
+    }
     bounds = [(part.first, part.end) for part in bucket_parts(scenario, kind.outline)]
-    runs = [(0, len(works)), *bounds, *[(0, 0)] * (parts - len(bounds))]
-    known: dict[tuple[LayerWork, ...], Floats] = {}
-    found = []
-    for first, end in runs:
-        mine = works[first:end]
+    costs = np.zeros((4, len(PASSES), 1 + parts))
+    known: dict[tuple[int, ...], Floats] = {}
+    for number, (first, end) in enumerate([(0, len(works)), *bounds]):
+        mine = tuple(map(id, works[first:end]))
         if mine not in known:
-            known[mine] = _run_costs(scenario, mine)
-        found.append(known[mine])
-    return np.stack(found, axis=2)
-
-
-def _run_costs(scenario: Scenario, works: tuple[LayerWork, ...]) -> Floats:
-    """Return what passes over some layers cost, by ``PASSES``."""
-    costs = np.zeros((4, len(PASSES)))
-    counts = Counter(works)
-    for number, which in enumerate(PASSES):
-        if which in PASSES[2:] and any(work.halves is None for work in counts):
-            continue
-        for work, count in counts.items():
-            seconds, matrix = _block_costs(scenario, block_of(which, work))
-            costs[:2, number] += count * seconds, count * matrix
-        costs[2:, number] = pass_bytes(which, works)
+            known[mine] = _run_costs(seconds, works[first:end])
+        costs[:, :, number] = known[mine]
     return costs
+
+
+def _run_costs(seconds: Mapping[int, Floats], works: tuple[LayerWork, ...]) -> Floats:
+    """Return what passes over some layers cost, by ``PASSES``, given the seconds of each by its id."""
+    costs = np.zeros((4, len(PASSES)))
+    for identity, count in Counter(map(id, works)).items():
+        costs[:2] += count * seconds[identity]
+    splits = all(work.halves is not None for work in works)
+    for number, which in enumerate(PASSES if splits else PASSES[:2]):
+        costs[2:, number] = pass_bytes(which, works)
+    if not splits:
+        costs[:2, 2:] = 0.0
+    return costs
+
+
+def _work_seconds(scenario: Scenario, work: LayerWork) -> Floats:
+    """Return the seconds of passes over a layer, and those of their matrix kernels, by ``PASSES``."""
+    seconds = np.zeros((2, len(PASSES)))
+    for number, which in enumerate(PASSES if work.halves is not None else PASSES[:2]):
+        seconds[:, number] = _block_costs(scenario, block_of(which, work))
+    return seconds
 
 
 @remembered
@@ -114,17 +126,26 @@ def _block_costs(scenario: Scenario, block: Block) -> tuple[float, float]:
 @remembered
 def bucket_costs(scenario: Scenario, kind: StageKind) -> BucketCosts:
     """Return what the collectives of a stage's buckets cost."""
-    found = [
-        bucket_collectives(scenario, part.parameters, part.end - part.first)
-        for part in bucket_parts(scenario, kind.outline)
-    ]
-    seconds, held = np.zeros((2, len(found), len(WHICH), EACH))
-    for number, (reduces, sums, gathers) in enumerate(found):
-        for which, works in enumerate((gathers, reduces, sums)):
-            seconds[number, which, : len(works)] = [collective_seconds(scenario, work) for work in works]
-            held[number, which, : len(works)] = [_held_share(scenario, work) for work in works]
-    by_which = [(len(gathers), len(reduces), len(sums)) for reduces, sums, gathers in found]
-    return BucketCosts(seconds=seconds, held=held, counts=tuple(map(max, zip(*by_which, strict=True))))
+    parts = bucket_parts(scenario, kind.outline)
+    costs, counts = np.zeros((2, len(parts), len(WHICH), EACH)), [0] * len(WHICH)
+    known: dict[tuple[StageParameters, int], Floats] = {}
+    for number, part in enumerate(parts):
+        alike = part.parameters, part.end - part.first
+        if alike not in known:
+            reduces, sums, gathers = bucket_collectives(scenario, *alike)
+            known[alike] = _collective_costs(scenario, (gathers, reduces, sums))
+            counts = list(map(max, counts, map(len, (gathers, reduces, sums))))
+        costs[:, number] = known[alike]
+    return BucketCosts(seconds=costs[0], held=costs[1], counts=tuple(counts))
+
+
+def _collective_costs(scenario: Scenario, works: Sequence[Sequence[Collective]]) -> Floats:
+    """Return seconds, and shares of the multiprocessors, of a bucket's collectives by ``WHICH``."""
+    costs = np.zeros((2, len(WHICH), EACH))
+    for which, number in ((which, number) for which, each in enumerate(works) for number in range(len(each))):
+        work = works[which][number]
+        costs[:, which, number] = collective_seconds(scenario, work), _held_share(scenario, work)
+    return costs
 
 
 def _held_share(scenario: Scenario, work: Collective) -> float:
