@@ -74,6 +74,7 @@ class MemorySettings(Strict):
             {
                 "delayed": "fp8-delayed",
                 "tensorwise": "fp8-current",
+                "rowwise": "fp8-rowwise",
                 "blockwise": "fp8-blockwise",
                 "mxfp8": "fp8-mx",
             },

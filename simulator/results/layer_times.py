@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator.costs.contention import slowed
+from simulator.costs.launch import launch_s
 from simulator.costs.price import price
 from simulator.engines import run_fastest
 from simulator.results.breakdown import block_shares
@@ -97,7 +98,7 @@ def _shares(block: Block, system: System) -> dict[str, float]:
 def _launch_s(block: Block, system: System) -> float:
     """Return the seconds that the host takes to call the modules of a pass and to launch their kernels."""
     launched = launches(block.program) - block.captured
-    return launched * system.software.kernel_launch_s + block.calls * system.software.module_call_s
+    return launch_s(launched, system.software) + block.calls * system.software.module_call_s
 
 
 def host_holds_up(program: Program, system: System) -> bool:
@@ -119,7 +120,7 @@ def host_holds_up(program: Program, system: System) -> bool:
 def _eager_s(program: Program, system: System) -> float:
     """Return the host's time without CUDA graphs, a call for each distinct piece of work."""
     software = system.software
-    return launches(program) * software.kernel_launch_s + len(program.works) * software.module_call_s
+    return launch_s(launches(program), software) + len(program.works) * software.module_call_s
 
 
 def device_s(program: Program, system: System) -> float:

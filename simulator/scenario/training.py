@@ -20,6 +20,7 @@ Precision = Literal[
     "fp8",
     "fp8-delayed",
     "fp8-current",
+    "fp8-rowwise",
     "fp8-blockwise",
     "fp8-mx",
     "fp4",

@@ -61,6 +61,8 @@ class StackDefaults:
         p2p_overlap_interleaves: Whether it overlaps messages between stages in interleaved schedules only.
         even_with: Modules before and behind the layers that count as layers where these are divided evenly
             among pipeline stages.
+        fills_stages: Whether layers that do not divide evenly fill all pipeline stages but the last, which
+            holds the rest beside prediction modules and loss.
         memory: What the stack prints as peak memory.
         memory_in_gib: Whether what it calls GB are 2^30 bytes.
     """
@@ -87,6 +89,7 @@ class StackDefaults:
     attention: OlderAttention | None = None
     p2p_overlap_interleaves: bool = False
     even_with: tuple[int, int] = (0, 0)
+    fills_stages: bool = False
     memory: MemoryQuantity = "used"
     memory_in_gib: bool = False
 
@@ -184,8 +187,10 @@ STACKS: tuple[StackDefaults, ...] = (
         name="megatron-bridge",
         pattern=r"megatron.?bridge|automodel",
         source="Megatron-Bridge performance recipes (distributed optimizer, sequence parallelism with tp); "
-        "its mixed_precision.py sets fp8_param_gather in the delayed, current and MX recipes",
+        "its mixed_precision.py sets fp8_param_gather in the delayed, current and MX recipes; "
+        "recipes/deepseek/deepseek_v3.py (v0.3.0 to v0.6.0), set_deepseek_v3_pipeline_model_parallel_layout",
         low_precision_params=True,
+        fills_stages=True,
     ),
     replace(
         _MEGATRON_CORE,
@@ -202,8 +207,9 @@ STACKS: tuple[StackDefaults, ...] = (
         _MEGATRON_CORE,
         source=f"{_MEGATRON_CORE.source}; github:yanring/Megatron-MoE-ModelZoo (commits 78fd4d6 and e865051) "
         "runtime_configs/benchmarking/runtime.conf: Mixtral 8x7B and 8x22B and Qwen2-57B-A14B have one layer "
-        "per virtual stage",
+        "per virtual stage; DeepSeek-V3's pipeline layouts there, Et*4|(t*4|)*14tmL and Et|(tt|)*30mL",
         interleaves_experts=True,
+        fills_stages=True,
     ),
     _ALEPH_ALPHA,
     _ZERO_BUBBLE,

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 _MODULES = re.compile(
     r"(?:recompute_modules ?= ?\[|recompute modules ?= ?\[|recompute modules: |\(recompute )([a-z_, ']+)"
 )
+_LATER_MODULES = re.compile(r"Recompute modules: [\w +]+ up to step \d+, ([\w +]+) afterwards")
 _BLOCK = re.compile(r"full recompute \(block\) of (\d+) layers per pipeline chunk")
 _OFFLOADED = re.compile(r"activation CPU offload of (\d+) layers")
 _REMAT = re.compile(r"remat(?:_policy)?[= ](minimal|full|save_qkv_proj|qkv_proj_offloaded)\b")
 _KEPT = re.compile(r"\b(query_proj|qkv_proj|context|decoder_layer_input)=(?:device|offload)\b")
 """What a custom policy of MaxText keeps (configs/base.yml, remat_policy custom); the rest is recomputed."""
+_ROWWISE = re.compile(r"quantization (?:fp8|float8)[ -]?rowwise")
 _GATHERED = re.compile(r"float8 all-gather")
 _LATENT_NORM = re.compile(r"recompute of RMSNorm, MLA up-projection, SwiGLU")
 _STACK_PARAMS = {"fp8-delayed", "fp8-current", "fp8-mx"}
@@ -40,6 +42,8 @@ def precision_settings(row: Row, blanks: Blanks) -> dict[str, object]:
     stated = blanks.fill("precision", row.precision, blanks.defaults.precision)
     if stated not in get_args(Precision):
         raise RowError(f"precision {stated!r} is not known")
+    if stated == "fp8-current" and _ROWWISE.search(row.notes):
+        stated = "fp8-rowwise"
     document: dict[str, object] = {"precision": stated}
     if _GATHERED.search(row.notes or ""):
         document["low_precision_params"] = True
@@ -104,8 +108,8 @@ def _modules(notes: str) -> list[str]:
     """
     if _LATENT_NORM.search(notes):
         return ["layernorm", "mla_up_proj", "moe_act"]
-    found = _MODULES.search(notes)
+    found = _MODULES.search(notes) or _LATER_MODULES.search(notes)
     if found is None:
         return []
-    names = [name.strip(" '") for name in found[1].split(",")]
+    names = [name.strip(" '") for name in re.split(r"[,+]", found[1])]
     return [name for name in names if name in get_args(RecomputeModule)]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from simulator.validation.rows import Arch, Row
 
 
-_NO_PREDICTION = "No MTP"
+_NO_PREDICTION = re.compile(r"\bNo MTP\b|\bw/o MTP\b")
 """What the notes of a row say whose run left prediction layers out."""
 _PARALLEL_BLOCKS = re.compile(r"parallel transformer block|cumulative ablation step [2-8]:")
 """What they say where attention and feed-forward read the same input: MegaScale, in the table of its parts
@@ -42,7 +42,7 @@ def model_document(row: Row, blanks: Blanks) -> dict[str, object]:
         document = _without_shape(row, known)
     else:
         document = _shape(row, known, blanks)
-    if _NO_PREDICTION in row.notes:
+    if _NO_PREDICTION.search(row.notes):
         document["num_nextn_predict_layers"] = 0
     if _PARALLEL_BLOCKS.search(row.notes):
         document["parallel_blocks"] = True

@@ -22,9 +22,16 @@ from simulator.validation.kernels import attention_choice, software_choice
 from simulator.validation.memory_settings import precision_settings, recompute_settings
 from simulator.validation.models import model_document
 from simulator.validation.not_yet import refuse
+from simulator.validation.recipe_layout import as_recipe
 from simulator.validation.releases import runs_in_one_queue
 from simulator.validation.shard_groups import sharding_document
-from simulator.validation.stages import redistributed_layers, stage_layers, stages_of_modules
+from simulator.validation.stages import (
+    full_stages,
+    redistributed_layers,
+    stage_layers,
+    stages_of_modules,
+    stated_stages,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,6 +71,7 @@ def row_document(row: Row) -> tuple[dict[str, object], tuple[str, ...]]:
     blanks = Blanks(stack_defaults(row.software), software)
     if not is_very_stack:
         blanks.note(f"stack {row.stack or 'not stated'!r} is not in the catalogue: {software!r} is simulated")
+    row = as_recipe(row, blanks)
     cluster = cluster_document(row, blanks)
     model = model_document(row, blanks)
     layers = int(str(model["num_hidden_layers"]))
@@ -119,12 +127,18 @@ def _layers(row: Row, model: Mapping[str, object], stages: int, blanks: Blanks) 
         # 24 h^2 + 4 s h FLOPs per token and layer (Narayanan et al.) against 2 h V of the head.
         head = vocabulary / (12 * hidden + 2 * (row.seq_len or 0))
         return {"layers": list(redistributed_layers(layers, stages, head))}
+    stated = stated_stages(row.notes)
+    if len(stated) == stages and sum(stated) == layers:
+        return {"layers": list(stated)}
     before, behind = blanks.defaults.even_with
     if stages == 1 or (layers % stages == 0 and not before + behind):
         return {}
-    split = (
-        stages_of_modules(layers, stages, before, behind) if before + behind else stage_layers(layers, stages)
-    )
+    if before + behind:
+        split = stages_of_modules(layers, stages, before, behind)
+    elif blanks.defaults.fills_stages and (layers + 2) % stages:
+        split = full_stages(layers, stages)
+    else:
+        split = stage_layers(layers, stages)
     runs = ", ".join(f"{len(list(equal))} x {size}" for size, equal in groupby(split))
     blanks.note(f"partition of {layers} layers not stated: stages of {runs}")
     return {"layers": list(split)}

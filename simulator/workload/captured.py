@@ -9,6 +9,7 @@ from simulator.workload.casts import MODULE as QUANTISE
 from simulator.workload.launches import launches
 from simulator.workload.layer_program import backward_program, forward_program
 from simulator.workload.layer_steps import Exchange
+from simulator.workload.work import NOTHING, Launches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ class HostWork:
         calls: Modules that it calls, and graphs that it starts.
     """
 
-    captured: int
+    captured: Launches
     calls: int
 
 
@@ -49,18 +50,19 @@ def host_work(
     scopes = frozenset[str](scenario.training.cuda_graphs)
     if not scopes:
         each = sum(map(_calls, steps))
-        return HostWork(captured=0, calls=each), HostWork(captured=0, calls=each + again)
+        return HostWork(captured=NOTHING, calls=each), HostWork(captured=NOTHING, calls=each + again)
     wanted = scopes | (WITH_ROUTER if "moe_router" in scopes else frozenset())
     whole = "full_iteration" in scopes
     chosen = [whole or bool(wanted.intersection(step.modules)) for step in steps]
     part = [step for step, is_chosen in zip(steps, chosen, strict=True) if is_chosen]
     starts = sum(now and not before for before, now in zip([False, *chosen], chosen, strict=False))
     graphs = 0 if whole else starts
+    starting = Launches(graphs)
     left = sum(_calls(step) for step, is_chosen in zip(steps, chosen, strict=True) if not is_chosen) + graphs
     return (
-        HostWork(captured=max(0, launches(forward_program(part, habits)) - graphs), calls=left),
+        HostWork(captured=launches(forward_program(part, habits)) - starting, calls=left),
         HostWork(
-            captured=max(0, launches(backward_program(part, habits)) - graphs),
+            captured=launches(backward_program(part, habits)) - starting,
             calls=left + (0 if whole else again),
         ),
     )

@@ -42,12 +42,14 @@ def casts(
         return []
     rows = gemm.m * gemm.batch
     quantisation = shapes.quantisation
+    if quantisation.recipe.keeps_wide:
+        input_share = gradient_share = 1.0
     there = _conversion(shapes, quantisation, rows * gemm.k, input_share, f"{gemm.name}_cast")
     back = _conversion(shapes, quantisation, rows * gemm.n, gradient_share, f"{gemm.name}_grad_cast")
     if gemm.grouped:
         # Transformer Engine's split_quantize: kernels for each expert's rows.
-        there = replace(there, kernels=there.kernels * gemm.batch)
-        back = replace(back, kernels=back.kernels * gemm.batch)
+        there = replace(there, kernels=there.kernels * gemm.batch, loops=gemm.batch)
+        back = replace(back, kernels=back.kernels * gemm.batch, loops=gemm.batch)
     if quantisation.recasts:
         return within(MODULE, _recasts(shapes, quantisation, gemm, input_share, gradient_share))
     steps: list[Step] = [Pointwise(forward=(there,), backward=(back,))]
@@ -83,6 +85,8 @@ def _recasts(
     """
     once, each = replace(quantised, layouts=1), quantised.recipe.element_bytes
     rows, weights = gemm.m * gemm.batch, gemm.batch * gemm.k * gemm.n
+    if quantised.recipe.keeps_wide:
+        return _casts_for_each_product(shapes, once, gemm)
     there = [_conversion(shapes, once, rows * gemm.k, input_share, f"{gemm.name}_cast")]
     if not quantised.gathers_params:
         # Nothing that makes a weight could find its largest value meanwhile.
@@ -93,6 +97,28 @@ def _recasts(
         copied = 2 * each * (rows * (gemm.k + gemm.n) + weights)
         back.append(Elementwise(name=f"{gemm.name}_transposes", bytes_moved=copied, kernels=3))
     return [Pointwise(forward=tuple(there), backward=tuple(back))]
+
+
+def _casts_for_each_product(shapes: Shapes, once: Quantisation, gemm: Gemm) -> list[Step]:
+    """Return the casts of torchao's row-wise scaling: both operands of each of the three products.
+
+    Scales run along the inner dimension. Where that is contiguous one kernel reads a row, scales and writes
+    it; along the other one, one kernel finds the largest values and a second one converts and transposes:
+    the weight for the input gradient, input and output gradient for the weight gradient.
+    """
+    rows, weights = gemm.m * gemm.batch, gemm.batch * gemm.k * gemm.n
+    across = replace(once, recipe=replace(once.recipe, reads_first=True), fuses_amax=False)
+    forward = (
+        _conversion(shapes, once, rows * gemm.k, 1.0, f"{gemm.name}_cast"),
+        _conversion(shapes, once, weights, 1.0, f"{gemm.name}_weight_cast"),
+    )
+    backward = (
+        _conversion(shapes, once, rows * gemm.n, 1.0, f"{gemm.name}_grad_cast"),
+        _conversion(shapes, across, weights, 1.0, f"{gemm.name}_weight_recast"),
+        _conversion(shapes, across, rows * gemm.n, 1.0, f"{gemm.name}_grad_recast"),
+        _conversion(shapes, across, rows * gemm.k, 1.0, f"{gemm.name}_recast"),
+    )
+    return [Pointwise(forward=forward, backward=backward)]
 
 
 def _conversion(

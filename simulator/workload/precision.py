@@ -33,6 +33,8 @@ class Recipe:
             once per step (delayed scaling).
         scales_blocks: Whether scales change along the inner dimension every 128 values.
         gathers_params: Whether weights can travel among data-parallel ranks in the low precision.
+        keeps_wide: Whether operands travel and are kept for the backward pass in 16 bits, and are converted
+            where a product needs them.
     """
 
     element_bytes: float
@@ -41,6 +43,7 @@ class Recipe:
     history: bool = False
     scales_blocks: bool = False
     gathers_params: bool = True
+    keeps_wide: bool = False
 
 
 _DELAYED = Recipe(element_bytes=1.0, history=True)
@@ -51,8 +54,14 @@ RECIPES = {
     # Largest values of the last steps: arXiv:2209.05433, Transformer Engine's DelayedScaling.
     "fp8-delayed": _DELAYED,
     "fp8": _DELAYED,
-    # Float8CurrentScaling, and torchao's tensorwise and rowwise recipes.
+    # Float8CurrentScaling, and torchao's tensorwise recipe.
     "fp8-current": Recipe(element_bytes=1.0, reads_first=True),
+    # One scale for each row of an operand as the product reads it: torchao's ``rowwise`` recipe, whose
+    # ``matmul_with_hp_or_float8_args`` keeps 16-bit operands; torchtitan gathers them so ("For rowwise
+    # recipes, we use regular TP and all-gather happens in high precision", models/llama3/parallelize.py).
+    "fp8-rowwise": Recipe(
+        element_bytes=1.0, scales_with_direction=True, gathers_params=False, keeps_wide=True
+    ),
     # 1 x 128 and 128 x 128 blocks with fp32 scales: DeepSeek-V3, arXiv:2412.19437, section 3.3.
     "fp8-blockwise": Recipe(element_bytes=1.0 + 4 / 128, scales_with_direction=True, scales_blocks=True),
     # 1 x 32 blocks with one-byte scales: OCP MX specification 1.0; both layouts come from 16 bits, which is

@@ -61,7 +61,9 @@ class Shapes:
     @property
     def operand_bytes(self) -> float:
         """Return the bytes of one value of a GEMM's input as it is gathered."""
-        return self.element_bytes if self.quantisation is None else self.quantisation.recipe.element_bytes
+        if self.quantisation is None or self.quantisation.recipe.keeps_wide:
+            return self.element_bytes
+        return self.quantisation.recipe.element_bytes
 
     @property
     def promotes(self) -> bool:

@@ -104,11 +104,16 @@ class Elementwise:
         name: What the layer calls it.
         bytes_moved: Bytes read and written in HBM.
         kernels: Kernels that move them: one when fused.
+        exact: Whether these are all bytes that the stack's kernels move, copies and casts included, counted
+            in its source: then its ``elementwise_slowdown`` does not apply.
+        loops: How many of these one call launches, one after the other in compiled code.
     """
 
     name: str
     bytes_moved: float
     kernels: int = 1
+    exact: bool = False
+    loops: int = 1
 
     @property
     def flops(self) -> float:
@@ -257,6 +262,30 @@ class StepOverhead:
     name: str = "step overhead"
 
 
+@dataclass(frozen=True, slots=True)
+class Launches:
+    """Kernels that the host launches.
+
+    Attributes:
+        first: Launches by a framework's call each.
+        further: Launches that follow another one in the same call, from a loop in compiled code.
+    """
+
+    first: int = 0
+    further: int = 0
+
+    def __add__(self, other: Launches) -> Launches:
+        """Return the launches of both."""
+        return Launches(self.first + other.first, self.further + other.further)
+
+    def __sub__(self, other: Launches) -> Launches:
+        """Return what is left without others; never fewer than none."""
+        return Launches(max(0, self.first - other.first), max(0, self.further - other.further))
+
+
+NOTHING = Launches()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
     """Work that is a Program of its own: one layer's kernels and collectives on one rank.
@@ -264,13 +293,13 @@ class Block:
     Attributes:
         name: What it is, for example ``dense layer, backward``.
         program: Its ops; its time is that program's makespan, or the host's launches if these take longer.
-        captured: Kernels of the program that CUDA graphs launch, less one launch for each graph.
+        captured: What CUDA graphs launch of it, less one launch for each graph.
         calls: Modules that the host calls for it, and CUDA graphs that it starts.
     """
 
     name: str
     program: Program
-    captured: int = 0
+    captured: Launches = NOTHING
     calls: int = 0
 
 
