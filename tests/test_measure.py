@@ -56,6 +56,20 @@ def test_measuring_on_the_processor(tiny: Path, capsys: pytest.CaptureFixture[st
     assert "one layer, eager PyTorch" in capsys.readouterr().out
 
 
+def test_training_on_the_processor(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    alone = ["cluster.gpus=1", "parallelism.tp=1", "software=torchtitan", "training.global_batch_size=2"]
+    command = ["measure", str(tiny), "--device", "cpu", "--steps", "1"]
+    assert main([*command, *(part for each in alone for part in ("--set", each)), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["step_s"] > 0
+    assert found["predicted_s"] > 0
+    assert main(command) == 2
+    told = capsys.readouterr().err
+    assert "2 GPUs" in told
+    assert "torchtitan" in told
+
+
 def test_without_pytorch_or_a_gpu_the_error_says_so(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measure", str(tiny)]) == 2
     assert "PyTorch" in capsys.readouterr().err

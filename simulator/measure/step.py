@@ -1,0 +1,179 @@
+"""Whole training steps on one GPU, as torchtitan runs them: FSDP2 on one rank, bf16 products, fused AdamW."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from simulator.api import simulate
+from simulator.errors import InputError
+from simulator.measure.decoder import decoder, rotation_angles
+from simulator.measure.layer import can_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from simulator.scenario import Scenario
+
+    Tensor = Any  # torch.Tensor; PyTorch is the user's own and imported late
+    Module = Any  # torch.nn.Module
+
+_WARM_UPS = 4
+_COMPILED = {"torchtitan": False, "torchtitan-compile": True}
+_BACKENDS = {"flash2": "FLASH_ATTENTION", "cudnn": "CUDNN_ATTENTION"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTimes:
+    """Training steps.
+
+    Attributes:
+        step_s: Median seconds of a step.
+        peak_bytes: Most memory that was allocated; None on a processor.
+        predicted_s: Seconds that the simulator says.
+        predicted_bytes: Peak memory that it says, the framework's own included.
+    """
+
+    step_s: float
+    peak_bytes: int | None
+    predicted_s: float
+    predicted_bytes: float
+
+
+def measure_step(scenario: Scenario, device: str, steps: int) -> StepTimes:
+    """Train a scenario's model for some steps on this machine's device, from random tokens.
+
+    Args:
+        scenario: A run of one GPU.
+        device: ``cuda`` or ``cpu``.
+        steps: Steps that are timed; a few more run before.
+
+    Raises:
+        InputError: The scenario is not one that this file can train.
+    """
+    obstacles = list(_obstacles(scenario))
+    if obstacles:
+        raise InputError(f"simulator measure --steps cannot train {scenario.name}: {'; '.join(obstacles)}")
+    with _process_group(device):
+        step = _training(scenario, device)
+        times = [_timed(step, device) for _ in range(_WARM_UPS + steps)][_WARM_UPS:]
+    metrics = simulate(scenario).metrics
+    return StepTimes(
+        step_s=median(times),
+        peak_bytes=_peak_bytes(device),
+        predicted_s=metrics["step_time_s"],
+        predicted_bytes=metrics["peak_memory_bytes"],
+    )
+
+
+def step_lines(found: StepTimes) -> Iterator[str]:
+    """Yield the table for people."""
+    yield f"{'':<14}{'measured':>12}{'predicted':>12}{'ratio':>8}"
+    ratio = found.predicted_s / found.step_s
+    yield f"{'step':<14}{found.step_s * 1e3:>9.1f} ms{found.predicted_s * 1e3:>9.1f} ms{ratio:>8.2f}"
+    if found.peak_bytes is not None:
+        ratio = found.predicted_bytes / found.peak_bytes
+        measured, predicted = found.peak_bytes / 2**30, found.predicted_bytes / 2**30
+        yield f"{'peak memory':<14}{measured:>8.1f} GiB{predicted:>8.1f} GiB{ratio:>8.2f}"
+
+
+def _obstacles(scenario: Scenario) -> Iterator[str]:
+    training, software = scenario.training, scenario.software
+    if scenario.cluster.gpus != 1:
+        yield f"it has {scenario.cluster.gpus} GPUs, and this machine trains on one"
+    if not can_run(scenario) or not scenario.model.gated or scenario.model.positional != "rope":
+        yield "its model is not a dense one with gated layers and rotary embedding"
+    if software.name not in _COMPILED:
+        yield f"its software is {software.name}, not {' or '.join(_COMPILED)}"
+    if training.precision != "bf16":
+        yield f"its precision is {training.precision}, not bf16"
+    if training.recompute not in {"none", "full"}:
+        yield f"its recompute is {training.recompute}, not none or full"
+
+
+class _process_group:  # noqa: N801  reads as a statement
+    """One rank that talks to nobody: FSDP2 needs a group."""
+
+    def __init__(self, device: str) -> None:
+        self._backend = "nccl" if device == "cuda" else "gloo"
+
+    def __enter__(self) -> None:
+        import torch.distributed as dist  # noqa: PLC0415  the user's own
+
+        store = dist.HashStore()
+        dist.init_process_group(self._backend, store=store, rank=0, world_size=1)
+
+    def __exit__(self, *_: object) -> None:
+        import torch.distributed as dist  # noqa: PLC0415  the user's own
+
+        dist.destroy_process_group()
+
+
+def _training(scenario: Scenario, device: str) -> Callable[[], None]:
+    """Return a call that trains one step."""
+    import torch  # noqa: PLC0415  the user's own
+
+    training, compiled = scenario.training, _COMPILED[scenario.software.name] and device == "cuda"
+    model = _sharded(decoder(scenario.model, recompute=training.recompute == "full").to(device), compiled)
+    loss = torch.compile(_loss) if compiled else _loss
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=device == "cuda")
+    angles = rotation_angles(scenario.model, training.seq_length, device)
+    shape = (training.micro_batch_size, training.seq_length)
+
+    def step() -> None:
+        for _ in range(scenario.num_microbatches):
+            tokens, targets = (
+                torch.randint(0, scenario.model.vocab_size, shape, device=device) for _ in range(2)
+            )
+            with _attention(training.attention, device):
+                loss(model(tokens, angles), targets).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def _sharded(model: Module, compiled: bool) -> Module:
+    """Wrap every layer and the whole, as torchtitan does, with bf16 weights and fp32 gradients."""
+    import torch  # noqa: PLC0415  the user's own
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard  # noqa: PLC0415  as above
+
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    for layer in model.layers:
+        if compiled:
+            layer.compile()
+        fully_shard(layer, mp_policy=policy)
+    fully_shard(model, mp_policy=policy)
+    return model
+
+
+def _attention(kernel: str, device: str) -> Any:  # noqa: ANN401  a context manager of PyTorch
+    from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: PLC0415  the user's own
+
+    name = _BACKENDS.get(kernel, "FLASH_ATTENTION") if device == "cuda" else "MATH"
+    return sdpa_kernel(getattr(SDPBackend, name))
+
+
+def _loss(logits: Tensor, targets: Tensor) -> Tensor:
+    import torch  # noqa: PLC0415  the user's own
+
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+
+
+def _timed(step: Callable[[], None], device: str) -> float:
+    import torch  # noqa: PLC0415  the user's own
+
+    started = time.perf_counter()
+    step()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _peak_bytes(device: str) -> int | None:
+    import torch  # noqa: PLC0415  the user's own
+
+    return torch.cuda.max_memory_allocated() if device == "cuda" else None
