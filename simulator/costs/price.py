@@ -109,7 +109,7 @@ def _leaf_s(
         return work.bytes / cluster.gpu.host_memory_bytes_per_s
     seconds = kernel_s(work, cluster.gpu)
     if isinstance(work, Elementwise):
-        return seconds * system.software.elementwise_slowdown
+        return seconds if work.exact else seconds * system.software.elementwise_slowdown
     clock = cluster.gpu.matrix_speed
     if isinstance(work, Gemm):
         clock *= cluster.gpu.training_clock.get(work.dtype, 1.0)

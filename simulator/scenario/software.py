@@ -31,8 +31,8 @@ class Software:
         kernel_launch_s: Host time to launch one kernel; a layer cannot run faster than its launches.
         module_call_s: Host time to call one module, forward or backward, beside its launches: Python, checks,
             allocations and autograd. A layer cannot run faster than its calls and launches together.
-        elementwise_slowdown: Time of its memory-bound kernels over that of the bytes listed for them: copies,
-            layout changes and casts that a layer's steps do not name.
+        elementwise_slowdown: Time of a layer's memory-bound kernels over that of the bytes listed for them:
+            copies, layout changes and casts that its steps do not name. Loss and optimizer are counted whole.
         overlap: What it overlaps unless the scenario says otherwise.
         wgrad_overlaps_tp: Whether backward tensor-parallel collectives run beside weight-gradient GEMMs.
         bucket_bytes: Size of one gradient-reduction bucket.

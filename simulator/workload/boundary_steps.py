@@ -70,6 +70,7 @@ def _loss_exchange(scenario: Scenario, shapes: Shapes) -> list[Step]:
             name="logits_join",
             bytes_moved=4.0 * shapes.tokens * width * shapes.element_bytes,
             kernels=shapes.tp.size + 1,
+            exact=True,
         )
         return [
             Exchange(forward=gather, backward=None, stream="tp"),
@@ -88,20 +89,35 @@ def _loss_exchange(scenario: Scenario, shapes: Shapes) -> list[Step]:
 
 
 def _cross_entropy(scenario: Scenario, shapes: Shapes) -> Pointwise:
+    """Return the loss and its gradient, which read and write every logit several times.
+
+    In place (Megatron's ``cross_entropy.py``): a cast to fp32, maximum, difference, exponential, sum and
+    quotient; backward a product and the cast back. Out of place (``torch.nn.functional.cross_entropy``): the
+    cast and a log-soft-max that writes once; backward a cleared gradient with one entry per token, that of
+    the log-soft-max from it and from the result, and the cast back. What a kernel reads again comes from the
+    cache.
+    """
     logits, e = shapes.tokens * shapes.vocabulary, shapes.element_bytes
     if scenario.software.gathers_logits:
         logits *= shapes.tp.size
     fused = "cross_entropy" in scenario.software.fused
-    forward, backward = (2 * e, 2 * e) if fused else (e + 4 + 5 * 4, 2 * 4 + 4 + e)
+    cast = e + 4
+    if fused:
+        forward, backward = 2 * e, 2 * e
+    elif scenario.software.loss_in_place:
+        forward, backward = cast + 4 + 8 + 8 + 4 + 8, 8 + cast
+    else:
+        forward, backward = cast + 8, 4 + 12 + cast
     # Out of place, the gradients of the loss and of the log-soft-max exist beside the soft-max, in fp32; over
     # a divided vocabulary the exponentials and their sum with the former do (PyTorch,
     # distributed/tensor/parallel/loss.py, _nll_loss_and_log_softmax_backward).
     out_of_place = 4.0 + 4.0 if shapes.tp.size == 1 or scenario.software.gathers_logits else 4.0 + 4.0 + 4.0
     working = 0.0 if fused or scenario.software.loss_in_place else out_of_place
     held = e if scenario.software.holds_last_output else 0.0
+    there, back = (2, 1) if fused else (7, 3)
     return Pointwise(
-        forward=(Elementwise(name="loss", bytes_moved=logits * forward, kernels=2 if fused else 7),),
-        backward=(Elementwise(name="loss_grad", bytes_moved=logits * backward, kernels=1 if fused else 3),),
+        forward=(Elementwise(name="loss", bytes_moved=logits * forward, kernels=there, exact=True),),
+        backward=(Elementwise(name="loss_grad", bytes_moved=logits * backward, kernels=back, exact=True),),
         saved_bytes=logits * (e if fused else 4 + held),
         working_bytes=logits * (working + held),
     )
@@ -116,5 +132,6 @@ def _loss_metrics(scenario: Scenario, shapes: Shapes) -> list[Step]:
     if not metrics:
         return []
     per_logit = (shapes.element_bytes + 4) + (4 + 4)
-    kernel = Elementwise(name="loss_metrics", bytes_moved=logits * metrics * per_logit, kernels=3 * metrics)
+    size = logits * metrics * per_logit
+    kernel = Elementwise(name="loss_metrics", bytes_moved=size, kernels=3 * metrics, exact=True)
     return [Pointwise(forward=(kernel,), backward=())]

@@ -93,7 +93,8 @@ class _Writer:
         """Fetch state, update on the GPU, send state back."""
         state = parameters * state_bytes(self.scenario)
         there = self._copy(Stream.HOST_IN, state, after)
-        work = Elementwise(name="optimizer", bytes_moved=parameters * update_bytes(self.scenario))
+        size = parameters * update_bytes(self.scenario)
+        work = Elementwise(name="optimizer", bytes_moved=size, exact=True)
         updated = self.builder.add(OpKind.OPTIMIZER, self.rank, Stream.COMPUTE, work, after=(there,))
         return self._copy(Stream.HOST_OUT, state, (updated,))
 

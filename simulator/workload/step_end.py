@@ -95,8 +95,8 @@ def rank_end(scenario: Scenario, stages: tuple[StageKind, ...]) -> RankEnd:
     cast = _layer_parameters(scenario, outlines) * weight_cast_bytes(scenario)
     return RankEnd(
         parameters=parameters,
-        update=Elementwise(name="optimizer", bytes_moved=size) if size else None,
-        casts=Elementwise(name="weight casts", bytes_moved=cast) if cast else None,
+        update=Elementwise(name="optimizer", bytes_moved=size, exact=True) if size else None,
+        casts=Elementwise(name="weight casts", bytes_moved=cast, exact=True) if cast else None,
     )
 
 

@@ -62,7 +62,7 @@ def output_layer(scenario: Scenario) -> OutputLayer:
     scenario = replace(scenario, software=software)
     shapes = shapes_of(scenario)
     shapes = replace(shapes, vocabulary=-(-shapes.vocabulary // pp))
-    steps = [_casts(scenario, shapes), *head_steps(scenario, shapes)[1:]]
+    steps = [_casts(scenario, shapes), *head_steps(scenario, shapes)[1:], _rescaled(scenario, shapes)]
     habits = replace(Habits.of(scenario), overlaps_tp=False)
     logits = Block("output layer, S", forward_program(steps, habits))
     saved = sum(step.saved_bytes for step in steps)
@@ -93,6 +93,17 @@ def _casts(scenario: Scenario, shapes: Shapes) -> Pointwise:
     gathered = 2 * e + 2 * e + (4 + 4) + (4 + e + 4)
     lessened = Elementwise(name="output layer, input gradient", bytes_moved=elements * gathered, kernels=4)
     return Pointwise(forward=(copied,), backward=(lessened,))
+
+
+def _rescaled(scenario: Scenario, shapes: Shapes) -> Pointwise:
+    """Return what T does to the soft-max of the rank's own logits: it is divided by the sum of all ranks.
+
+    ``vocab-2`` has cast that soft-max for its input gradient already, and T casts it again.
+    """
+    again = 4 + shapes.element_bytes if scenario.parallelism.vocabulary == "vocab-2" else 0
+    size = shapes.tokens * shapes.vocabulary * (8.0 + again)
+    kernel = Elementwise(name="soft-max, rescaled", bytes_moved=size, kernels=2 if again else 1, exact=True)
+    return Pointwise(forward=(), backward=(kernel,))
 
 
 def _input_layer(scenario: Scenario, shapes: Shapes, habits: Habits) -> tuple[Block, Block]:

@@ -104,12 +104,15 @@ class Elementwise:
         name: What the layer calls it.
         bytes_moved: Bytes read and written in HBM.
         kernels: Kernels that move them: one when fused.
+        exact: Whether these are all bytes that the stack's kernels move, copies and casts included, counted
+            in its source: then its ``elementwise_slowdown`` does not apply.
         loops: How many of these one call launches, one after the other in compiled code.
     """
 
     name: str
     bytes_moved: float
     kernels: int = 1
+    exact: bool = False
     loops: int = 1
 
     @property

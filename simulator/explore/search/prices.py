@@ -78,7 +78,6 @@ class Prices:
 
     @property
     def hbm_s_per_byte(self) -> float:
-        """Seconds per byte of a memory-bound kernel, its start left out."""
+        """Seconds per byte of a memory-bound kernel whose bytes are counted whole, its start left out."""
         work = Elementwise(name="optimizer", bytes_moved=_MANY_BYTES, kernels=0)
-        seconds = elementwise_s(work, self.system.cluster.gpu) / _MANY_BYTES
-        return seconds * self.system.software.elementwise_slowdown
+        return elementwise_s(work, self.system.cluster.gpu) / _MANY_BYTES
