@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.costs.price import alone_s
+from simulator.costs.price import alone_s, price
 from simulator.costs.system import System
+from simulator.engines import compiled
 from simulator.explore.part_costs import (
     EACH,
     WHICH,
@@ -24,9 +25,11 @@ from simulator.explore.part_costs import (
 from simulator.explore.templates import Template, make_template
 from simulator.results.metrics import peak_flop_per_s
 from simulator.scenario.remembered import remembered
+from simulator.workload.optimizer_offload import append_offloaded_update, offloaded_share
 from simulator.workload.parameter_bytes import weight_cast_bytes
 from simulator.workload.pipeline import CUSTOM, runs_in_pairs, uses_times
 from simulator.workload.precision import quantisation
+from simulator.workload.program import OpKind, ProgramBuilder, Stream
 from simulator.workload.schedules import SCHEDULES, Overlapped, Request
 from simulator.workload.stage_copies import tied_work
 from simulator.workload.stages import layer_settings, stage_kinds
@@ -39,7 +42,6 @@ if TYPE_CHECKING:
     from simulator.scenario import Scenario
     from simulator.workload.program import Floats, Ints
     from simulator.workload.stages import LayerSettings, StageKind
-    from simulator.workload.work import Leaf
 
 TERMS = ("framework", "weights", "gradients", "optimizer", "communication_buffers", "logits")
 """Terms of memory besides activations and what the allocator loses."""
@@ -109,7 +111,6 @@ def is_regular(scenario: Scenario) -> bool:
         and not _runs_in_pairs(parallelism.schedule, parallelism.pp, parallelism.vpp)
         and not runs_in_pairs(scenario)
         and not training.post_validation
-        and training.offload.optimizer == "none"
         and not scenario.cluster.pools
         and not _agrees_on_scales(scenario)
     )
@@ -234,12 +235,21 @@ def _tied_seconds(scenario: Scenario, template: Template) -> float:
 
 @remembered
 def _update_seconds(scenario: Scenario, kinds: tuple[StageKind, ...]) -> tuple[float, float]:
+    """Return the seconds of a rank's update, what passes through host memory included, and of its casts.
+
+    The update begins when the gradient norm is known and the rank has nothing else to do, so that how long
+    copies, updates on the GPU and those of the host take together does not depend on what came before.
+    """
     system, end = System.of(scenario), rank_end(scenario, kinds)
-
-    def seconds(work: Leaf | None) -> float:
-        return 0.0 if work is None else alone_s(work, system)
-
-    return seconds(end.update), seconds(end.casts)
+    casts_s = 0.0 if end.casts is None else alone_s(end.casts, system)
+    if not offloaded_share(scenario):
+        return 0.0 if end.update is None else alone_s(end.update, system), casts_s
+    builder = ProgramBuilder(rank_names=("rank",))
+    if end.update is not None:
+        builder.add(OpKind.OPTIMIZER, 0, Stream.COMPUTE, end.update)
+    append_offloaded_update(scenario, builder, 0, end.parameters, ())
+    program = builder.build()
+    return compiled.run(program, price(program, system)).makespan_s, casts_s
 
 
 def _static_bytes(
@@ -279,8 +289,14 @@ def _template(scenario: Scenario, shape: Shape, parts: int, counts: tuple[int, .
     if key not in _templates:
         if sum(each.program.num_ops for each in _templates.values()) > _MOST_OPS:
             _templates.clear()
-        _templates[key] = make_template(scenario, shape.kinds, parts, counts)
+        _templates[key] = make_template(_on_gpu(scenario), shape.kinds, parts, counts)
     return _templates[key]
+
+
+def _on_gpu(scenario: Scenario) -> Scenario:
+    """Return a scenario whose optimizer step is one op of each rank: templates have only those."""
+    offload = replace(scenario.training.offload, optimizer="none")
+    return replace(scenario, training=replace(scenario.training, offload=offload))
 
 
 def forget() -> None:

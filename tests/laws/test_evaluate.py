@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from simulator.api import simulate
 from simulator.explore.evaluate import evaluate
-from simulator.scenario import Experts, Overlap
+from simulator.scenario import Experts, Offload, Overlap
 from simulator.workload.schedules import SCHEDULES, Request
 
 if TYPE_CHECKING:
@@ -51,7 +51,12 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         reduce_every_microbatch=draw(st.booleans()),
     )
     parallelism = replace(scenario.parallelism, schedule=draw(st.sampled_from(sorted(names))))
-    return replace(scenario, parallelism=parallelism)
+    offload = Offload(
+        optimizer=draw(st.sampled_from(["none", "stream", "cpu"])),
+        optimizer_fraction=draw(st.sampled_from([0.5, 1.0])),
+        optimizer_overlap=draw(st.booleans()),
+    )
+    return replace(scenario, parallelism=parallelism, training=replace(scenario.training, offload=offload))
 
 
 def check_alike(given_scenarios: list[Scenario]) -> None:
