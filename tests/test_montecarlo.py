@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from simulator import api
 from simulator.cli import main
 from simulator.errors import InputError
+from simulator.explore.execute import Backend
 from simulator.explore.montecarlo import monte_carlo
 from simulator.explore.montecarlo.cells import cell_of, slowest_of_cells
 from simulator.explore.montecarlo.fleet import Fleet
@@ -64,6 +65,12 @@ def test_every_noise_makes_steps_longer_and_the_seed_decides(noise: dict[str, An
     assert np.array_equal(found.step_times_s, monte_carlo(scenario, steps=10).step_times_s)
     if noise.keys() & {"kernel_jitter", "speed_spread"}:
         assert monte_carlo(replace(scenario, seed=8), steps=10).mean_s != found.mean_s
+
+
+def test_more_processes_say_the_same_to_the_last_bit() -> None:
+    scenario = job(kernel_jitter=0.05, stragglers=(Straggler(gpus=(3,), slowdown=1.3),))
+    serial, shared = (monte_carlo(scenario, steps=23, backend=Backend(jobs=jobs)) for jobs in (1, 2))
+    assert json.dumps(serial.to_dict()) == json.dumps(shared.to_dict())
 
 
 def test_busy_experts_make_steps_longer() -> None:
@@ -148,7 +155,10 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "single GPUs cost" in capsys.readouterr().out
     assert figure.stat().st_size > 10_000
     assert main(["montecarlo", str(path), "--steps", "5", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    serial = capsys.readouterr().out
+    found = json.loads(serial)
+    assert main(["montecarlo", str(path), "--steps", "5", "--json", "--jobs", "2"]) == 0
+    assert capsys.readouterr().out == serial
     assert len(found["step_times_s"]) == 5
     assert found["stragglers"][0]["gpu"] == 6
     assert main(["run", str(path)]) == 0

@@ -28,6 +28,8 @@ def montecarlo_command(
     steps: Annotated[int, Parameter(validator=Number(gte=1))] = 100,
     as_json: Json = False,
     plot: Path | None = None,
+    jobs: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
+    backend: str = "local",
 ) -> int:
     """Simulate steps on GPUs that differ: 'simulation.noise' says how, every GPU of every replica by itself.
 
@@ -37,15 +39,19 @@ def montecarlo_command(
         steps: Steps to draw.
         as_json: Print JSON: every step time, and what each straggler costs.
         plot: Draw the distribution of step times into this .png, .pdf or .svg file.
+        jobs: Local processes; the result does not depend on their number.
+        backend: local, or a cluster's scheduler: dask:ADDRESS or ray:ADDRESS.
     """
+    from simulator.explore.execute import Backend
     from simulator.explore.montecarlo import monte_carlo
 
     if plot is not None:
         check_writable(plot, FIGURE_SUFFIXES)
+    where = Backend.parse(backend, jobs)
     scenario = files.load(file, overrides=settings.overrides())
     warn(text for text in scenario.warnings if not text.startswith("simulation."))
     with _bar() as progress:
-        found = monte_carlo(scenario, steps=steps, progress=progress)
+        found = monte_carlo(scenario, steps=steps, progress=progress, backend=where)
     if plot is not None:
         from simulator.reports.figure import figure_bytes
         from simulator.reports.montecarlo_figure import montecarlo_figure

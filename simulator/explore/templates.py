@@ -83,6 +83,8 @@ class Slots:
         return stage * self.per_stage + passes + (bucket * len(WHICH) + which) * EACH + number
 
 
+_MOST_PARTS = 100_000
+"""Parts of stages that are kept for further templates."""
 SINGLES = ("gradient norm", "tied embedding gradients", "step overhead")
 
 
@@ -131,7 +133,7 @@ def make_template(
         counts: How many of each of ``WHICH`` a bucket has.
     """
     stages = tuple(_stage(number, kind, parts) for number, kind in enumerate(kinds))
-    buckets = [[_bucket(stage, number, counts) for number in range(parts)] for stage in stages]
+    buckets = [[_bucket(stage, part, counts) for part in range(parts)] for stage in range(len(kinds))]
     step = lay_out(scenario, pipeline_order(scenario), stages, buckets)
     program = step.program
     slots = Slots(stages=len(kinds), parts=parts, ranks=program.num_ranks, pairs=_pairs(program))
@@ -168,19 +170,22 @@ def _nothing() -> Program:
 def _stage(number: int, kind: StageKind, parts: int) -> Stage:
     return Stage(
         layers=tuple(range(len(kind.layers))),
-        works=tuple(_work(f"{number} {part}") for part in range(parts)),
+        works=tuple(_work(number, part) for part in range(parts)),
         kind=kind,
     )
 
 
-def _work(name: str) -> LayerWork:
-    block = Block(name, _nothing())
+@lru_cache(maxsize=_MOST_PARTS)
+def _work(stage: int, part: int) -> LayerWork:
+    """Return a bucket's work, named by its stage and its number."""
+    block = Block(f"{stage} {part}", _nothing())
     halves = Halves(input=block, weight=block, kept_bytes=0.0)
     return LayerWork(forward=block, backward=block, saved_bytes=0.0, working_bytes=0.0, halves=halves)
 
 
-def _bucket(stage: Stage, number: int, counts: tuple[int, ...]) -> Bucket:
-    work = stage.works[number]
+@lru_cache(maxsize=_MOST_PARTS)
+def _bucket(stage: int, number: int, counts: tuple[int, ...]) -> Bucket:
+    work = _work(stage, number)
     gathers, reduces, sums = (
         tuple(_collective(f"{which} {place} {work.forward.name}") for place in range(count))
         for which, count in enumerate(counts)

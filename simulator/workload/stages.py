@@ -188,7 +188,8 @@ def _one_for_all(outline: Outline, layers: tuple[tuple[LayerKind, LayerPlan], ..
 @remembered
 def stage_works(scenario: Scenario, kind: StageKind, settings: LayerSettings) -> tuple[LayerWork, ...]:
     """Return the work of a stage of one kind in model order; see ``Stage.works``."""
-    works = [_layer(scenario, layer, plan, settings) for layer, plan in kind.layers]
+    made = {alike: _layer(scenario, *alike, settings) for alike in dict.fromkeys(kind.layers)}
+    works = [made[alike] for alike in kind.layers]
     if kind.outline.has_embedding:
         works.insert(0, _edge(scenario, "embedding", settings))
     if kind.outline.has_head:

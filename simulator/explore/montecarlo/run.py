@@ -9,14 +9,15 @@ import numpy as np
 
 from simulator.engines.replicas import run_replicas
 from simulator.errors import InputError
+from simulator.explore.execute import LOCAL, Backend, execute
 from simulator.explore.montecarlo.cells import cell_of
-from simulator.explore.montecarlo.draw import Drawer
-from simulator.explore.montecarlo.fleet import Fleet
-from simulator.explore.montecarlo.template import Template, template_of
+from simulator.explore.montecarlo.steps import job_of, simulate_steps, tasks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from simulator.explore.montecarlo.fleet import Fleet
+    from simulator.explore.montecarlo.template import Template
     from simulator.scenario import Scenario
     from simulator.workload.program import Floats
 
@@ -94,46 +95,47 @@ class MonteCarlo:
 
 
 def monte_carlo(
-    scenario: Scenario, *, steps: int = 100, progress: Callable[[int, int], None] | None = None
+    scenario: Scenario,
+    *,
+    steps: int = 100,
+    progress: Callable[[int, int], None] | None = None,
+    backend: Backend = LOCAL,
 ) -> MonteCarlo:
     """Simulate steps of a job whose GPUs differ, every GPU of every replica by itself.
+
+    Each step has random numbers of its own, so the seed decides the result and the backend does not.
 
     Args:
         scenario: What to simulate, with its noise and its seed.
         steps: Steps to draw.
         progress: Called with the number of steps done and of all.
+        backend: Where steps are simulated; see ``execute``.
 
     Raises:
-        InputError: Fewer than one step, or a cluster of several kinds of GPUs.
+        InputError: Fewer than one step, a cluster of several kinds of GPUs, or no such backend.
     """
     if steps < 1:
         raise InputError(f"{steps} steps: at least one is needed")
     if scenario.cluster.pools:
         raise InputError("Monte Carlo needs a cluster of one kind of GPUs")
-    template, fleet = template_of(scenario), Fleet.draw(scenario)
-    suspects = _suspects(fleet)
-    total, done = steps * (1 + len(suspects)), 0
-
-    def times(of: Fleet) -> Floats:
-        nonlocal done
-        drawer = Drawer.of(template, of, scenario.noise)
-        found, ends = np.empty(steps), np.empty((1, *drawer.steady.shape))
-        for number in range(steps):
-            seconds = drawer.step(scenario.seed, number)
-            found[number] = run_replicas(template.program, seconds[None], template.coupling, ends=ends).max()
-            done += 1
-            if progress is not None:
-                progress(done, total)
-        return found
-
-    step_times = times(fleet)
-    costs = [_cost(fleet, gpu, step_times, times(fleet.without(gpu))) for gpu in suspects]
+    job = job_of(scenario)
+    suspects = _suspects(job.fleet)
+    tasks = list(tasks_of(scenario, steps, suspects))
+    times, done = np.empty((1 + len(suspects), steps)), 0
+    rows = {healed: row for row, healed in enumerate((None, *suspects))}
+    for number, found in execute(simulate_steps, tasks, backend):
+        task = tasks[number]
+        times[rows[task.healed], task.first : task.end] = found
+        done += len(found)
+        if progress is not None:
+            progress(done, times.size)
+    costs = [_cost(job.fleet, gpu, times[0], times[rows[gpu]]) for gpu in suspects]
     return MonteCarlo(
         scenario=scenario,
-        quiet_s=_quiet_s(template, scenario.parallelism.dp),
-        step_times_s=step_times,
+        quiet_s=_quiet_s(job.template, scenario.parallelism.dp),
+        step_times_s=times[0],
         stragglers=tuple(sorted(costs, key=lambda cost: (-cost.cost_s, cost.gpu))),
-        left_out=len({each.gpu for each in fleet.slow}.difference(suspects)),
+        left_out=len({each.gpu for each in job.fleet.slow}.difference(suspects)),
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from simulator.workload.op_kind import OpKind
 from simulator.workload.schedules.columns import Passes, one_forward_one_backward
 from simulator.workload.schedules.schedule import Request, Schedule
@@ -22,7 +24,7 @@ def one_f_one_b(request: Request) -> Order:
 
 
 def _rank(rank: int, pp: int, num_microbatches: int) -> Passes:
-    forward = Passes.of_kind(OpKind.FORWARD, rank, range(num_microbatches))
+    forward = Passes.of_kind(OpKind.FORWARD, rank, np.arange(num_microbatches))
     backward = forward.with_kind(OpKind.BACKWARD)
     return one_forward_one_backward(forward, backward, min(pp - 1 - rank, num_microbatches))
 

@@ -42,12 +42,16 @@ def in_rounds(request: Request, rank: int, kind: OpKind) -> Passes:
     stages = np.arange(rank, request.stages, request.pp)
     if kind is not OpKind.FORWARD:
         stages = stages[::-1]
-    rounds = [
-        np.meshgrid(stages, range(first, min(first + size, request.num_microbatches)), indexing="ij")
-        for first in range(0, request.num_microbatches, size)
-    ]
-    return Passes.joined(
-        *(Passes.of_kind(kind, stage.reshape(-1), microbatch.reshape(-1)) for stage, microbatch in rounds)
+    microbatch = np.arange(request.num_microbatches)
+    order = np.lexsort(
+        (
+            np.tile(microbatch, len(stages)),
+            np.repeat(np.arange(len(stages)), len(microbatch)),
+            np.tile(microbatch // size, len(stages)),
+        )
+    )
+    return Passes.of_kind(
+        kind, np.repeat(stages, len(microbatch))[order], np.tile(microbatch, len(stages))[order]
     )
 
 

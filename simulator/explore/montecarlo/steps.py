@@ -1,0 +1,99 @@
+"""Some steps of a job, as a task for any process: what it needs is plain data, what it builds it keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulator.engines.replicas import run_replicas
+from simulator.explore.montecarlo.draw import Drawer
+from simulator.explore.montecarlo.fleet import Fleet
+from simulator.explore.montecarlo.template import Template, template_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from simulator.scenario import Scenario
+
+_PER_TASK = 10
+"""Steps of one task: enough to be worth sending, few enough to keep all processes busy to the end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """Steps ``first`` up to but without ``end`` of a job.
+
+    Attributes:
+        scenario: The job, with its noise and its seed.
+        healed: GPU that is as the mean one here; None: all are as they are.
+        first: See above.
+        end: See above.
+    """
+
+    scenario: Scenario
+    healed: int | None
+    first: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What all steps of a scenario share.
+
+    Attributes:
+        scenario: The request.
+        template: Its step without noise.
+        fleet: Its GPUs.
+        drawers: What draws steps, for the latest healed GPU.
+    """
+
+    scenario: Scenario
+    template: Template
+    fleet: Fleet
+    drawers: dict[int | None, Drawer] = field(default_factory=dict)
+
+    def drawer(self, healed: int | None) -> Drawer:
+        """Return what draws steps with one GPU healed."""
+        found = self.drawers.get(healed)
+        if found is None:
+            fleet = self.fleet if healed is None else self.fleet.without(healed)
+            found = Drawer.of(self.template, fleet, self.scenario.noise)
+            self.drawers.clear()
+            self.drawers[healed] = found
+        return found
+
+
+_latest: list[Job] = []
+"""The job that this process worked on last."""
+
+
+def job_of(scenario: Scenario) -> Job:
+    """Return what all steps of a scenario share, as it was built before where it was."""
+    for job in _latest:
+        if job.scenario is scenario or job.scenario == scenario:
+            return job
+    job = Job(scenario=scenario, template=template_of(scenario), fleet=Fleet.draw(scenario))
+    _latest[:] = [job]
+    return job
+
+
+def tasks_of(scenario: Scenario, steps: int, suspects: list[int]) -> Iterator[Steps]:
+    """Yield all steps of a job as it is, and then with each suspect healed."""
+    for healed in (None, *suspects):
+        for first in range(0, steps, _PER_TASK):
+            yield Steps(scenario=scenario, healed=healed, first=first, end=min(first + _PER_TASK, steps))
+
+
+def simulate_steps(task: Steps) -> list[float]:
+    """Return the seconds of each step of a task: the same whoever simulates it and after what."""
+    job = job_of(task.scenario)
+    drawer, template = job.drawer(task.healed), job.template
+    ends = np.empty((1, *drawer.steady.shape))
+    found = []
+    for number in range(task.first, task.end):
+        seconds = drawer.step(task.scenario.seed, number)
+        run_replicas(template.program, seconds[None], template.coupling, ends=ends)
+        found.append(float(ends.max()))
+    return found
