@@ -154,15 +154,3 @@ def format_bytes(size: float) -> str:
         if abs(size) >= scale:
             return f"{size / scale:.1f} {unit}"
     return f"{size:.0f} B"
-
-
-def format_si(value: float, unit: str) -> str:
-    """Write a number with a decimal prefix.
-
-    >>> format_si(5e10, "B/s"), format_si(15e12, "tokens")
-    ('50 GB/s', '15 Ttokens')
-    """
-    for scale, prefix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= scale:
-            return f"{value / scale:.4g} {prefix}{unit}"
-    return f"{value:.4g} {unit}"

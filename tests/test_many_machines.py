@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -169,6 +171,57 @@ def _dask(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
         for process in (*workers, scheduler):
             process.kill()
             process.wait()
+
+
+def test_a_ray_cluster_of_its_own(file: Path, serial: SweepTable, tmp_path: Path) -> None:
+    """The command line as a process of its own, too: Ray reads its settings once."""
+    pytest.importorskip("ray")
+    shared = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    environment = {**os.environ, **shared, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with _ray(tmp_path, environment) as address:
+        command = [sys.executable, "-m", "simulator", "sweep", str(file), "--backend", f"ray:{address}"]
+        done = subprocess.run(
+            [*command, "--csv", "-"], check=False, capture_output=True, text=True, env=environment
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == serial.to_csv()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_nobody_answers_at_once_where_there_is_no_ray_cluster(file: Path) -> None:
+    pytest.importorskip("ray")
+    begin = time.monotonic()
+    with pytest.raises(InputError, match="no cluster answers"):
+        sweep(load(file), backend=Backend.parse(f"ray:127.0.0.1:{_free_port()}"))
+    assert time.monotonic() - begin < 30
+
+
+@contextmanager
+def _ray(folder: Path, environment: dict[str, str]) -> Iterator[str]:
+    """Start the head of a cluster as a process of its own."""
+    address = f"127.0.0.1:{_free_port()}"
+    log = folder / "ray.log"
+    with log.open("w") as stream:
+        head = subprocess.Popen(
+            [sys.executable, "-c", "from ray.scripts.scripts import main; main()",
+             "start", "--head", f"--port={address.rpartition(':')[2]}", "--num-cpus=1", "--block",
+             "--include-dashboard=false", "--disable-usage-stats"],
+            stdout=stream, stderr=stream, start_new_session=True, env=environment,
+        )  # fmt: skip
+    try:
+        while "Ray runtime started" not in log.read_text():
+            assert head.poll() is None, log.read_text()
+            time.sleep(0.2)
+        yield address
+    finally:
+        os.killpg(head.pid, signal.SIGTERM)
+        head.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 @pytest.mark.parametrize("text", ["dusk:tcp://head:1", "dask", "local:1", "ray"])

@@ -31,6 +31,7 @@ Fusion = Literal[
     "permute",
     "query_key_value",
     "norm_gradient",
+    "grouped_mlp",
 ]
 AttentionKernel = Literal["unfused", "flash1", "flash2", "flash3", "cudnn"]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]

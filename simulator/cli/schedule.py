@@ -148,7 +148,9 @@ def _draw(run: Timeline, name: str, path: Path) -> None:
     from simulator.reports.timeline_figure import timeline_figure
 
     ranks = run.program.num_ranks
-    figure = timeline_figure(run, title=f"{Path(name).stem}, {ranks} ranks", subtitle=_idle_text(run))
+    figure = timeline_figure(
+        run, title=f"{Path(name).stem}, {ranks} ranks", subtitle=_idle_text(run), time_axis="units of time"
+    )
     write_whole(path, figure_bytes(figure, path.suffix))
 
 

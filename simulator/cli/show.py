@@ -27,7 +27,8 @@ def show_command(
     found = [(kind, rows) for kind in _KINDS if (rows := _rows(kind, name))]
     if not found:
         known = [entry for kind in _KINDS for entry in (*names(kind), *aliases(kind))]
-        raise CatalogueError(f"the catalogue holds no {name!r}{did_you_mean(name, known)}")
+        near = did_you_mean(name, known) or "; 'simulator list gpus' (networks, models, software) names all"
+        raise CatalogueError(f"the catalogue holds no {name!r}{near}")
     if as_json:
         show_json([{"kind_of_entry": kind, **row._asdict()} for kind, rows in found for row in rows])
     else:

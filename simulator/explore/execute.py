@@ -6,6 +6,7 @@ What a task returns arrives as soon as it is done, so that it can be kept before
 
 from __future__ import annotations
 
+import socket
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -131,11 +132,21 @@ def _ray(address: str) -> Iterator[int]:
     except ModuleNotFoundError as error:
         raise InputError("--backend ray needs the extra 'ray': pip install '.[ray]'") from error
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise InputError(f"--backend ray:{address}: no cluster answers there: {error}") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"--backend ray:{address}: no cluster answers there, or not without its RAY_AUTH_TOKEN: {error}"
+        ) from error
     register_ray()
     try:
         yield max(1, int(ray.cluster_resources().get("CPU", 1)))
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens: Ray itself would try for minutes. Words such as auto pass."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.rpartition("/")[2].strip("[]"), int(port)), timeout=10).close()

@@ -119,5 +119,5 @@ def _value(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return "-".join(map(str, value))
+        return f"[{','.join(map(str, value))}]"  # as --set takes it
     return "usual" if value is None else str(value)

@@ -34,7 +34,9 @@ _OUTLINED_BOX_PX, _OUTLINE_PT = 6.0, 0.35
 _NUMBERED = (OpKind.FORWARD, OpKind.BACKWARD, OpKind.BACKWARD_INPUT, OpKind.BACKWARD_WEIGHT)
 
 
-def timeline_figure(timeline: Timeline, *, title: str = "", subtitle: str = "") -> Figure:
+def timeline_figure(
+    timeline: Timeline, *, title: str = "", subtitle: str = "", time_axis: str = ""
+) -> Figure:
     """Draw what every rank does during the step.
 
     The broad band of a lane is the compute stream, the thin one below it all communication streams. Ops are
@@ -45,6 +47,7 @@ def timeline_figure(timeline: Timeline, *, title: str = "", subtitle: str = "") 
         timeline: What happened.
         title: First line above the picture.
         subtitle: Second line, for the numbers that the picture illustrates.
+        time_axis: What the time axis counts, where its numbers are no seconds.
     """
     ranks = _lanes(timeline.program.num_ranks)
     lane_px = int(np.clip(900 // len(ranks), 7, 44))
@@ -63,6 +66,7 @@ def timeline_figure(timeline: Timeline, *, title: str = "", subtitle: str = "") 
         axes.set_ylim(len(ranks), 0)
         _draw_lanes(axes, timeline, ranks, lane_px)
         _label(axes, timeline, ranks, height_px)
+        _label_time(axes, timeline.makespan_s, time_axis)
         figure.text(_LEFT_PX / width_px, 1 - 22 / height_px, title, va="center", weight="bold", size=11)
         omitted = timeline.program.num_ranks - len(ranks)
         note = f"{subtitle}  ({omitted} ranks between those shown are left out)" if omitted else subtitle
@@ -147,8 +151,6 @@ def _label(axes: Axes, timeline: Timeline, ranks: Ints, height_px: int) -> None:
     axes.spines["left"].set_visible(False)
     axes.set_xlim(0, timeline.makespan_s or 1.0)
     axes.set_ylim(len(ranks), 0)
-    axes.xaxis.set_major_formatter(_seconds(timeline.makespan_s))
-    axes.set_xlabel(f"time from the start of the step ({'s' if timeline.makespan_s >= 1 else 'ms'})")
     shown = np.unique(timeline.program.kind[np.isin(timeline.program.rank, ranks)]).tolist()
     handles = [Patch(color=KIND_COLOURS[kind], label=KIND_NAMES[kind]) for kind in _distinct(shown)]
     handles.append(Patch(color=IDLE, label="idle"))
@@ -166,6 +168,8 @@ def _distinct(kinds: Sequence[int]) -> list[OpKind]:
     return list(by_colour.values())
 
 
-def _seconds(makespan_s: float) -> FuncFormatter:
-    scale = 1.0 if makespan_s >= 1 else 1e3
-    return FuncFormatter(lambda value, _position: f"{value * scale:g}")
+def _label_time(axes: Axes, makespan_s: float, counted: str) -> None:
+    in_seconds = makespan_s >= 1 or bool(counted)
+    scale = 1.0 if in_seconds else 1e3
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _position: f"{value * scale:g}"))
+    axes.set_xlabel(counted or f"time from the start of the step ({'s' if in_seconds else 'ms'})")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from simulator.errors import InputError
 from simulator.reports.figure import house_style
@@ -55,6 +56,10 @@ def validation_figure(rows: Sequence[Mapping[str, object]]) -> Figure:
         low, high = ([end * (1 + side) for end in ends] for side in (-_BAND, _BAND))
         axes.fill_between(ends, low, high, color=BLACK, alpha=0.1, linewidth=0, label="within 10%")
         axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+            axis.set_minor_locator(NullLocator())
         axes.set_xlabel("published model TFLOP/s per GPU (attention causal-halved)")
         axes.set_ylabel("predicted")
         figure.legend(loc="outside right upper", fontsize=6)

@@ -25,7 +25,9 @@ class Software:
             weight-gradient GEMM adds to the accumulated gradient by itself; ``bias_gradient``: it sums the
             rows of the output gradient, too; ``amax``: the kernel that makes a tensor finds the largest value
             that its cast to fp8 needs; ``router`` and ``permute``:
-            scores and top-k of a router, and the permutation of tokens, are kernels of their own.
+            scores and top-k of a router, and the permutation of tokens, are kernels of their own;
+            ``grouped_mlp``: grouped products of experts apply the activation and convert its result, forward
+            and backward, before they write it, and one kernel converts the input of all experts.
         kernel_launch_s: Host time to launch one kernel; a layer cannot run faster than its launches.
         module_call_s: Host time to call one module, forward or backward, beside its launches: Python, checks,
             allocations and autograd. A layer cannot run faster than its calls and launches together.

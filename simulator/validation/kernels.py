@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from simulator import catalogue
+from simulator.validation.recipes import recipe_of
 from simulator.validation.releases import is_early
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ def software_choice(row: Row, software: str, blanks: Blanks) -> object:
     """
     kernel = row.kernel
     usual = catalogue.software(software).fused
+    extra = recipe_of(row).fused - usual
+    if kernel is None and extra:
+        return _with_fused(software, usual | extra, "the recipe of the row's release")
     if kernel is None:
         older = usual - {"router", "permute"}
         if older == usual or not is_early(row):
