@@ -17,6 +17,7 @@ _ATTENTION_KERNELS = ("unfused", "flash1", "flash2", "flash3", "cudnn")
 _INFERRED = re.compile(r"attention impl inferred")
 _KNOWN = ("torch", "fused", "flash_attention", "flash_attentionv1.0.8", "flash_attention2")
 _FUSED_NORM = " + RMS kernel"
+_ACCUMULATES_APART = "--no-gradient-accumulation-fusion"
 
 
 def attention_of(kernel: str) -> str:
@@ -42,6 +43,9 @@ def software_choice(row: Row, software: str, blanks: Blanks) -> object:
     extra = recipe_of(row).fused - usual
     if kernel is None and extra:
         return _with_fused(software, usual | extra, "the recipe of the row's release")
+    apart = usual & {"gradient_accumulation"} if _ACCUMULATES_APART in row.notes else frozenset()
+    if kernel is None and apart:
+        return _with_fused(software, usual - apart, "the row's notes")
     if kernel is None:
         older = usual - {"router", "permute"}
         if older == usual or not is_early(row):
