@@ -14,9 +14,7 @@ _FIELDS = ("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim"
 def noted_shape(notes: str) -> dict[str, object]:
     """Return latent attention, the width of its heads, and prediction layers, in Hugging Face's words.
 
-    >>> noted_shape("MLA q_lora 1536 kv_lora 512 nope 128 rope 64 v 128, 1 dense + 15 MoE layers, MTP 1, ETP 1")[
-    ...     "head_dim"
-    ... ]
+    >>> noted_shape("MLA q_lora 1536 kv_lora 512 nope 128 rope 64 v 128, 1 dense layer, MTP 1")["head_dim"]
     128
     >>> noted_shape("GQA")
     {}
