@@ -53,7 +53,7 @@ STACKS = {
     "Megatron-Core 2024": ("megatron-core", True),
     "Megatron-Core (reduced layers)": ("megatron-core", True),
     "Megatron-LM (deterministic test mode)": ("megatron-core", True),
-    "Megatron-LM fork 2024 (sail-sg)": ("megatron-core", False),
+    "Megatron-LM fork 2024 (sail-sg)": ("megatron-lm-sail-sg", True),
     "Megatron-LM fork 2023 (sail-sg)": ("megatron-lm-2022", False),
     "Megatron-DeepSpeed (BigScience 2022)": ("bigscience", True),
     "Megatron-DeepSpeed (vTrain testbed)": ("megatron-deepspeed", False),

@@ -87,6 +87,8 @@ class SoftwareEntry(Entry):
     """Fixed time of a step that nothing hides; typical of all stacks unless stated."""
     optimizer_bytes_per_parameter: Sourced[Amount]
     """HBM traffic of the optimizer step per parameter of the rank's shard."""
+    reduction_bytes_per_parameter: Sourced[Amount] = assumed(0.0, "gradients are reduced where they are made")
+    """HBM traffic around the reduction of gradients per parameter of the rank."""
     framework_memory: Sourced[Bytes]
     """Memory that the framework, CUDA context and communicators hold."""
     memory_fragmentation: Sourced[Share]
@@ -184,6 +186,7 @@ class SoftwareEntry(Entry):
             grad_dtype=self.grad_dtype.value,
             step_overhead_s=costs["step_overhead_s"].value,
             optimizer_bytes_per_parameter=float(self.optimizer_bytes_per_parameter.value),
+            reduction_bytes_per_parameter=float(self.reduction_bytes_per_parameter.value),
             framework_bytes=self.framework_memory.value,
             memory_fragmentation=float(self.memory_fragmentation.value),
             reduce_every_microbatch=self.reduce_every_microbatch.value,
@@ -236,6 +239,7 @@ class SoftwareEntry(Entry):
             "bucket_bytes": self.bucket,
             "grad_dtype": self.grad_dtype,
             "optimizer_bytes_per_parameter": self.optimizer_bytes_per_parameter,
+            "reduction_bytes_per_parameter": self.reduction_bytes_per_parameter,
             "framework_bytes": self.framework_memory,
             "memory_fragmentation": self.memory_fragmentation,
             "reduce_every_microbatch": self.reduce_every_microbatch,

@@ -11,12 +11,16 @@ import numpy as np
 from simulator.costs.price import alone_s, price
 from simulator.costs.system import System
 from simulator.engines import compiled
-from simulator.explore.part_costs import (
+from simulator.explore.bucket_costs import (
+    COPIES,
     EACH,
     WHICH,
     BucketCosts,
+    Counts,
     bucket_costs,
     collective_seconds,
+)
+from simulator.explore.part_costs import (
     message_seconds,
     overhead_seconds,
     pass_costs,
@@ -35,6 +39,7 @@ from simulator.workload.stage_copies import tied_work
 from simulator.workload.stages import layer_settings, stage_kinds
 from simulator.workload.static_memory import held_memory, summed_bytes
 from simulator.workload.step_end import norm_work, rank_end
+from simulator.workload.weights import keeps_weights_over_step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,7 +111,6 @@ def is_regular(scenario: Scenario) -> bool:
         parallelism.schedule != CUSTOM
         and SCHEDULES[parallelism.schedule].copies == 1
         and parallelism.vocabulary == "none"
-        and parallelism.sharding != "zero3"
         and not uses_times(scenario)
         and not _runs_in_pairs(parallelism.schedule, parallelism.pp, parallelism.vpp)
         and not runs_in_pairs(scenario)
@@ -151,20 +155,13 @@ def configure(scenario: Scenario) -> Configuration:
     """
     peak_flop_per_s(scenario.cluster, scenario.training.precision)
     settings, shape = layer_settings(scenario), shape_of(scenario)
-    buckets = [bucket_costs(scenario, kind) for kind in shape.distinct]
-    counts = tuple(map(max, zip(*(bucket.counts for bucket in buckets), strict=True)))
-    parts = 1
-    if any(counts):
-        counts = tuple(map(max, zip(counts, _USUAL, strict=True)))
-        most = max(
-            max(len(kind.layers), len(bucket.seconds))
-            for kind, bucket in zip(shape.distinct, buckets, strict=True)
-        )
-        parts = next(size for size in _SIZES if size >= most)
-    template = _template(scenario, shape, parts, counts)
+    costs_of = [bucket_costs(scenario, kind) for kind in shape.distinct]
+    buckets = _buckets(scenario, shape, costs_of)
+    template = _template(scenario, shape, buckets)
+    cuts = scenario.parallelism.sharding == "zero3" or any(map(any, buckets[0]))
     rows = [
-        _stage_costs(scenario, kind, settings, bucket, parts)
-        for kind, bucket in zip(shape.distinct, buckets, strict=True)
+        _stage_costs(scenario, kind, settings, bucket, template.slots.parts, cuts=cuts)
+        for kind, bucket in zip(shape.distinct, costs_of, strict=True)
     ]
     ranks = _ranks_of(scenario, shape, template.held)
     costs = np.zeros((4, template.slots.singles + 3))
@@ -176,17 +173,52 @@ def configure(scenario: Scenario) -> Configuration:
     return Configuration(template=template, costs=costs, summed=summed, static=static, scenario=scenario)
 
 
+def _buckets(
+    scenario: Scenario, shape: Shape, costs: Sequence[BucketCosts]
+) -> tuple[tuple[Counts, ...], ...]:
+    """Return how many collectives the buckets of each stage have in the template.
+
+    Fully sharded units have theirs, since each looks ahead over those that follow. For others there are as
+    many as keep the number of templates small.
+    """
+    if scenario.parallelism.sharding == "zero3":
+        distinct = [each.counts for each in costs]
+        return tuple(distinct[which] for which in shape.which.tolist())
+    counts = tuple(map(max, zip(*(count for each in costs for count in each.counts), strict=True)))
+    if not any(counts):
+        return ((counts,),) * len(shape.kinds)
+    most = max(
+        max(len(kind.layers), len(each.counts)) for kind, each in zip(shape.distinct, costs, strict=True)
+    )
+    parts = next(size for size in _SIZES if size >= most)
+    return ((tuple(map(max, zip(counts, _USUAL, strict=True))),) * parts,) * len(shape.kinds)
+
+
 def _stage_costs(
-    scenario: Scenario, kind: StageKind, settings: LayerSettings, buckets: BucketCosts, parts: int
+    scenario: Scenario,
+    kind: StageKind,
+    settings: LayerSettings,
+    buckets: BucketCosts,
+    parts: int,
+    *,
+    cuts: bool,
 ) -> Floats:
-    """Return the costs of the slots of one stage; both kinds of costs are objects that stay the same."""
-    count = len(buckets.seconds)
-    passes = pass_costs(scenario, kind, settings, parts if any(buckets.counts) else count)
+    """Return the costs of the slots of one stage; both kinds of costs are objects that stay the same.
+
+    Args:
+        scenario: The request.
+        kind: The stage.
+        settings: Settings of its layers.
+        buckets: Costs of its buckets.
+        parts: Buckets of the template.
+        cuts: Whether passes may be cut into buckets.
+    """
+    passes = pass_costs(scenario, kind, settings, parts if cuts else len(buckets.counts))
     key = (id(passes), id(buckets), parts)
     if key not in _joined:
         if len(_joined) >= _MOST_JOINED:
             _joined.clear()
-        _joined[key] = _joined_costs(passes, buckets, parts), passes, buckets
+        _joined[key] = _joined_costs(passes, buckets, parts, cuts=cuts), passes, buckets
     return _joined[key][0]
 
 
@@ -195,13 +227,15 @@ _joined: dict[tuple[int, int, int], tuple[Floats, Floats, BucketCosts]] = {}
 """Costs of slots by the objects that they were made of, which are kept so that nothing else has their id."""
 
 
-def _joined_costs(passes: Floats, buckets: BucketCosts, parts: int) -> Floats:
+def _joined_costs(passes: Floats, buckets: BucketCosts, parts: int, *, cuts: bool) -> Floats:
     slots = passes.shape[1] * (1 + parts)
-    costs = np.zeros((4, slots + parts * len(WHICH) * EACH))
-    if any(buckets.counts):
+    copies = slots + parts * len(WHICH) * EACH
+    costs = np.zeros((4, copies + parts * len(COPIES)))
+    if cuts:
         costs[:, :slots] = passes.reshape(4, -1)
         costs[0, slots : slots + buckets.seconds.size] = buckets.seconds.reshape(-1)
         costs[1, slots : slots + buckets.held.size] = buckets.held.reshape(-1)
+        costs[0, copies : copies + buckets.copies.size] = buckets.copies.reshape(-1)
     else:  # passes run whole
         costs[:, : slots : 1 + parts] = passes[:, :, 0]
     has_time = costs[0, :slots] > 0.0
@@ -269,9 +303,18 @@ _MOST_OPS = 20_000_000
 """Ops of the templates that are kept; each takes some 200 bytes."""
 
 
-def _template(scenario: Scenario, shape: Shape, parts: int, counts: tuple[int, ...]) -> Template:
+def _template(scenario: Scenario, shape: Shape, buckets: tuple[tuple[Counts, ...], ...]) -> Template:
     """Return the template of a scenario: the same for all with the same structure."""
-    parallelism, overlap = scenario.parallelism, scenario.training.overlap
+    parallelism, overlap, software = scenario.parallelism, scenario.training.overlap, scenario.software
+    sharded = parallelism.sharding == "zero3" and (
+        parallelism.prefetch,
+        parallelism.reshard_after_forward,
+        keeps_weights_over_step(scenario),
+        software.unshard_copies,
+        software.gathers_tensor_by_tensor,
+        shape.kinds[0].outline.has_head,
+        shape.kinds[-1].outline.has_embedding,
+    )
     key = (
         parallelism.schedule,
         parallelism.pp,
@@ -279,8 +322,8 @@ def _template(scenario: Scenario, shape: Shape, parts: int, counts: tuple[int, .
         scenario.num_microbatches,
         parallelism.microbatch_group_size,
         parallelism.reduce_every_microbatch,
-        parts,
-        counts,
+        buckets,
+        sharded,
         (overlap.grad_reduce, overlap.param_gather, overlap.p2p),
         norm_work(scenario) is None,
         scenario.model.tie_word_embeddings,
@@ -289,7 +332,7 @@ def _template(scenario: Scenario, shape: Shape, parts: int, counts: tuple[int, .
     if key not in _templates:
         if sum(each.program.num_ops for each in _templates.values()) > _MOST_OPS:
             _templates.clear()
-        _templates[key] = make_template(_on_gpu(scenario), shape.kinds, parts, counts)
+        _templates[key] = make_template(_on_gpu(scenario), shape.kinds, buckets)
     return _templates[key]
 
 

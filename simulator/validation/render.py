@@ -29,7 +29,8 @@ def render(report: ValidationReport, stream: IO[str], *, all_rows: bool = False)
         stream: Where to; colours only on a terminal.
         all_rows: Every row instead of the worst ones.
     """
-    console = Console(file=stream, highlight=False, width=None if stream.isatty() else _WIDTH)
+    width = None if stream.isatty() else _WIDTH
+    console = Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
     shown = report.simulated if all_rows else report.worst()
     if shown:
         title = "All simulated rows" if all_rows else f"The {len(shown)} worst rows"

@@ -291,6 +291,7 @@ EXAMPLES: Mapping[str, tuple[Settings, object]] = {
     "software.fp16_grad_dtype": ({"training.precision": "fp16"}, "fp32"),
     "software.step_overhead": ({}, "1 s"),
     "software.optimizer_bytes_per_parameter": ({}, 100.0),
+    "software.reduction_bytes_per_parameter": ({}, 100.0),
     "software.framework_memory": ({}, "5 GiB"),
     "software.memory_fragmentation": ({}, 0.5),
     "software.recompute_modules": (SELECTIVE, ["mlp"]),

@@ -47,6 +47,8 @@ def scenarios(draw: st.DrawFn) -> Scenario:
             SOFTWARE,
             bucket_bytes=draw(st.sampled_from([1e8, 3e9])),
             collective_multiprocessors=draw(st.sampled_from([0, 20])),
+            unshard_copies=draw(st.booleans()),
+            gathers_tensor_by_tensor=draw(st.booleans()),
         ),
         reduce_every_microbatch=draw(st.booleans()),
     )
@@ -55,6 +57,9 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         optimizer=draw(st.sampled_from(["none", "stream", "cpu"])),
         optimizer_fraction=draw(st.sampled_from([0.5, 1.0])),
         optimizer_overlap=draw(st.booleans()),
+    )
+    parallelism = replace(
+        parallelism, reshard_after_forward=draw(st.booleans()), prefetch=draw(st.integers(0, 2))
     )
     return replace(scenario, parallelism=parallelism, training=replace(scenario.training, offload=offload))
 
