@@ -55,6 +55,8 @@ class Software:
         cp_comm: How context-parallel ranks see each other's keys and values unless the scenario says it.
         cp_gathers_in_turns: Whether attention over gathered keys and values runs turn by turn like a ring's,
             with sums and gradient messages in fp32 (PyTorch's ``context_parallel``).
+        repeats_key_values: Whether keys and values are copied for each query head that shares them before
+            attention runs and ranks exchange them (``repeat_kv``).
         tp_reduce_pieces: Pieces of a matrix multiplication whose result is reduce-scattered meanwhile, by
             collectives; 0: as many as ranks, by messages between neighbours.
         keeps_gathered_input: Whether the input gathered for a column-parallel layer is kept for its weight
@@ -119,6 +121,7 @@ class Software:
     fp16_grad_dtype: str | None = None
     cp_comm: ContextExchange = "all_gather"
     cp_gathers_in_turns: bool = False
+    repeats_key_values: bool = False
     tp_reduce_pieces: int = 0
     keeps_gathered_input: bool = False
     separate_projections: bool = False
