@@ -11,6 +11,7 @@ import numpy as np
 from simulator.costs.price import alone_s, price
 from simulator.costs.system import System
 from simulator.engines import compiled
+from simulator.explore import templates
 from simulator.explore.bucket_costs import (
     COPIES,
     EACH,
@@ -346,6 +347,7 @@ def forget() -> None:
     """Drop all templates."""
     _templates.clear()
     _joined.clear()
+    templates.forget()
 
 
 def chunks(configurations: Sequence[Configuration], most_bytes: float) -> list[Sequence[Configuration]]:

@@ -283,3 +283,9 @@ def _gradient_edges(program: Program, passes: Ints) -> tuple[Ints, Ints]:
         found = edge[edge >= 0]
         row[found] = program.stage[passes[found]]
     return edges[0], edges[1]
+
+
+def forget() -> None:
+    """Drop the parts of stages that are kept."""
+    _work.cache_clear()
+    _bucket.cache_clear()
