@@ -130,18 +130,27 @@ _NAMES = {
 def format_time(seconds: float) -> str:
     """Write a duration for people.
 
-    >>> [format_time(t) for t in (0.0, 3.2e-6, 0.0124, 6.4, 7300, 9e5)]
-    ['0 s', '3.2 us', '12.4 ms', '6.40 s', '2.03 h', '10.4 days']
+    >>> [format_time(t) for t in (0.0, 3.2e-6, 0.046, 0.9997, 6.4, 7300, 9e5)]
+    ['0 s', '3.20 us', '46.0 ms', '1.00 s', '6.40 s', '2.03 h', '10.4 days']
     """
-    for limit, scale, unit in ((1e-3, 1e-6, "us"), (1.0, 1e-3, "ms")):
+    for limit, scale, unit in ((0.9995e-3, 1e-6, "us"), (0.9995, 1e-3, "ms")):
         if 0 < abs(seconds) < limit:
-            return f"{seconds / scale:.3g} {unit}"
+            return f"{three_digits(seconds / scale)} {unit}"
     if seconds == 0:
         return "0 s"
     for limit, scale, unit in ((600.0, 1.0, "s"), (172800.0, 3600.0, "h")):
         if abs(seconds) < limit:
             return f"{seconds / scale:.2f} {unit}"
     return f"{seconds / 86400:.1f} days"
+
+
+def three_digits(value: float) -> str:
+    """Write a number with three digits that count, zeros included, or as a whole number with more.
+
+    >>> [three_digits(value) for value in (3.2, 46, 317.4, 0.05, 1234.5)]
+    ['3.20', '46.0', '317', '0.0500', '1,234']
+    """
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:#.3g}".removesuffix(".")
 
 
 def format_bytes(size: float) -> str:
@@ -154,15 +163,3 @@ def format_bytes(size: float) -> str:
         if abs(size) >= scale:
             return f"{size / scale:.1f} {unit}"
     return f"{size:.0f} B"
-
-
-def format_si(value: float, unit: str) -> str:
-    """Write a number with a decimal prefix.
-
-    >>> format_si(5e10, "B/s"), format_si(15e12, "tokens")
-    ('50 GB/s', '15 Ttokens')
-    """
-    for scale, prefix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= scale:
-            return f"{value / scale:.4g} {prefix}{unit}"
-    return f"{value:.4g} {unit}"

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from rich.table import Table
 
 from simulator import api, files
+from simulator.cli.screen import show
 from simulator.engines.timeline import Timeline
 from simulator.errors import InputError
 from simulator.explore import SweepTable, sweep
@@ -22,7 +24,7 @@ from simulator.reports.occupancy import busy_by_kind, busy_fraction
 from simulator.reports.output import check_writable, write_whole
 from simulator.reports.style import KIND_COLOURS
 from simulator.reports.sweep_table import sweep_table
-from simulator.reports.table import result_text
+from simulator.reports.table import result_table
 from simulator.reports.timeline_figure import timeline_figure
 from simulator.reports.trace import left_out, trace_bytes, trace_json
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
@@ -82,9 +84,12 @@ def boxes(*, count: int, busy: float, lanes: int = 3, seed: int = 0) -> Timeline
 # Tables
 
 
-def test_table_names_convention_peak_memory_and_error(result: Result) -> None:
-    text = result_text(result)
-    assert max(map(len, text.splitlines())) <= 100
+def test_table_names_convention_peak_memory_and_error(
+    result: Result, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(result_table(result))
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 120
     for expected in (
         f"{result.metrics['tflops_per_gpu']:.1f} TFLOP/s per GPU; attention halved for causality",
         f"{result.metrics['tflops_per_gpu_full']:.1f} with attention in full",
@@ -100,10 +105,19 @@ def test_table_names_convention_peak_memory_and_error(result: Result) -> None:
     assert "\x1b" not in text
 
 
-def test_table_shares_sum_to_the_whole(result: Result) -> None:
-    lines = result_text(result).split("Where the")[1].split("Memory per GPU")[0].splitlines()[1:]
+def test_table_shares_sum_to_the_whole(result: Result, capsys: pytest.CaptureFixture[str]) -> None:
+    show(result_table(result))
+    lines = capsys.readouterr().out.split("Where the")[1].split("Memory per GPU")[0].splitlines()[1:]
     shares = [float(word[:-1]) for line in lines for word in line.split() if word.endswith("%")]
     assert sum(shares) == pytest.approx(100, abs=0.05 * len(shares))
+
+
+def test_brackets_in_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table()
+    table.add_column("placement")
+    table.add_row("[tp,cp,dp,pp] :rocket:")
+    show(table)
+    assert "[tp,cp,dp,pp] :rocket:" in capsys.readouterr().out
 
 
 def test_sweep_keeps_impossible_points_with_their_reason(table: SweepTable) -> None:

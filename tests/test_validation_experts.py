@@ -67,3 +67,29 @@ def test_deepseeks_own_trainer_sends_fp8_tokens_once_per_node() -> None:
     row = parsed(stack="see notes", model="deepseek-v3", gpu="h800-80gb", parallel=parallel, arch=arch)
     experts = to_scenario(row)[0].training.experts
     assert (experts.dispatcher, experts.dispatch_dtype) == ("deepep", "fp8")
+
+
+def test_the_recipe_of_a_release_says_what_ran_where_its_table_differs() -> None:
+    differs = "closest perf recipe X @ v0.3.1 differs from the table in "
+    layout = "{'pipeline_model_parallel_size': 1, 'virtual_pipeline_model_parallel_size': None}"
+    ran = scenario(notes=differs + layout).parallelism
+    assert (ran.pp, ran.vpp, ran.dp) == (1, 1, 4 * scenario().parallelism.dp)
+    other_run = scenario(notes=differs + layout.replace("}", ", 'num_gpus': 128}")).parallelism
+    assert other_run.pp == scenario().parallelism.pp
+
+
+def test_pipelines_quote_or_fill_their_stages() -> None:
+    odd = {"arch": {**EXPERTS, "layers": 31, "moe_layers": 31}, "parallel": {"pp": 4, "vpp": 2}}
+    filled = to_scenario(parsed(**odd))[0]
+    assert filled.parallelism.stage_layers == (4, 4, 4, 4, 4, 4, 4, 3)
+    quoted = to_scenario(parsed(**odd, notes="(layout Et*3|(t*4|)*6t*4L)"))[0]
+    assert quoted.parallelism.stage_layers == (3, 4, 4, 4, 4, 4, 4, 4)
+
+
+def test_shared_experts_run_beside_an_all_to_all_only() -> None:
+    shared = {"arch": {**EXPERTS, "shared_experts": 1}, "parallel": {"ep": 4}}
+    overlap = [
+        to_scenario(parsed(**shared, notes=notes))[0].training.overlap.shared_experts
+        for notes in ("", "MoE dispatcher deepep", "EP all-to-all overlap ON")
+    ]
+    assert overlap == [True, False, False]

@@ -31,6 +31,7 @@ Fusion = Literal[
     "permute",
     "query_key_value",
     "norm_gradient",
+    "grouped_mlp",
 ]
 AttentionKernel = Literal["unfused", "flash1", "flash2", "flash3", "cudnn"]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
@@ -86,6 +87,8 @@ class SoftwareEntry(Entry):
     """Fixed time of a step that nothing hides; typical of all stacks unless stated."""
     optimizer_bytes_per_parameter: Sourced[Amount]
     """HBM traffic of the optimizer step per parameter of the rank's shard."""
+    reduction_bytes_per_parameter: Sourced[Amount] = assumed(0.0, "gradients are reduced where they are made")
+    """HBM traffic around the reduction of gradients and gathering of weights per parameter of the rank."""
     framework_memory: Sourced[Bytes]
     """Memory that the framework, CUDA context and communicators hold."""
     memory_fragmentation: Sourced[Share]
@@ -102,6 +105,8 @@ class SoftwareEntry(Entry):
     """How context-parallel ranks see each other's keys and values unless the scenario says otherwise."""
     cp_gathers_in_turns: Sourced[bool] = assumed(False, "one kernel over everything gathered")
     """Whether attention over gathered keys and values runs turn by turn like a ring's, summing in fp32."""
+    repeats_key_values: Sourced[bool] = assumed(False, "attention kernels take fewer key and value heads")
+    """Whether keys and values are copied for each query head that shares them, before any exchange."""
     tp_reduce_pieces: Sourced[Count] = assumed(0, "as many as ranks, like the pieces of a gathered input")
     """Pieces of a GEMM whose result is reduce-scattered meanwhile; 0: as many as ranks, by messages."""
     keeps_gathered_input: Sourced[bool] = assumed(False, "as Megatron since arXiv:2205.05198")
@@ -181,6 +186,7 @@ class SoftwareEntry(Entry):
             grad_dtype=self.grad_dtype.value,
             step_overhead_s=costs["step_overhead_s"].value,
             optimizer_bytes_per_parameter=float(self.optimizer_bytes_per_parameter.value),
+            reduction_bytes_per_parameter=float(self.reduction_bytes_per_parameter.value),
             framework_bytes=self.framework_memory.value,
             memory_fragmentation=float(self.memory_fragmentation.value),
             reduce_every_microbatch=self.reduce_every_microbatch.value,
@@ -197,6 +203,7 @@ class SoftwareEntry(Entry):
             fp16_grad_dtype=self.fp16_grad_dtype.value if self.fp16_grad_dtype else None,
             cp_comm=self.cp_comm.value,
             cp_gathers_in_turns=self.cp_gathers_in_turns.value,
+            repeats_key_values=self.repeats_key_values.value,
             tp_reduce_pieces=self.tp_reduce_pieces.value,
             keeps_gathered_input=self.keeps_gathered_input.value,
             separate_projections=self.separate_projections.value,
@@ -232,6 +239,7 @@ class SoftwareEntry(Entry):
             "bucket_bytes": self.bucket,
             "grad_dtype": self.grad_dtype,
             "optimizer_bytes_per_parameter": self.optimizer_bytes_per_parameter,
+            "reduction_bytes_per_parameter": self.reduction_bytes_per_parameter,
             "framework_bytes": self.framework_memory,
             "memory_fragmentation": self.memory_fragmentation,
             "reduce_every_microbatch": self.reduce_every_microbatch,
@@ -248,6 +256,7 @@ class SoftwareEntry(Entry):
             **({"fp16_grad_dtype": self.fp16_grad_dtype} if self.fp16_grad_dtype else {}),
             "cp_comm": self.cp_comm,
             "cp_gathers_in_turns": self.cp_gathers_in_turns,
+            "repeats_key_values": self.repeats_key_values,
             "tp_reduce_pieces": self.tp_reduce_pieces,
             "keeps_gathered_input": self.keeps_gathered_input,
             "separate_projections": self.separate_projections,

@@ -23,7 +23,7 @@ def software_for_stack(text: str) -> tuple[str, bool]:
 
     >>> software_for_stack("Megatron-LM 2021")
     ('megatron-lm-2021', True)
-    >>> software_for_stack("Megatron-LM fork 2024 (sail-sg)")
+    >>> software_for_stack("Megatron-LM fork 2024")
     ('megatron-core', False)
     """
     best = (0, False, DEFAULT_STACK)

@@ -31,7 +31,7 @@ def measure_command(
     """Time a scenario's kernels, or whole steps, with PyTorch on this machine beside what the simulator says.
 
     Args:
-        file: Scenario file; - for standard input.
+        file: Scenario file; - reads standard input.
         settings: Settings that replace those of the file.
         device: Where to run.
         settle_s: Seconds that each kernel runs before it is timed, for power and clocks to settle.

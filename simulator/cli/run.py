@@ -6,7 +6,7 @@ from pathlib import Path
 
 from simulator import api, files
 from simulator.cli.screen import note, show, show_json, warn
-from simulator.cli.settings import NO_SETTINGS, Json, ScenarioPath, Settings
+from simulator.cli.settings import NO_TIMED_SETTINGS, Json, ScenarioPath, TimedSettings
 from simulator.reports.output import check_writable
 from simulator.reports.save import FIGURE_SUFFIXES, TRACE_SUFFIXES, save_timeline, save_trace
 
@@ -15,7 +15,7 @@ def run_command(
     file: ScenarioPath,
     /,
     *,
-    settings: Settings = NO_SETTINGS,
+    settings: TimedSettings = NO_TIMED_SETTINGS,
     as_json: Json = False,
     trace: Path | None = None,
     timeline: Path | None = None,

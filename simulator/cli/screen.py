@@ -6,25 +6,28 @@ import io
 import json
 import sys
 from collections.abc import Iterable
+from functools import partial
 
 from rich.console import Console, RenderableType
 from rich.measure import Measurement
 
 _WIDTH = 100
 _WIDEST = 400
+_console = partial(Console, highlight=False, markup=False, emoji=False)
+"""Text as it is: brackets and colons in the names that users choose are no commands."""
 
 
 def show(renderable: RenderableType) -> None:
     """Print a result for people; where stdout is no terminal, as plain text that is not cut off."""
-    console = Console(highlight=False)
+    console = _console()
     if console.is_terminal:
         console.print(renderable)
         return
-    wide = Console(width=_WIDEST)
+    wide = _console(width=_WIDEST)
     natural = Measurement.get(wide, wide.options, renderable).maximum
     text = io.StringIO()
     width = max(_WIDTH, min(natural, _WIDEST))
-    Console(file=text, highlight=False, width=width).print(renderable)
+    _console(file=text, width=width).print(renderable)
     show_text("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
 
 

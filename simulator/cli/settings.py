@@ -56,7 +56,6 @@ class Settings:
         seq: Sequence length in tokens.
         gpus: Number of GPUs of the job.
         gpu: GPU by its catalogue name.
-        engine: event, or compiled: faster, but without transfers that share links.
     """
 
     set: Annotated[list[str], Parameter(negative=(), show_default=False)] = field(default_factory=list)
@@ -71,7 +70,6 @@ class Settings:
     seq: int | None = None
     gpus: int | None = None
     gpu: str | None = None
-    engine: Literal["event", "compiled"] | None = None
 
     def overrides(self) -> list[str]:
         """Return ``path=value`` texts: what ``--set`` says first, then the shortcuts.
@@ -79,8 +77,21 @@ class Settings:
         >>> Settings(set=["training.recompute=full"], tp=4).overrides()
         ['training.recompute=full', 'parallelism.tp=4']
         """
-        shortcuts = ((path, getattr(self, name)) for name, path in _PATHS.items())
+        shortcuts = ((path, getattr(self, name, None)) for name, path in _PATHS.items())
         return [*self.set, *(f"{path}={value}" for path, value in shortcuts if value is not None)]
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TimedSettings(Settings):
+    """Settings of verbs that let the user choose what times a step.
+
+    Attributes:
+        engine: event, or compiled: faster, but without transfers that share links.
+    """
+
+    engine: Literal["event", "compiled"] | None = None
+
+
 NO_SETTINGS = Settings()
+NO_TIMED_SETTINGS = TimedSettings()

@@ -13,7 +13,7 @@ from cyclopts.validators import Number
 
 from simulator import files
 from simulator.cli.screen import note, show, show_json, show_text, warn
-from simulator.cli.settings import NO_SETTINGS, Json, OutputPath, ScenarioPath, Settings
+from simulator.cli.settings import NO_TIMED_SETTINGS, Json, OutputPath, ScenarioPath, TimedSettings
 from simulator.explore import SweepTable, sweep
 from simulator.explore.execute import Backend
 from simulator.explore.shard import Shard
@@ -26,7 +26,7 @@ def sweep_command(
     file: ScenarioPath,
     /,
     *,
-    settings: Settings = NO_SETTINGS,
+    settings: TimedSettings = NO_TIMED_SETTINGS,
     csv: OutputPath | None = None,
     parquet: Path | None = None,
     as_json: Json = False,

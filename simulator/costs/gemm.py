@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from simulator.workload.work import Gemm
 
 _TILES = ((256, 128, 0), (128, 256, 0), (128, 128, 1), (128, 64, 2), (64, 128, 2), (64, 64, 3))
-_ACCUMULATE_BYTES = 8.0
 PROMOTION = 1.25
 """Scales of blocks on Hopper: 128 products take a multiprocessor 1/32 cycle of its matrix units (8,192 FLOPs
 a cycle) and 1/128 cycle of its 128 fp32 units, one after the other (DeepSeek-V3, arXiv:2412.19437, 3.3.2)."""
@@ -65,7 +64,7 @@ def gemm_s(work: Gemm, gpu: Gpu) -> float:
         return gemm_s(replace(work, batch=work.batch * work.pieces, pieces=1), gpu) / work.pieces
     efficiency = gemm_efficiency(gpu, work.dtype)
     bandwidth = gpu.memory_bytes_per_s * efficiency.memory_fraction
-    store_bytes = _ACCUMULATE_BYTES if work.accumulates else result_bytes(work.dtype)
+    store_bytes = 2.0 * work.accumulated_bytes if work.accumulates else result_bytes(work.dtype)
     store_s = work.batch * work.m * work.n * store_bytes / bandwidth
     exposed_s = efficiency.exposed_store_fraction * store_s
     load_s = operand_bytes(work) / bandwidth

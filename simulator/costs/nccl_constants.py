@@ -109,5 +109,5 @@ class Corrections:
 
 @lru_cache(maxsize=1)
 def fitted_corrections() -> Corrections:
-    """Return those fitted to 1,010 points of 162 published curves, 64 KiB and more; no curve was held out."""
+    """Return those fitted to 1,010 points of 162 published curves, 64 KiB and more; 4 are only compared."""
     return Corrections(**collective_corrections())

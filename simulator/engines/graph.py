@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -78,8 +78,11 @@ def queues(program: Program) -> Ints:
 
 def stream_order(program: Program) -> tuple[Ints, Ints]:
     """Return the ops that directly follow each other on a stream: the earlier and the later of each pair."""
-    order, start = program.in_queues()
-    follows = np.ones(len(order), dtype=np.bool_)
-    follows[start[start < len(order)]] = False
-    later = np.flatnonzero(follows)
-    return order[later - 1], order[later]
+    found = program.derived.get("stream order")
+    if found is None:
+        order, start = program.in_queues()
+        follows = np.ones(len(order), dtype=np.bool_)
+        follows[start[start < len(order)]] = False
+        later = np.flatnonzero(follows)
+        found = program.derived["stream order"] = order[later - 1], order[later]
+    return cast("tuple[Ints, Ints]", found)

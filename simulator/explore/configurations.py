@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.costs.price import alone_s
+from simulator.costs.price import alone_s, price
 from simulator.costs.system import System
-from simulator.explore.part_costs import (
+from simulator.engines import compiled
+from simulator.explore import templates
+from simulator.explore.bucket_costs import (
+    COPIES,
     EACH,
     WHICH,
     BucketCosts,
+    Counts,
     bucket_costs,
     collective_seconds,
+)
+from simulator.explore.part_costs import (
     message_seconds,
     overhead_seconds,
     pass_costs,
@@ -24,14 +30,17 @@ from simulator.explore.part_costs import (
 from simulator.explore.templates import Template, make_template
 from simulator.results.metrics import peak_flop_per_s
 from simulator.scenario.remembered import remembered
+from simulator.workload.optimizer_offload import append_offloaded_update, offloaded_share
 from simulator.workload.parameter_bytes import weight_cast_bytes
 from simulator.workload.pipeline import CUSTOM, runs_in_pairs, uses_times
 from simulator.workload.precision import quantisation
+from simulator.workload.program import OpKind, ProgramBuilder, Stream
 from simulator.workload.schedules import SCHEDULES, Overlapped, Request
 from simulator.workload.stage_copies import tied_work
 from simulator.workload.stages import layer_settings, stage_kinds
 from simulator.workload.static_memory import held_memory, summed_bytes
 from simulator.workload.step_end import norm_work, rank_end
+from simulator.workload.weights import keeps_weights_over_step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +48,6 @@ if TYPE_CHECKING:
     from simulator.scenario import Scenario
     from simulator.workload.program import Floats, Ints
     from simulator.workload.stages import LayerSettings, StageKind
-    from simulator.workload.work import Leaf
 
 TERMS = ("framework", "weights", "gradients", "optimizer", "communication_buffers", "logits")
 """Terms of memory besides activations and what the allocator loses."""
@@ -104,12 +112,10 @@ def is_regular(scenario: Scenario) -> bool:
         parallelism.schedule != CUSTOM
         and SCHEDULES[parallelism.schedule].copies == 1
         and parallelism.vocabulary == "none"
-        and parallelism.sharding != "zero3"
         and not uses_times(scenario)
         and not _runs_in_pairs(parallelism.schedule, parallelism.pp, parallelism.vpp)
         and not runs_in_pairs(scenario)
         and not training.post_validation
-        and training.offload.optimizer == "none"
         and not scenario.cluster.pools
         and not _agrees_on_scales(scenario)
     )
@@ -150,20 +156,13 @@ def configure(scenario: Scenario) -> Configuration:
     """
     peak_flop_per_s(scenario.cluster, scenario.training.precision)
     settings, shape = layer_settings(scenario), shape_of(scenario)
-    buckets = [bucket_costs(scenario, kind) for kind in shape.distinct]
-    counts = tuple(map(max, zip(*(bucket.counts for bucket in buckets), strict=True)))
-    parts = 1
-    if any(counts):
-        counts = tuple(map(max, zip(counts, _USUAL, strict=True)))
-        most = max(
-            max(len(kind.layers), len(bucket.seconds))
-            for kind, bucket in zip(shape.distinct, buckets, strict=True)
-        )
-        parts = next(size for size in _SIZES if size >= most)
-    template = _template(scenario, shape, parts, counts)
+    costs_of = [bucket_costs(scenario, kind) for kind in shape.distinct]
+    buckets = _buckets(scenario, shape, costs_of)
+    template = _template(scenario, shape, buckets)
+    cuts = scenario.parallelism.sharding == "zero3" or any(map(any, buckets[0]))
     rows = [
-        _stage_costs(scenario, kind, settings, bucket, parts)
-        for kind, bucket in zip(shape.distinct, buckets, strict=True)
+        _stage_costs(scenario, kind, settings, bucket, template.slots.parts, cuts=cuts)
+        for kind, bucket in zip(shape.distinct, costs_of, strict=True)
     ]
     ranks = _ranks_of(scenario, shape, template.held)
     costs = np.zeros((4, template.slots.singles + 3))
@@ -175,17 +174,52 @@ def configure(scenario: Scenario) -> Configuration:
     return Configuration(template=template, costs=costs, summed=summed, static=static, scenario=scenario)
 
 
+def _buckets(
+    scenario: Scenario, shape: Shape, costs: Sequence[BucketCosts]
+) -> tuple[tuple[Counts, ...], ...]:
+    """Return how many collectives the buckets of each stage have in the template.
+
+    Fully sharded units have theirs, since each looks ahead over those that follow. For others there are as
+    many as keep the number of templates small.
+    """
+    if scenario.parallelism.sharding == "zero3":
+        distinct = [each.counts for each in costs]
+        return tuple(distinct[which] for which in shape.which.tolist())
+    counts = tuple(map(max, zip(*(count for each in costs for count in each.counts), strict=True)))
+    if not any(counts):
+        return ((counts,),) * len(shape.kinds)
+    most = max(
+        max(len(kind.layers), len(each.counts)) for kind, each in zip(shape.distinct, costs, strict=True)
+    )
+    parts = next(size for size in _SIZES if size >= most)
+    return ((tuple(map(max, zip(counts, _USUAL, strict=True))),) * parts,) * len(shape.kinds)
+
+
 def _stage_costs(
-    scenario: Scenario, kind: StageKind, settings: LayerSettings, buckets: BucketCosts, parts: int
+    scenario: Scenario,
+    kind: StageKind,
+    settings: LayerSettings,
+    buckets: BucketCosts,
+    parts: int,
+    *,
+    cuts: bool,
 ) -> Floats:
-    """Return the costs of the slots of one stage; both kinds of costs are objects that stay the same."""
-    count = len(buckets.seconds)
-    passes = pass_costs(scenario, kind, settings, parts if any(buckets.counts) else count)
+    """Return the costs of the slots of one stage; both kinds of costs are objects that stay the same.
+
+    Args:
+        scenario: The request.
+        kind: The stage.
+        settings: Settings of its layers.
+        buckets: Costs of its buckets.
+        parts: Buckets of the template.
+        cuts: Whether passes may be cut into buckets.
+    """
+    passes = pass_costs(scenario, kind, settings, parts if cuts else len(buckets.counts))
     key = (id(passes), id(buckets), parts)
     if key not in _joined:
         if len(_joined) >= _MOST_JOINED:
             _joined.clear()
-        _joined[key] = _joined_costs(passes, buckets, parts), passes, buckets
+        _joined[key] = _joined_costs(passes, buckets, parts, cuts=cuts), passes, buckets
     return _joined[key][0]
 
 
@@ -194,13 +228,15 @@ _joined: dict[tuple[int, int, int], tuple[Floats, Floats, BucketCosts]] = {}
 """Costs of slots by the objects that they were made of, which are kept so that nothing else has their id."""
 
 
-def _joined_costs(passes: Floats, buckets: BucketCosts, parts: int) -> Floats:
+def _joined_costs(passes: Floats, buckets: BucketCosts, parts: int, *, cuts: bool) -> Floats:
     slots = passes.shape[1] * (1 + parts)
-    costs = np.zeros((4, slots + parts * len(WHICH) * EACH))
-    if any(buckets.counts):
+    copies = slots + parts * len(WHICH) * EACH
+    costs = np.zeros((4, copies + parts * len(COPIES)))
+    if cuts:
         costs[:, :slots] = passes.reshape(4, -1)
         costs[0, slots : slots + buckets.seconds.size] = buckets.seconds.reshape(-1)
         costs[1, slots : slots + buckets.held.size] = buckets.held.reshape(-1)
+        costs[0, copies : copies + buckets.copies.size] = buckets.copies.reshape(-1)
     else:  # passes run whole
         costs[:, : slots : 1 + parts] = passes[:, :, 0]
     has_time = costs[0, :slots] > 0.0
@@ -234,12 +270,21 @@ def _tied_seconds(scenario: Scenario, template: Template) -> float:
 
 @remembered
 def _update_seconds(scenario: Scenario, kinds: tuple[StageKind, ...]) -> tuple[float, float]:
+    """Return the seconds of a rank's update, what passes through host memory included, and of its casts.
+
+    The update begins when the gradient norm is known and the rank has nothing else to do, so that how long
+    copies, updates on the GPU and those of the host take together does not depend on what came before.
+    """
     system, end = System.of(scenario), rank_end(scenario, kinds)
-
-    def seconds(work: Leaf | None) -> float:
-        return 0.0 if work is None else alone_s(work, system)
-
-    return seconds(end.update), seconds(end.casts)
+    casts_s = 0.0 if end.casts is None else alone_s(end.casts, system)
+    if not offloaded_share(scenario):
+        return 0.0 if end.update is None else alone_s(end.update, system), casts_s
+    builder = ProgramBuilder(rank_names=("rank",))
+    if end.update is not None:
+        builder.add(OpKind.OPTIMIZER, 0, Stream.COMPUTE, end.update)
+    append_offloaded_update(scenario, builder, 0, end.parameters, ())
+    program = builder.build()
+    return compiled.run(program, price(program, system)).makespan_s, casts_s
 
 
 def _static_bytes(
@@ -259,9 +304,18 @@ _MOST_OPS = 20_000_000
 """Ops of the templates that are kept; each takes some 200 bytes."""
 
 
-def _template(scenario: Scenario, shape: Shape, parts: int, counts: tuple[int, ...]) -> Template:
+def _template(scenario: Scenario, shape: Shape, buckets: tuple[tuple[Counts, ...], ...]) -> Template:
     """Return the template of a scenario: the same for all with the same structure."""
-    parallelism, overlap = scenario.parallelism, scenario.training.overlap
+    parallelism, overlap, software = scenario.parallelism, scenario.training.overlap, scenario.software
+    sharded = parallelism.sharding == "zero3" and (
+        parallelism.prefetch,
+        parallelism.reshard_after_forward,
+        keeps_weights_over_step(scenario),
+        software.unshard_copies,
+        software.gathers_tensor_by_tensor,
+        shape.kinds[0].outline.has_head,
+        shape.kinds[-1].outline.has_embedding,
+    )
     key = (
         parallelism.schedule,
         parallelism.pp,
@@ -269,8 +323,8 @@ def _template(scenario: Scenario, shape: Shape, parts: int, counts: tuple[int, .
         scenario.num_microbatches,
         parallelism.microbatch_group_size,
         parallelism.reduce_every_microbatch,
-        parts,
-        counts,
+        buckets,
+        sharded,
         (overlap.grad_reduce, overlap.param_gather, overlap.p2p),
         norm_work(scenario) is None,
         scenario.model.tie_word_embeddings,
@@ -279,14 +333,21 @@ def _template(scenario: Scenario, shape: Shape, parts: int, counts: tuple[int, .
     if key not in _templates:
         if sum(each.program.num_ops for each in _templates.values()) > _MOST_OPS:
             _templates.clear()
-        _templates[key] = make_template(scenario, shape.kinds, parts, counts)
+        _templates[key] = make_template(_on_gpu(scenario), shape.kinds, buckets)
     return _templates[key]
+
+
+def _on_gpu(scenario: Scenario) -> Scenario:
+    """Return a scenario whose optimizer step is one op of each rank: templates have only those."""
+    offload = replace(scenario.training.offload, optimizer="none")
+    return replace(scenario, training=replace(scenario.training, offload=offload))
 
 
 def forget() -> None:
     """Drop all templates."""
     _templates.clear()
     _joined.clear()
+    templates.forget()
 
 
 def chunks(configurations: Sequence[Configuration], most_bytes: float) -> list[Sequence[Configuration]]:

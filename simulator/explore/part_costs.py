@@ -7,19 +7,18 @@ before; see ``remembered``.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simulator.costs.collectives import leaves_domain
-from simulator.costs.contention import held_multiprocessors
 from simulator.costs.pass_contention import matrix_seconds
 from simulator.costs.price import alone_s
 from simulator.costs.system import System
+from simulator.explore.bucket_costs import data_parallel_parts
 from simulator.results.layer_times import block_seconds
 from simulator.scenario.remembered import remembered
-from simulator.workload.gradients import bucket_collectives, bucket_parts
 from simulator.workload.messages import message
 from simulator.workload.op_kind import OpKind
 from simulator.workload.passes import block_of, pass_bytes
@@ -27,40 +26,21 @@ from simulator.workload.stages import stage_works
 from simulator.workload.work import StepOverhead
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from simulator.scenario import Scenario
     from simulator.workload.program import Floats
     from simulator.workload.stages import LayerSettings, LayerWork, StageKind
-    from simulator.workload.weights import StageParameters
-    from simulator.workload.work import Block, Collective, Transfer
+    from simulator.workload.work import Block, Transfer
 
 PASSES = (OpKind.FORWARD, OpKind.BACKWARD, OpKind.BACKWARD_INPUT, OpKind.BACKWARD_WEIGHT)
 """Kinds of passes, in the order of the columns."""
-WHICH = ("gathers", "reduces", "sums")
-"""Collectives of a bucket, in the order of the columns: at most ``EACH`` of each."""
-EACH = 2
 SECONDS, MATRIX_SECONDS, ALLOCATED, FREED = range(4)
 """Rows of what is known of each part: seconds alone, those of matrix kernels, and bytes.
 
 In place of the seconds of matrix kernels, tables by slot hold their share in a pass, and the share of the
 multiprocessors that a collective takes.
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class BucketCosts:
-    """Collectives of a stage's buckets.
-
-    Attributes:
-        seconds: Seconds alone, by bucket, ``WHICH`` and number; zero where there is none.
-        held: Share of the multiprocessors that each holds, alike.
-        counts: How many of each of ``WHICH`` some bucket has.
-    """
-
-    seconds: Floats
-    held: Floats
-    counts: tuple[int, ...]
 
 
 @remembered
@@ -77,7 +57,7 @@ def pass_costs(scenario: Scenario, kind: StageKind, settings: LayerSettings, par
     seconds = {
         id(work): _work_seconds(scenario, work) for work in {id(work): work for work in works}.values()
     }
-    bounds = [(part.first, part.end) for part in bucket_parts(scenario, kind.outline)]
+    bounds = [(part.first, part.end) for part in data_parallel_parts(scenario, kind)]
     costs = np.zeros((4, len(PASSES), 1 + parts))
     known: dict[tuple[int, ...], Floats] = {}
     for number, (first, end) in enumerate([(0, len(works)), *bounds]):
@@ -121,42 +101,6 @@ def _block_costs(scenario: Scenario, block: Block) -> tuple[float, float]:
         return 0.0, 0.0
     system = System.of(scenario)
     return block_seconds(block, system), matrix_seconds(block, system)
-
-
-@remembered
-def bucket_costs(scenario: Scenario, kind: StageKind) -> BucketCosts:
-    """Return what the collectives of a stage's buckets cost."""
-    parts = bucket_parts(scenario, kind.outline)
-    costs, counts = np.zeros((2, len(parts), len(WHICH), EACH)), [0] * len(WHICH)
-    known: dict[tuple[StageParameters, int], Floats] = {}
-    for number, part in enumerate(parts):
-        alike = part.parameters, part.end - part.first
-        if alike not in known:
-            reduces, sums, gathers = bucket_collectives(scenario, *alike)
-            known[alike] = _collective_costs(scenario, (gathers, reduces, sums))
-            counts = list(map(max, counts, map(len, (gathers, reduces, sums))))
-        costs[:, number] = known[alike]
-    return BucketCosts(seconds=costs[0], held=costs[1], counts=tuple(counts))
-
-
-def _collective_costs(scenario: Scenario, works: Sequence[Sequence[Collective]]) -> Floats:
-    """Return seconds, and shares of the multiprocessors, of a bucket's collectives by ``WHICH``."""
-    costs = np.zeros((2, len(WHICH), EACH))
-    for which, number in ((which, number) for which, each in enumerate(works) for number in range(len(each))):
-        work = works[which][number]
-        costs[:, which, number] = collective_seconds(scenario, work), _held_share(scenario, work)
-    return costs
-
-
-def _held_share(scenario: Scenario, work: Collective) -> float:
-    system = System.of(scenario)
-    return min(1.0, held_multiprocessors(work, system) / system.cluster.gpu.multiprocessors)
-
-
-@remembered
-def collective_seconds(scenario: Scenario, work: Collective) -> float:
-    """Return the seconds of a collective over data-parallel ranks."""
-    return alone_s(work, System.of(scenario))
 
 
 @remembered

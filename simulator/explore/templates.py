@@ -15,7 +15,8 @@ import numpy as np
 
 from simulator.engines.compiled import order_of
 from simulator.engines.graph import Graph
-from simulator.explore.part_costs import EACH, PASSES, WHICH
+from simulator.explore.bucket_costs import COPIES, EACH, WHICH, Counts
+from simulator.explore.part_costs import PASSES
 from simulator.workload.data_parallel import MAKES_GRADIENTS
 from simulator.workload.gradients import Bucket
 from simulator.workload.op_kind import OpKind
@@ -27,6 +28,8 @@ from simulator.workload.step import lay_out
 from simulator.workload.work import Block, Collective, Elementwise, Group, Sequence, StepOverhead, Transfer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence as Items
+
     from simulator.engines.order import Order
     from simulator.scenario import Scenario
     from simulator.workload.program import Ints, Program
@@ -38,12 +41,13 @@ if TYPE_CHECKING:
 class Slots:
     """Where the costs of a template's parts are found.
 
-    First come, stage by stage, passes (by kind, whole or by bucket) and collectives (by ``WHICH``, number and
-    bucket); then messages; then by rank the optimizer and casts; then what there is one of.
+    First come, stage by stage, passes (by kind, whole or by bucket), collectives (by bucket, ``WHICH`` and
+    number) and copies (by bucket and ``COPIES``); then messages; then by rank the optimizer and casts; then
+    what there is one of.
 
     Attributes:
         stages: Pipeline stages.
-        parts: Buckets of a stage.
+        parts: Buckets of the stage with most.
         ranks: Pipeline ranks.
         pairs: Messages by source, target and whether it is the receiver's part.
     """
@@ -56,7 +60,7 @@ class Slots:
     @property
     def per_stage(self) -> int:
         """Slots of one stage."""
-        return len(PASSES) * (1 + self.parts) + len(WHICH) * EACH * self.parts
+        return len(PASSES) * (1 + self.parts) + (len(WHICH) * EACH + len(COPIES)) * self.parts
 
     @property
     def messages(self) -> int:
@@ -81,6 +85,11 @@ class Slots:
         """Return the slot of a bucket's collective."""
         passes = len(PASSES) * (1 + self.parts)
         return stage * self.per_stage + passes + (bucket * len(WHICH) + which) * EACH + number
+
+    def of_copy(self, which: Ints, stage: Ints, bucket: Ints) -> Ints:
+        """Return the slots of buckets' copies."""
+        before = len(PASSES) * (1 + self.parts) + len(WHICH) * EACH * self.parts
+        return stage * self.per_stage + before + bucket * len(COPIES) + which
 
 
 _MOST_PARTS = 100_000
@@ -122,21 +131,27 @@ class Template:
 
 
 def make_template(
-    scenario: Scenario, kinds: tuple[StageKind, ...], parts: int, counts: tuple[int, ...]
+    scenario: Scenario, kinds: tuple[StageKind, ...], buckets: Items[Items[Counts]]
 ) -> Template:
     """Lay out a template.
 
     Args:
         scenario: One with this structure.
         kinds: Kinds of its stages.
-        parts: Buckets of every stage.
-        counts: How many of each of ``WHICH`` a bucket has.
+        buckets: For each stage, how many of each of ``WHICH`` each bucket has.
     """
-    stages = tuple(_stage(number, kind, parts) for number, kind in enumerate(kinds))
-    buckets = [[_bucket(stage, part, counts) for part in range(parts)] for stage in range(len(kinds))]
-    step = lay_out(scenario, pipeline_order(scenario), stages, buckets)
+    stages = tuple(
+        _stage(number, kind, len(mine))
+        for number, (kind, mine) in enumerate(zip(kinds, buckets, strict=True))
+    )
+    parts = [
+        [_bucket(stage, part, counts) for part, counts in enumerate(mine)]
+        for stage, mine in enumerate(buckets)
+    ]
+    step = lay_out(scenario, pipeline_order(scenario), stages, parts)
     program = step.program
-    slots = Slots(stages=len(kinds), parts=parts, ranks=program.num_ranks, pairs=_pairs(program))
+    most = max(1, *map(len, buckets))
+    slots = Slots(stages=len(kinds), parts=most, ranks=program.num_ranks, pairs=_pairs(program))
     pass_start, passes = _in_streams(program, (Stream.COMPUTE,))
     is_pass = program.kind[passes] <= OpKind.BACKWARD_WEIGHT
     kept = np.concatenate(([0], np.cumsum(is_pass)))
@@ -170,7 +185,7 @@ def _nothing() -> Program:
 def _stage(number: int, kind: StageKind, parts: int) -> Stage:
     return Stage(
         layers=tuple(range(len(kind.layers))),
-        works=tuple(_work(number, part) for part in range(parts)),
+        works=tuple(_work(number, part) for part in range(max(1, parts))),
         kind=kind,
     )
 
@@ -184,7 +199,7 @@ def _work(stage: int, part: int) -> LayerWork:
 
 
 @lru_cache(maxsize=_MOST_PARTS)
-def _bucket(stage: int, number: int, counts: tuple[int, ...]) -> Bucket:
+def _bucket(stage: int, number: int, counts: Counts) -> Bucket:
     work = _work(stage, number)
     gathers, reduces, sums = (
         tuple(_collective(f"{which} {place} {work.forward.name}") for place in range(count))
@@ -209,15 +224,17 @@ def _slots_of(step: Step, slots: Slots) -> Ints:
     kind_of = np.zeros(len(program.works), dtype=np.int64)
     kind_of[program.work] = program.kind
     messages = {pair: slots.messages + number for number, pair in enumerate(slots.pairs)}
-    of_work = np.zeros(len(program.works), dtype=np.int64)
-    by_rank = np.zeros(len(program.works), dtype=np.int64)
+    of_work, by_rank, copy, bucket_of = np.zeros((4, len(program.works)), dtype=np.int64)
     for index, work in enumerate(program.works):
         match work:
+            case Elementwise() | Sequence() if work.name in COPIES:
+                copy[index] = 1 + COPIES.index(work.name)
             case Sequence():
                 numbers = [tuple(map(int, block.name.split())) for block, _ in work.blocks]
-                stage, bucket = numbers[0]
-                whole = len(numbers) == slots.parts
-                of_work[index] = slots.of_pass(int(kind_of[index]), stage, -1 if whole else bucket)
+                stage, bucket_of[index] = numbers[0] if len(numbers) == 1 else min(numbers)
+                whole = len(numbers) == len(step.stages[stage].works)
+                bucket = -1 if whole else int(bucket_of[index])
+                of_work[index] = slots.of_pass(int(kind_of[index]), stage, bucket)
             case Transfer():
                 of_work[index] = messages[work.source, work.target, work.receives]
             case Collective() if work.name.startswith("bucket "):
@@ -230,7 +247,19 @@ def _slots_of(step: Step, slots: Slots) -> Ints:
             case _:
                 raise TypeError(f"no slot for {work}")
     slot: Ints = of_work[program.work] + by_rank[program.work] * program.rank
+    which = copy[program.work] - 1
+    copies = np.flatnonzero(which >= 0)
+    if copies.size:
+        owner = _passes_beside(program, copies, which[copies])
+        slot[copies] = slots.of_copy(which[copies], program.stage[owner], bucket_of[program.work[owner]])
     return slot
+
+
+def _passes_beside(program: Program, copies: Ints, which: Ints) -> Ints:
+    """Return the pass that each copy is for: the next one for weights, the last one for gradients."""
+    passes = np.flatnonzero(program.kind <= OpKind.BACKWARD_WEIGHT)
+    is_next = which < COPIES.index("gradient_copy")
+    return passes[np.searchsorted(passes, copies) - 1 + is_next]
 
 
 def _in_streams(program: Program, streams: tuple[Stream, ...]) -> tuple[Ints, Ints]:
@@ -254,3 +283,9 @@ def _gradient_edges(program: Program, passes: Ints) -> tuple[Ints, Ints]:
         found = edge[edge >= 0]
         row[found] = program.stage[passes[found]]
     return edges[0], edges[1]
+
+
+def forget() -> None:
+    """Drop the parts of stages that are kept."""
+    _work.cache_clear()
+    _bucket.cache_clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simulator.units import format_bytes, format_time
+from simulator.units import format_bytes, format_time, three_digits
 
 _LABELS = {
     "step_time_s": "step time",
@@ -70,14 +70,19 @@ def axis_value(name: str, value: float) -> float:
 
 
 def large_text(value: float) -> str:
-    """Write a large number in words, as budgets do.
+    """Write a large number in words, as budgets do; zeros are left out only where the number is as round.
 
-    >>> large_text(6.211e7), large_text(15e12), large_text(33554432), large_text(1234)
-    ('62.1 million', '15 trillion', '33.6 million', '1,234')
+    >>> large_text(6.211e7), large_text(15e12), large_text(4999900), large_text(1234)
+    ('62.1 million', '15 trillion', '5.00 million', '1,234')
     """
-    for scale, word in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
-        if abs(value) >= scale:
-            return f"{value / scale:.3g} {word}"
+    for limit, scale, word in (
+        (0.9995e12, 1e12, "trillion"),
+        (0.9995e9, 1e9, "billion"),
+        (1e6, 1e6, "million"),
+    ):
+        if abs(value) >= limit:
+            short = f"{value / scale:g}"
+            return f"{short if len(short) <= 3 else three_digits(value / scale)} {word}"
     return f"{value:,.0f}"
 
 

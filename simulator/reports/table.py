@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 from rich.bar import Bar
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from simulator.results.breakdown import Breakdown
     from simulator.results.result import Result
 
-WIDTH = 100
 _BAR_WIDTH = 36
 
 
@@ -45,14 +43,6 @@ def result_table(result: Result) -> RenderableType:
     if scenario.measured is not None:
         parts += [heading(f"Published: {scenario.measured.source}"), measured_table(result)]
     return Group(*parts)
-
-
-def result_text(result: Result, width: int = WIDTH) -> str:
-    """Return ``result_table`` as plain text without colours."""
-    console = Console(file=io.StringIO(), width=width, force_terminal=False, no_color=True)
-    console.print(result_table(result))
-    text: str = console.file.getvalue()  # type: ignore[attr-defined]
-    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
 _ROUNDING = 1e-12

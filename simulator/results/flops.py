@@ -7,6 +7,7 @@ look-up, norms and other element-wise work are not.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, get_args
 
 from simulator.scenario.parameters import active_parameters, prediction_layers
@@ -108,6 +109,7 @@ def _pair_flops(model: Model) -> float:
     return 2.0 * model.num_attention_heads * (qk + mla.v_head_dim)
 
 
+@lru_cache(maxsize=256)
 def forward_flops(model: Model, seq_length: int) -> ForwardFlops:
     """Count the forward pass per token.
 

@@ -25,7 +25,9 @@ class Software:
             weight-gradient GEMM adds to the accumulated gradient by itself; ``bias_gradient``: it sums the
             rows of the output gradient, too; ``amax``: the kernel that makes a tensor finds the largest value
             that its cast to fp8 needs; ``router`` and ``permute``:
-            scores and top-k of a router, and the permutation of tokens, are kernels of their own.
+            scores and top-k of a router, and the permutation of tokens, are kernels of their own;
+            ``grouped_mlp``: grouped products of experts apply the activation and convert its result, forward
+            and backward, before they write it, and one kernel converts the input of all experts.
         kernel_launch_s: Host time to launch one kernel; a layer cannot run faster than its launches.
         module_call_s: Host time to call one module, forward or backward, beside its launches: Python, checks,
             allocations and autograd. A layer cannot run faster than its calls and launches together.
@@ -37,6 +39,8 @@ class Software:
         grad_dtype: Number format of gradient accumulation and reduction.
         step_overhead_s: Fixed time of a step that nothing hides: data, logging, host synchronisation.
         optimizer_bytes_per_parameter: HBM traffic of the optimizer step per parameter of the rank's shard.
+        reduction_bytes_per_parameter: HBM traffic around the reduction of gradients, and the gathering of
+            weights, per parameter of the rank: flattening, scaling, casts, copies back, norm.
         framework_bytes: Memory that the framework, CUDA context and communicators hold.
         memory_fragmentation: Memory lost to the allocator, as a share of what comes and goes within a step.
         reduce_every_microbatch: Whether it reduces gradients after each micro-batch where gradients or
@@ -51,6 +55,8 @@ class Software:
         cp_comm: How context-parallel ranks see each other's keys and values unless the scenario says it.
         cp_gathers_in_turns: Whether attention over gathered keys and values runs turn by turn like a ring's,
             with sums and gradient messages in fp32 (PyTorch's ``context_parallel``).
+        repeats_key_values: Whether keys and values are copied for each query head that shares them before
+            attention runs and ranks exchange them (``repeat_kv``).
         tp_reduce_pieces: Pieces of a matrix multiplication whose result is reduce-scattered meanwhile, by
             collectives; 0: as many as ranks, by messages between neighbours.
         keeps_gathered_input: Whether the input gathered for a column-parallel layer is kept for its weight
@@ -115,12 +121,14 @@ class Software:
     fp16_grad_dtype: str | None = None
     cp_comm: ContextExchange = "all_gather"
     cp_gathers_in_turns: bool = False
+    repeats_key_values: bool = False
     tp_reduce_pieces: int = 0
     keeps_gathered_input: bool = False
     separate_projections: bool = False
     collective_multiprocessors: int = 0
     gate_apart: bool = False
     sums_whole_gradients: bool = False
+    reduction_bytes_per_parameter: float = 0.0
     reduce_dtype: Literal["fp32", "bf16", "fp16"] | None = None
     whole_messages: bool = False
     broadcasts_weights: bool = False

@@ -63,6 +63,7 @@ class StackDefaults:
             among pipeline stages.
         fills_stages: Whether layers that do not divide evenly fill all pipeline stages but the last, which
             holds the rest beside prediction modules and loss.
+        overlaps_shared_experts: Whether its recipes run shared experts beside an all-to-all among experts.
         memory: What the stack prints as peak memory.
         memory_in_gib: Whether what it calls GB are 2^30 bytes.
     """
@@ -90,6 +91,7 @@ class StackDefaults:
     p2p_overlap_interleaves: bool = False
     even_with: tuple[int, int] = (0, 0)
     fills_stages: bool = False
+    overlaps_shared_experts: bool = False
     memory: MemoryQuantity = "used"
     memory_in_gib: bool = False
 
@@ -188,9 +190,11 @@ STACKS: tuple[StackDefaults, ...] = (
         pattern=r"megatron.?bridge|automodel",
         source="Megatron-Bridge performance recipes (distributed optimizer, sequence parallelism with tp); "
         "its mixed_precision.py sets fp8_param_gather in the delayed, current and MX recipes; "
-        "recipes/deepseek/deepseek_v3.py (v0.3.0 to v0.6.0), set_deepseek_v3_pipeline_model_parallel_layout",
+        "recipes/deepseek/deepseek_v3.py (v0.3.0 to v0.6.0), set_deepseek_v3_pipeline_model_parallel_layout; "
+        "models/deepseek/deepseek_v3_bridge.py and others: moe_shared_expert_overlap",
         low_precision_params=True,
         fills_stages=True,
+        overlaps_shared_experts=True,
     ),
     replace(
         _MEGATRON_CORE,
@@ -198,18 +202,22 @@ STACKS: tuple[StackDefaults, ...] = (
         pattern=r"nemo|dgxc",
         source="NeMo recipes of 2024 and 2025 (distributed optimizer, sequence parallelism with tp); FLOPs "
         "with attention in full in 24.07 to 25.07; fp8_params in its fp8 recipes; cuDNN's attention switched "
-        "off before 24.09 (github:NVIDIA/NeMo-Framework-Launcher, NVTE_FUSED_ATTN: 0 up to commit 04b8d098)",
+        "off before 24.09 (github:NVIDIA/NeMo-Framework-Launcher, NVTE_FUSED_ATTN: 0 up to commit 04b8d098); "
+        "its DeepSeek-V3 overlaps shared experts as Megatron-Bridge's, which grew out of it, does",
         attention=OlderAttention(kernel="flash2", named=r"nemo[ -]?24\.0[1-7]"),
         low_precision_params=True,
+        overlaps_shared_experts=True,
         flops_convention="full",
     ),
     replace(
         _MEGATRON_CORE,
         source=f"{_MEGATRON_CORE.source}; github:yanring/Megatron-MoE-ModelZoo (commits 78fd4d6 and e865051) "
         "runtime_configs/benchmarking/runtime.conf: Mixtral 8x7B and 8x22B and Qwen2-57B-A14B have one layer "
-        "per virtual stage; DeepSeek-V3's pipeline layouts there, Et*4|(t*4|)*14tmL and Et|(tt|)*30mL",
+        "per virtual stage; DeepSeek-V3's pipeline layouts there, Et*4|(t*4|)*14tmL and Et|(tt|)*30mL; "
+        "model_configs/benchmarking/Qwen2-57B-A14B.yaml and DeepSeek-V2.yaml: moe-shared-expert-overlap",
         interleaves_experts=True,
         fills_stages=True,
+        overlaps_shared_experts=True,
     ),
     _ALEPH_ALPHA,
     _ZERO_BUBBLE,

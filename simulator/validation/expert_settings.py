@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, get_args
 
+from simulator import catalogue
 from simulator.errors import RowError
 from simulator.scenario.training import CudaGraphScope
 from simulator.validation.recipes import recipe_of
@@ -93,11 +94,25 @@ def graph_scopes(row: Row) -> dict[str, object]:
 def expert_overlap(row: Row, degrees: Degrees, blanks: Blanks, *, has_experts: bool) -> dict[str, bool]:
     """Return whether another micro-batch hides the exchanges among experts, where that is said."""
     found, usual = _OVERLAP.search(row.notes), recipe_of(row).ep_overlap
-    if not has_experts or degrees.ep == 1 or (found is None and usual is None):
+    if not has_experts or degrees.ep == 1:
         return {}
+    if found is None and usual is None:
+        return _beside_shared_experts(row, blanks)
     if found[1] == "OFF" if found is not None else not usual:
         return {"ep": False}
     if degrees.pp > 1 and degrees.vpp == 1:
         blanks.note("overlap of expert communication needs several chunks per rank: it is not simulated")
         return {}
     return {"ep": True}
+
+
+def _beside_shared_experts(row: Row, blanks: Blanks) -> dict[str, bool]:
+    """Return whether shared experts hide the exchanges: recipes of such models say so with an all-to-all."""
+    stated = _DISPATCHER.search(row.notes)
+    dispatcher = stated[1].lower() if stated is not None else recipe_of(row).dispatcher
+    if dispatcher is None:
+        dispatcher = catalogue.software(blanks.software).dispatcher
+    if not blanks.defaults.overlaps_shared_experts or not row.arch.shared_experts or dispatcher != "alltoall":
+        return {}
+    blanks.note(f"shared experts run beside the exchanges among experts: {blanks.defaults.name}'s recipes")
+    return {"shared_experts": True}

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from simulator import catalogue
+from simulator.validation.recipes import recipe_of
 from simulator.validation.releases import is_early
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ _ATTENTION_KERNELS = ("unfused", "flash1", "flash2", "flash3", "cudnn")
 _INFERRED = re.compile(r"attention impl inferred")
 _KNOWN = ("torch", "fused", "flash_attention", "flash_attentionv1.0.8", "flash_attention2")
 _FUSED_NORM = " + RMS kernel"
+_ACCUMULATES_APART = "--no-gradient-accumulation-fusion"
 
 
 def attention_of(kernel: str) -> str:
@@ -39,10 +41,7 @@ def software_choice(row: Row, software: str, blanks: Blanks) -> object:
     kernel = row.kernel
     usual = catalogue.software(software).fused
     if kernel is None:
-        older = usual - {"router", "permute"}
-        if older == usual or not is_early(row):
-            return software
-        return _with_fused(software, older, "PyTorch of the row: older than Transformer Engine 2.1")
+        return _by_release(row, software, usual)
     attention = kernel.removesuffix(_FUSED_NORM)
     if attention not in _KNOWN:
         blanks.note(f"kernel {kernel!r} is not simulated; attention {row.attention!r} is")
@@ -52,6 +51,19 @@ def software_choice(row: Row, software: str, blanks: Blanks) -> object:
     if fused == usual:
         return software
     return _with_fused(software, fused, f"kernel {kernel!r} of the row")
+
+
+def _by_release(row: Row, software: str, usual: frozenset[str]) -> object:
+    """Return the software of a row with what its recipe fuses, its notes rule out or its release lacks."""
+    extra = recipe_of(row).fused - usual
+    if extra:
+        return _with_fused(software, usual | extra, "the recipe of the row's release")
+    if _ACCUMULATES_APART in row.notes:
+        return _with_fused(software, usual - {"gradient_accumulation"}, "the row's notes")
+    older = usual - {"router", "permute"}
+    if older == usual or not is_early(row):
+        return software
+    return _with_fused(software, older, "PyTorch of the row: older than Transformer Engine 2.1")
 
 
 def _with_fused(software: str, fused: frozenset[str], source: str) -> dict[str, object]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, get_args
 from simulator import catalogue
 from simulator.errors import CatalogueError, RowError
 from simulator.scenario.model import Positional
+from simulator.validation.noted_shape import noted_shape
 
 if TYPE_CHECKING:
     from simulator.scenario import Experts, LatentAttention, Model
@@ -126,6 +127,8 @@ def _shape(row: Row, known: Model | None, blanks: Blanks) -> dict[str, object]:
         "tie_word_embeddings": blanks.fill("tied embeddings", arch.tied, defaults.tied),
         "positional": positional,
     }
+    if known is None:
+        document |= noted_shape(row.notes)
     if arch.experts:
         document["experts"] = _groups(known, arch) | _experts(arch, arch.layers, arch.experts)
     return document

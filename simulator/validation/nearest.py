@@ -69,13 +69,3 @@ def _generation(name: str) -> float:
 
 def _similarity(one: str, other: str) -> float:
     return difflib.SequenceMatcher(None, one.lower(), other.lower()).ratio()
-
-
-def nearest_name(name: str, known: Iterable[str], fallback: str) -> str:
-    """Pick the entry of the most similar spelling, or ``fallback`` where none is similar.
-
-    >>> nearest_name("megatron-lm-2022", ["megatron-lm-2021", "nemo"], "nemo")
-    'megatron-lm-2021'
-    """
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
-    return near[0] if near else fallback

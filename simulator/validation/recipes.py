@@ -27,6 +27,7 @@ class Recipe:
         cuda_graphs: What graphs launch, or None where that depends on the recipe.
         ep_overlap: Whether another micro-batch hides the exchange of tokens, or None.
         bf16_layers_at_end: Last layers that stay in 16 bits.
+        fused: What the software fuses beside its habit; see ``Software``.
     """
 
     stack: str
@@ -39,6 +40,7 @@ class Recipe:
     cuda_graphs: tuple[CudaGraphScope, ...] | None = None
     ep_overlap: bool | None = None
     bf16_layers_at_end: int = 0
+    fused: frozenset[str] = frozenset()
 
     def holds(self, row: Row) -> bool:
         """Tell whether a row is one of those runs."""
@@ -96,8 +98,10 @@ RECIPES: tuple[Recipe, ...] = (
         "_enable_hybridep_full_iteration_mxfp8, gpt_oss/common.py "
         "_apply_gpt_oss_120b_full_iter_fp8mx_configs, deepseek/common.py "
         "_enable_deepseek_full_iteration_mxfp8 (helpers called last in each recipe); v0.5.0 "
-        "scripts/performance/configs: cuda_graph_impl full_iteration, moe_a2a_overlap",
+        "scripts/performance/configs: cuda_graph_impl full_iteration, moe_a2a_overlap, "
+        "cutedsl_fused_grouped_mlp (v0.6.0: use_transformer_engine_op_fuser)",
         dispatcher="hybridep",
+        fused=frozenset({"grouped_mlp"}),
         cuda_graphs=("full_iteration",),
         ep_overlap=True,
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from simulator.workload.attention_mask import heaviest_pairs
@@ -13,7 +13,7 @@ from simulator.workload.context_parallel import (
     key_value_gather,
     ring_message,
 )
-from simulator.workload.layer_steps import CoreAttention, Kernel, Step
+from simulator.workload.layer_steps import CoreAttention, Kernel, Pointwise, Step
 from simulator.workload.padding import around_padding
 from simulator.workload.ring_attention import SUM_BYTES, ring_turns
 from simulator.workload.work import Attention, Elementwise, Gemm
@@ -63,7 +63,8 @@ def rank_heads(scenario: Scenario, shapes: Shapes) -> Heads:
 
 def core_attention(scenario: Scenario, shapes: Shapes, mask: Mask) -> list[Step]:
     """Return the attention core and what context-parallel ranks exchange around it."""
-    heads, split = rank_heads(scenario, shapes), context_split(scenario)
+    heads, repeat = _repeated(scenario, shapes, rank_heads(scenario, shapes))
+    split = context_split(scenario)
     each = shapes.tokens * shapes.element_bytes
     held = HeldTensors(
         query=each * heads.query * heads.qk_dim,
@@ -77,7 +78,22 @@ def core_attention(scenario: Scenario, shapes: Shapes, mask: Mask) -> list[Step]
     turns = split.turns(scenario, mask)
     before, after = around_attention(shapes, split, held, turns=turns)
     unpad, pad = around_padding(scenario, held)
-    return [*unpad, *before, core, *after, *pad]
+    return [*repeat, *unpad, *before, core, *after, *pad]
+
+
+def _repeated(scenario: Scenario, shapes: Shapes, heads: Heads) -> tuple[Heads, list[Step]]:
+    """Return the heads that attention sees where keys and values are copied for each query head first.
+
+    Backward, the gradients of the copies are read and summed.
+    """
+    shared = heads.query // heads.key_value
+    if not scenario.software.repeats_key_values or shared == 1:
+        return heads, []
+    size = shapes.tokens * shapes.element_bytes * heads.key_value * (heads.qk_dim + heads.value_dim)
+    copied = (1 + shared) * size
+    there = Elementwise(name="key_value_repeat", bytes_moved=copied, kernels=2)
+    back = Elementwise(name="key_value_repeat_grad", bytes_moved=copied, kernels=2)
+    return replace(heads, key_value=heads.query), [Pointwise(forward=(there,), backward=(back,))]
 
 
 def _fused(

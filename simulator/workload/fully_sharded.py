@@ -31,6 +31,7 @@ from simulator.workload.work import Sequence as Blocks
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from simulator.scenario import Scenario
     from simulator.workload.program import Bools
     from simulator.workload.schedules import Action
 
@@ -62,13 +63,13 @@ class FullySharded(DataParallel):
         units: Units of each stage.
         cuts: Segments of each pass, by rank.
         queues: State of each rank.
-        copies: Work that copies all ranks' parts of a unit's tensors, by its name and bytes.
+        copies: Copies of units with so many parameters.
     """
 
     units: list[list[Bucket]] = field(init=False)
     cuts: list[dict[Action, list[Segment]]] = field(init=False)
     queues: list[_Queue] = field(init=False)
-    copies: dict[tuple[str, float], Blocks] = field(default_factory=dict)
+    copies: dict[float, UnitCopies] = field(default_factory=dict)
 
     def prepare(self) -> None:
         """Cut every pass, so that gathering can look ahead."""
@@ -129,12 +130,9 @@ class FullySharded(DataParallel):
         while len(queue.gathered) <= min(here + ahead, len(queue.segments) - 1):
             self._gather(rank, queue, ahead)
         waits, queue.pending = queue.pending + queue.gathered[here], ()
-        if segment.gathers is not None and self.scenario.software.unshard_copies:
-            size = 2.0 * weight_bytes(self.scenario) * segment.gathers.parameters
-            waits = (self._copy(rank, action, "unshard_copy", size, waits),)
-        if segment.gathers is not None and self.scenario.software.gathers_tensor_by_tensor:
-            size = 2.0 * weight_bytes(self.scenario) * segment.gathers.parameters
-            waits = (self._parts(rank, action, "gathered parts", size, waits),)
+        if segment.gathers is not None:
+            for copy in self._copies(segment.gathers).gathered:
+                waits = (self._copy(rank, action, copy, waits),)
         return waits
 
     def _gather(self, rank: int, queue: _Queue, ahead: int) -> None:
@@ -158,13 +156,8 @@ class FullySharded(DataParallel):
         queue.computed.append(op)
         for unit in segment.reduces:
             ready = (op,)
-            if self.scenario.software.unshard_copies:
-                made = BYTES_PER_ELEMENT[wide_dtype(self.scenario)]
-                size = unit.parameters * (made + reduced_bytes(self.scenario))
-                ready = (self._copy(rank, action, "gradient_copy", size, ready),)
-            if self.scenario.software.gathers_tensor_by_tensor:
-                size = 2.0 * unit.parameters * reduced_bytes(self.scenario)
-                ready = (self._parts(rank, action, "gradient parts", size, ready),)
+            for copy in self._copies(unit).reduced:
+                ready = (self._copy(rank, action, copy, ready),)
             for each in unit.reduces:
                 ready = (self._collective(rank, action, each, ready, Stream.DP_GATHER),)
                 self.reduced[rank] += ready
@@ -174,17 +167,13 @@ class FullySharded(DataParallel):
             if not self.scenario.training.overlap.grad_reduce:
                 queue.pending += ready
 
-    def _copy(self, rank: int, action: Action, name: str, size: float, after: tuple[int, ...]) -> int:
-        copy = Elementwise(name=name, bytes_moved=size)
-        return self.builder.add(OpKind.KERNEL, rank, Stream.COMPUTE, copy, after=after, stage=action.stage)
+    def _copies(self, unit: Bucket) -> UnitCopies:
+        if unit.parameters not in self.copies:
+            self.copies[unit.parameters] = unit_copies(self.scenario, unit.parameters)
+        return self.copies[unit.parameters]
 
-    def _parts(self, rank: int, action: Action, name: str, size: float, after: tuple[int, ...]) -> int:
-        """Copy every rank's part of every tensor of a unit by a kernel of its own."""
-        count = weight_tensors(self.scenario) * dense_sharing(self.scenario.parallelism).shard.size
-        copies = Pointwise(forward=(Elementwise(name=name, bytes_moved=size, kernels=count),), backward=())
-        block = Block(name, forward_program([copies], Habits.of(self.scenario)))
-        work = self.copies.setdefault((name, size), Blocks(name, ((block, 1),)))
-        return self.builder.add(OpKind.KERNEL, rank, Stream.COMPUTE, work, after=after, stage=action.stage)
+    def _copy(self, rank: int, action: Action, copy: Copy, after: tuple[int, ...]) -> int:
+        return self.builder.add(OpKind.KERNEL, rank, Stream.COMPUTE, copy, after=after, stage=action.stage)
 
     def _collective(
         self, rank: int, action: Action, work: Collective, after: tuple[int, ...], stream: Stream
@@ -198,3 +187,43 @@ class FullySharded(DataParallel):
             microbatch=action.microbatch,
             stage=action.stage,
         )
+
+
+Copy = Elementwise | Blocks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitCopies:
+    """What some stacks copy on the GPU beside the collectives of a unit.
+
+    Attributes:
+        gathered: Once its weights are gathered: into tensors that kernels can read.
+        reduced: Before its gradients are reduced: into one buffer.
+    """
+
+    gathered: tuple[Copy, ...] = ()
+    reduced: tuple[Copy, ...] = ()
+
+
+def unit_copies(scenario: Scenario, parameters: float) -> UnitCopies:
+    """Return the copies of a unit with so many parameters."""
+    software = scenario.software
+    gathered: list[Copy] = []
+    reduced: list[Copy] = []
+    weights, gradients = weight_bytes(scenario) * parameters, reduced_bytes(scenario) * parameters
+    if software.unshard_copies:
+        made = BYTES_PER_ELEMENT[wide_dtype(scenario)]
+        gathered.append(Elementwise(name="unshard_copy", bytes_moved=2.0 * weights))
+        size = parameters * (made + reduced_bytes(scenario))
+        reduced.append(Elementwise(name="gradient_copy", bytes_moved=size))
+    if software.gathers_tensor_by_tensor:
+        gathered.append(_part_by_part(scenario, "gathered parts", 2.0 * weights))
+        reduced.append(_part_by_part(scenario, "gradient parts", 2.0 * gradients))
+    return UnitCopies(gathered=tuple(gathered), reduced=tuple(reduced))
+
+
+def _part_by_part(scenario: Scenario, name: str, size: float) -> Blocks:
+    """Copy every rank's part of every tensor of a unit by a kernel of its own."""
+    count = weight_tensors(scenario) * dense_sharing(scenario.parallelism).shard.size
+    copies = Pointwise(forward=(Elementwise(name=name, bytes_moved=size, kernels=count),), backward=())
+    return Blocks(name, ((Block(name, forward_program([copies], Habits.of(scenario))), 1),))

@@ -81,8 +81,3 @@ def _expert_order(parallelism: Parallelism) -> tuple[ExpertAxis, ...]:
 def _pipelines_inside(parallelism: Parallelism, inner: int) -> int:
     """Return the pipeline ranks that lie between neighbours ``inner`` ranks of one stage apart."""
     return parallelism.pp if inner >= stride(parallelism, "pp") else 1
-
-
-def rank_of_stage(parallelism: Parallelism, stage: int) -> int:
-    """Return the pipeline rank that runs a global stage when chunks loop over the ranks."""
-    return stage % parallelism.pp

@@ -38,6 +38,7 @@ class Habits:
         keeps_gathered_input: Whether gathered inputs are kept for the weight gradient.
         collective_multiprocessors: Multiprocessors that collectives take.
         wgrad_accumulates: Whether weight-gradient GEMMs add to the accumulated gradient by themselves.
+        gradient_bytes: Bytes of an accumulated gradient.
         accumulation_bytes: Bytes that a kernel of its own moves for each weight to add its gradient to those
             of earlier micro-batches; 0 where the weight-gradient GEMM does it or there is nothing to add to.
     """
@@ -48,6 +49,7 @@ class Habits:
     keeps_gathered_input: bool
     collective_multiprocessors: int
     wgrad_accumulates: bool
+    gradient_bytes: float
     accumulation_bytes: float
 
     @classmethod
@@ -60,6 +62,7 @@ class Habits:
             keeps_gathered_input=scenario.software.keeps_gathered_input,
             collective_multiprocessors=scenario.software.collective_multiprocessors,
             wgrad_accumulates="gradient_accumulation" in scenario.software.fused,
+            gradient_bytes=float(BYTES_PER_ELEMENT[scenario.training.grad_dtype]),
             accumulation_bytes=_accumulation_bytes(scenario),
         )
 
@@ -237,7 +240,8 @@ class _Writer:
         """Compute a weight gradient; where the GEMM does not accumulate it, another kernel does."""
         if self.part == "input":
             return
-        self._kernel(replace(gemm, accumulates=self.habits.wgrad_accumulates), after)
+        accumulates, size = self.habits.wgrad_accumulates, self.habits.gradient_bytes
+        self._kernel(replace(gemm, accumulates=accumulates, accumulated_bytes=size), after)
         size = gemm.batch * gemm.m * gemm.n * self.habits.accumulation_bytes
         if size:
             self._kernel(Elementwise(name=f"{gemm.name}_accumulate", bytes_moved=size), ())

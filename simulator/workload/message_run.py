@@ -1,4 +1,4 @@
-"""A run of whole passes of one rank with the messages between them, as columns."""
+"""Whole passes of some ranks with the messages between them, as columns."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import numpy as np
 
 from simulator.workload.op_kind import OpKind
 from simulator.workload.ragged import distinct
+from simulator.workload.schedules.columns import Passes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import ArrayLike, NDArray
 
     from simulator.workload.messages import Messages
     from simulator.workload.program import Bools, Ints
-    from simulator.workload.schedules.columns import Passes
     from simulator.workload.work import Transfer
 
 
@@ -24,41 +26,48 @@ _NEVER = np.iinfo(np.int64).min
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageRun:
-    """Where passes and messages of a run lie: each pass after its receiver's part and before its message.
+    """Where passes and messages of some ranks lie: a pass after its receiver's part and before its message.
+
+    Ranks lie one after the other, each with its passes in their order.
 
     Attributes:
         messages: The messages of the step.
+        rank: Rank of each place.
+        first: Where the passes of each rank begin, and where the last one's end.
+        passes: The passes.
         numbers: Number of each pass.
         places: Place of each pass in the run.
         message_places: Place of each message.
         pass_of: Pass that each message belongs to.
         receives: Whether each message is the receiver's part of one.
         stream: Stream of each message.
-        work: Index into ``works`` of each message.
-        works: Pieces of work of the messages.
-        microbatch: Micro-batch of each place.
+        code: Number of each message's work: a larger source, then a larger target, has a larger one.
         stage: Stage of each place.
         start: Where the places of each pass begin, and where the last one's end.
         shift: From a place of each pass to its op; a number that is none before these are appended.
     """
 
     messages: Messages
+    rank: Ints
+    first: Ints
+    passes: Passes
     numbers: Ints
     places: Ints
     message_places: Ints
     pass_of: Ints
     receives: Bools
     stream: Ints
-    work: Ints
-    works: tuple[Transfer, ...]
-    microbatch: Ints
+    code: Ints
     stage: Ints
     start: Ints
     shift: Ints
 
     @classmethod
-    def of(cls, messages: Messages, rank: int, passes: Passes) -> MessageRun:
-        """Lay a run out."""
+    def of(cls, messages: Messages, ranks: Mapping[int, Passes]) -> MessageRun:
+        """Lay out the passes of some ranks."""
+        lengths = np.array([len(each) for each in ranks.values()])
+        rank = np.repeat(np.array(list(ranks)), lengths)
+        passes = Passes.joined(*ranks.values())
         numbers = messages.numbers(passes)
         comes = messages.travels[numbers] & messages.blocks
         goes = messages.target[numbers] >= 0
@@ -72,28 +81,45 @@ class MessageRun:
         receives = message_places < places[pass_of]
         mine = numbers[pass_of]
         producer = messages.producer[mine]
-        source = np.where(receives, messages.owner[producer], rank)
-        target = np.where(receives, rank, messages.target[mine])
+        source = np.where(receives, messages.owner[producer], rank[pass_of])
+        target = np.where(receives, rank[pass_of], messages.target[mine])
         stage = passes.stage[owner]
         stage[message_places[receives]] = messages.stage(producer[receives])
-        works, work = _distinct(messages, source, target, receives)
         is_forward = passes.kind[pass_of] == OpKind.FORWARD
-        stream = np.where(is_forward, messages.stream(OpKind.FORWARD), messages.stream(OpKind.BACKWARD))
         return cls(
             messages=messages,
+            rank=rank[owner],
+            first=np.concatenate(([0], np.cumsum(lengths))),
+            passes=passes,
             numbers=numbers,
             places=places,
             message_places=message_places,
             pass_of=pass_of,
             receives=receives,
-            stream=stream,
-            work=work,
-            works=works,
-            microbatch=passes.microbatch[owner],
+            stream=np.where(is_forward, messages.stream(OpKind.FORWARD), messages.stream(OpKind.BACKWARD)),
+            code=(source * messages.ranks + target) * 2 + receives,
             stage=stage,
             start=np.concatenate(([0], np.cumsum(counts))),
             shift=np.full(len(passes), _NEVER),
         )
+
+    @property
+    def microbatch(self) -> Ints:
+        """Micro-batch of each place."""
+        found: Ints = np.repeat(self.passes.microbatch, np.diff(self.start))
+        return found
+
+    def works(self, number: int) -> tuple[list[Transfer], Ints, Ints]:
+        """Return the works of the messages of a rank by its position, their places, and the work of each."""
+        begin, end = self.start[self.first[number : number + 2]]
+        bounds = np.searchsorted(self.message_places, (begin, end))
+        codes, work = distinct(self.code[bounds[0] : bounds[1]])
+        ranks = self.messages.ranks
+        works = [
+            self.messages.work(code // 2 // ranks, code // 2 % ranks, receives=bool(code % 2))
+            for code in codes.tolist()
+        ]
+        return works, self.message_places[bounds[0] : bounds[1]], work
 
     def filled(self, messages: ArrayLike, passes: ArrayLike) -> NDArray[np.float64]:
         """Return a column from its values at messages and at passes."""
@@ -119,15 +145,3 @@ class MessageRun:
         messages.received[numbers[receives]] = ops[receives]
         messages.sent[numbers[~receives]] = ops[~receives]
         messages.builder.wait_all(ops[~receives], made[pass_of[~receives]])
-
-
-def _distinct(
-    messages: Messages, source: Ints, target: Ints, receives: Bools
-) -> tuple[tuple[Transfer, ...], Ints]:
-    ranks = 1 + max(int(source.max(initial=0)), int(target.max(initial=0)))
-    codes, work = distinct((source * ranks + target) * 2 + receives)
-    works = tuple(
-        messages.work(code // 2 // ranks, code // 2 % ranks, receives=bool(code % 2))
-        for code in codes.tolist()
-    )
-    return works, work

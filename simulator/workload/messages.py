@@ -129,6 +129,11 @@ class Messages:
         return numbers // self.microbatches % self.stages
 
     @property
+    def ranks(self) -> int:
+        """Pipeline ranks."""
+        return self.scenario.parallelism.pp
+
+    @property
     def blocks(self) -> bool:
         """Whether ranks wait while they send and receive."""
         return not self.scenario.training.overlap.p2p

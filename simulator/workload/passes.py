@@ -25,16 +25,34 @@ if TYPE_CHECKING:
     from simulator.scenario import Scenario
     from simulator.workload.data_parallel import DataParallel
     from simulator.workload.messages import Messages
-    from simulator.workload.program import Floats
+    from simulator.workload.program import Bools, Floats, Ints
     from simulator.workload.schedules import Entry, Order
     from simulator.workload.schedules.columns import Passes
     from simulator.workload.stages import LayerWork, Stage
     from simulator.workload.vocabulary import OutputWriter
-    from simulator.workload.work import Work
 
 _MANY = 8
 """Passes from which on appending them at once takes less time than one by one."""
 _OUTPUT = (OpKind.OUTPUT_FORWARD, OpKind.OUTPUT_BACKWARD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WholePasses:
+    """Ranks whose passes are laid out at once.
+
+    Attributes:
+        run: Their passes and messages.
+        table: These as ops.
+        ranks: Position in the run by rank.
+        untouched: Which passes of each of them are nothing but passes.
+        kind: Kind and stage of each pass as one number.
+    """
+
+    run: MessageRun
+    table: Floats
+    ranks: dict[int, int]
+    untouched: list[Bools]
+    kind: Ints
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,58 +85,76 @@ class PassWriter:
 
     def run(self, order: Order) -> None:
         """Append the passes of all ranks in their order, and the messages between them."""
+        whole = self._whole(order)
         for rank, entries in enumerate(order):
-            single = columns(entries)
-            if single is None:
+            if whole is not None and rank in whole.ranks:
+                self._rank(rank, whole)
+            else:
                 for entry in entries:
                     self._entry(rank, entry)
-            else:
-                self._rank(rank, single)
             self.data_parallel.finish(rank, self.last_compute[rank])
+        if whole is not None:
+            whole.run.connect()
         self.messages.connect()
         if self.output is not None:
             self.output.connect(self.messages)
 
-    def _rank(self, rank: int, passes: Passes) -> None:
-        """Append single passes: at once those that are nothing but passes, one by one the others."""
-        untouched = self.data_parallel.untouched(rank)
-        if untouched.sum() < _MANY:
-            for action in passes:
-                self._entry(rank, action)
-            return
-        whole = MessageRun.of(self.messages, rank, passes)
-        table = self._whole(rank, passes, whole)
-        bounds = [0, *(np.flatnonzero(np.diff(untouched)) + 1).tolist(), len(passes)]
-        for first, end in pairwise(bounds):
-            if untouched[first]:
-                op = self.builder.add_table(table[:, whole.start[first] : whole.start[end]])
-                self.last_compute[rank] = whole.note(op, first, end)
-            else:
-                for action in passes[first:end]:
-                    self._entry(rank, action)
-        whole.connect()
-
-    def _whole(self, rank: int, passes: Passes, run: MessageRun) -> Floats:
-        """Return a table of passes that run whole, each after the message it waits for and before its own."""
-        kinds, which = distinct(passes.kind * len(self.stages) + passes.stage)
-        works: list[Work] = []
-        taken: list[tuple[float, float]] = []
-        for kind, stage in (divmod(each, len(self.stages)) for each in kinds.tolist()):
-            action, segment = Action(OpKind(kind), stage, 0), Segment(works=self.stages[stage].works)
-            works.append(self._sequence(rank, action, segment))
-            taken.append(self._bytes(action, segment))
+    def _whole(self, order: Order) -> WholePasses | None:
+        """Lay out the ranks with many passes that are nothing but passes, all at once."""
+        ranks: dict[int, Passes] = {}
+        untouched: list[Bools] = []
+        for rank, entries in enumerate(order):
+            single = columns(entries)
+            if single is not None:
+                alone = self.data_parallel.untouched(rank)
+                if alone.sum() >= _MANY:
+                    ranks[rank] = single
+                    untouched.append(alone)
+        if not ranks:
+            return None
+        run = MessageRun.of(self.messages, ranks)
+        kinds, which = distinct(run.passes.kind * len(self.stages) + run.passes.stage)
+        taken = [self._bytes(*self._undivided(kind)) for kind in kinds.tolist()]
         allocated, freed = np.array(taken).T
-        return self.builder.table(
-            rank,
-            [*works, *run.works],
-            kind=run.filled(OpKind.TRANSFER, passes.kind),
+        table = self.builder.table(
+            kind=run.filled(OpKind.TRANSFER, run.passes.kind),
+            rank=run.rank,
             stream=run.filled(run.stream, Stream.COMPUTE),
-            work=run.filled(len(works) + run.work, which),
             microbatch=run.microbatch,
             stage=run.stage,
             allocated_bytes=run.filled(0.0, allocated[which]),
             freed_bytes=run.filled(0.0, freed[which]),
         )
+        places = {rank: number for number, rank in enumerate(ranks)}
+        return WholePasses(run=run, table=table, ranks=places, untouched=untouched, kind=kinds[which])
+
+    def _undivided(self, kind: int) -> tuple[Action, Segment]:
+        """Return a pass of a kind and stage, and all of its layers."""
+        which, stage = divmod(kind, len(self.stages))
+        return Action(OpKind(which), stage, 0), Segment(works=self.stages[stage].works)
+
+    def _rank(self, rank: int, whole: WholePasses) -> None:
+        """Append single passes: at once those that are nothing but passes, one by one the others."""
+        run, number = whole.run, whole.ranks[rank]
+        begin, end = run.first[number : number + 2].tolist()
+        kinds, which = distinct(whole.kind[begin:end])
+        messages, places, of_messages = run.works(number)
+        works = [self._sequence(rank, *self._undivided(kind)) for kind in kinds.tolist()]
+        offset = run.start[begin]
+        work = np.empty(run.start[end] - offset, dtype=np.int64)
+        work[run.places[begin:end] - offset] = which
+        work[places - offset] = len(works) + of_messages
+        self.builder.fill_works(whole.table[:, offset : run.start[end]], [*works, *messages], work)
+        untouched = whole.untouched[number]
+        bounds = [0, *(np.flatnonzero(np.diff(untouched)) + 1).tolist(), len(untouched)]
+        for first, last in pairwise(bounds):
+            here, there = begin + first, begin + last
+            if untouched[first]:
+                op = self.builder.add_table(whole.table[:, run.start[here] : run.start[there]])
+                self.last_compute[rank] = run.note(op, here, there)
+            else:
+                for action in run.passes[here:there]:
+                    self._entry(rank, action)
 
     def _entry(self, rank: int, entry: Entry) -> None:
         if self.output is not None and isinstance(entry, Action) and entry.kind in _OUTPUT:

@@ -208,22 +208,22 @@ class ProgramBuilder:
             self._waits.append(op)
             self._needs.append(before)
 
-    def table(self, rank: int, works: Sequence[Work], work: ArrayLike, **columns: ArrayLike) -> Floats:
-        """Return many ops of a rank, none of them in a join, for ``add_table``.
+    def table(self, **columns: ArrayLike) -> Floats:
+        """Return many ops without works and joins, for ``fill_works`` and ``add_table``.
 
         Args:
-            rank: Their rank.
-            works: Their pieces of work.
-            work: Index into ``works`` of each op.
-            columns: The others of ``add``, an array or one value for all: kind, stream, microbatch, stage,
-                allocated_bytes, freed_bytes.
+            columns: The others of ``add``, an array or one value for all: kind, rank, stream, microbatch,
+                stage, allocated_bytes, freed_bytes.
         """
-        index = np.array([self._works.setdefault(each, len(self._works)) for each in works])
-        indices = index[np.asarray(work, dtype=np.int64)]
-        table = np.empty((len(_COLUMNS), len(indices)))
+        table = np.empty((len(_COLUMNS), np.size(columns["kind"])))
         for row, name in zip(table, _COLUMNS, strict=True):
-            row[:] = {"rank": rank, "join": -1, **columns, "work": indices}[name]
+            row[:] = columns.get(name, -1)
         return table
+
+    def fill_works(self, table: Floats, works: Sequence[Work], work: Ints) -> None:
+        """Give the ops of a table their work: its place among some works."""
+        index = np.array([self._works.setdefault(each, len(self._works)) for each in works])
+        table[_COLUMNS.index("work")] = index[work]
 
     def add_table(self, table: Floats) -> int:
         """Append the ops that are columns of a table, and return the number of the first one."""

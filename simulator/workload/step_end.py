@@ -77,7 +77,7 @@ class RankEnd:
 
     Attributes:
         parameters: Parameters that it updates: all, or its shard.
-        update: The update of those whose optimizer state is on the GPU.
+        update: The update of those whose optimizer state is on the GPU, and passes over whole gradients.
         casts: Making low-precision copies of the weights.
     """
 
@@ -92,6 +92,9 @@ def rank_end(scenario: Scenario, stages: tuple[StageKind, ...]) -> RankEnd:
     outlines = [stage.outline for stage in stages]
     parameters = _updated_parameters(scenario, outlines)
     size = parameters * (1.0 - offloaded_share(scenario)) * update_bytes(scenario)
+    if scenario.parallelism.dp > 1:
+        whole = sum(stage_parameters(scenario, outline).total for outline in outlines)
+        size += whole * scenario.software.reduction_bytes_per_parameter
     cast = _layer_parameters(scenario, outlines) * weight_cast_bytes(scenario)
     return RankEnd(
         parameters=parameters,

@@ -27,7 +27,8 @@ class Gemm:
         k: Inner dimension.
         batch: Independent products run by one kernel (experts of a grouped GEMM).
         dtype: Number format of the operands.
-        accumulates: Whether it adds to an fp32 result (weight gradients): 8 bytes of traffic per result.
+        accumulates: Whether it adds to its result (weight gradients), so that it reads and writes that.
+        accumulated_bytes: Bytes of a number of such a result: 4 in fp32, 2 in 16 bits.
         grouped: Whether the products differ in size (experts) and the library starts each of them by itself.
         pieces: Kernels of this shape that several streams run one after the other, so that one fills the
             multiprocessors that the last wave of the one before leaves idle (tensor-parallel overlap).
@@ -43,6 +44,7 @@ class Gemm:
     dtype: str
     batch: int = 1
     accumulates: bool = False
+    accumulated_bytes: float = 4.0
     grouped: bool = False
     pieces: int = 1
     spared: int = 0

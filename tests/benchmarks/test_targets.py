@@ -29,6 +29,7 @@ from simulator.engines.replicas import Coupling, run_replicas
 from simulator.explore import configurations
 from simulator.explore.evaluate import evaluate
 from simulator.results import layer_times
+from simulator.results.flops import forward_flops
 from simulator.scenario import Tier
 from simulator.scenario.remembered import forget as forget_results
 from simulator.workload.program import OpKind
@@ -60,6 +61,7 @@ def forget() -> None:
     forget_results()
     layer_times.forget()
     configurations.forget()
+    forward_flops.cache_clear()
     gc.collect()
 
 

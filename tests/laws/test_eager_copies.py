@@ -66,10 +66,10 @@ def test_bias_gradients_read_each_output_gradient_once_unless_a_gemm_sums_it() -
     biased = make_scenario(model=replace(MODEL, linear_bias=True))
     fused = _with(biased, fused=biased.software.fused | {"bias_gradient"})
     apart = _with(biased, fused=biased.software.fused - {"bias_gradient"})
-    widths = MODEL.head_dim * (MODEL.num_attention_heads + 2 * MODEL.num_key_value_heads)
-    widths += 2 * HIDDEN + MODEL.intermediate_size * (2 if MODEL.gated else 1)
+    projections = MODEL.head_dim * (MODEL.num_attention_heads + 2 * MODEL.num_key_value_heads)
+    widths = projections + 2 * HIDDEN + MODEL.intermediate_size * (2 if MODEL.gated else 1)
     (there, back), (fused_there, fused_back) = _moved(layer(apart)), _moved(layer(fused))
-    assert there == fused_there
+    assert there - fused_there == pytest.approx(4 * TOKENS * projections)
     assert back - fused_back == pytest.approx(2 * TOKENS * widths)
 
 
@@ -87,3 +87,29 @@ def test_torchao_casts_forward_and_transposes_backward(low_params: bool, fuses: 
     there, back = (sum(kernel.bytes_moved for kernel in way) for way in (step.forward, step.backward))
     assert there == m * k * (reads + 1) + (0 if low_params else k * n * (4 + 1))
     assert back == m * n * (reads + 1) + 2 * (m * k + m * n + k * n)
+
+
+def test_row_wise_scaling_converts_both_operands_of_each_product_from_16_bits() -> None:
+    """Six casts; those along the outer dimension read twice. Operands travel and are kept in 16 bits."""
+    scenario = make_scenario(gpu=replace(GPU, peak_flop_per_s={**GPU.peak_flop_per_s, "fp8": 2e15}))
+    scenario = _with(
+        replace(scenario, training=replace(scenario.training, precision="fp8-rowwise")), casts_every_pass=True
+    )
+    shapes, (m, n, k) = shapes_of(scenario), (1024, 2048, 4096)
+    gemm = Gemm(name="product", m=m, n=n, k=k, dtype="fp8")
+    (step,) = casts(shapes, gemm, input_share=0.25)
+    assert isinstance(step, Pointwise)
+    there, back = (sum(kernel.bytes_moved for kernel in way) for way in (step.forward, step.backward))
+    assert there == (2 + 1) * (m * k + k * n)
+    assert back == (2 + 1) * m * n + (4 + 1) * (k * n + m * n + m * k)
+    assert shapes.operand_bytes == 2
+
+
+def test_repeated_keys_and_values_are_copied_once_for_each_query_head() -> None:
+    plain = make_scenario()
+    repeated = _with(plain, repeats_key_values=True)
+    shared = MODEL.num_attention_heads // MODEL.num_key_value_heads
+    copied = (1 + shared) * 2 * TOKENS * 2 * MODEL.head_dim * MODEL.num_key_value_heads
+    for before, after in zip(_moved(layer(plain)), _moved(layer(repeated)), strict=True):
+        assert after - before == pytest.approx(copied)
+    assert layer_flops(repeated) == layer_flops(plain)

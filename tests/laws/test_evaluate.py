@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from simulator.api import simulate
 from simulator.explore.evaluate import evaluate
-from simulator.scenario import Experts, Overlap
+from simulator.scenario import Experts, Offload, Overlap
 from simulator.workload.schedules import SCHEDULES, Request
 
 if TYPE_CHECKING:
@@ -47,11 +47,21 @@ def scenarios(draw: st.DrawFn) -> Scenario:
             SOFTWARE,
             bucket_bytes=draw(st.sampled_from([1e8, 3e9])),
             collective_multiprocessors=draw(st.sampled_from([0, 20])),
+            unshard_copies=draw(st.booleans()),
+            gathers_tensor_by_tensor=draw(st.booleans()),
         ),
         reduce_every_microbatch=draw(st.booleans()),
     )
     parallelism = replace(scenario.parallelism, schedule=draw(st.sampled_from(sorted(names))))
-    return replace(scenario, parallelism=parallelism)
+    offload = Offload(
+        optimizer=draw(st.sampled_from(["none", "stream", "cpu"])),
+        optimizer_fraction=draw(st.sampled_from([0.5, 1.0])),
+        optimizer_overlap=draw(st.booleans()),
+    )
+    parallelism = replace(
+        parallelism, reshard_after_forward=draw(st.booleans()), prefetch=draw(st.integers(0, 2))
+    )
+    return replace(scenario, parallelism=parallelism, training=replace(scenario.training, offload=offload))
 
 
 def check_alike(given_scenarios: list[Scenario]) -> None:

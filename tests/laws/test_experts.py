@@ -21,12 +21,14 @@ from simulator.workload.experts.dispatchers import DISPATCHERS
 from simulator.workload.experts.flow import token_flow
 from simulator.workload.experts.targets import expected_targets
 from simulator.workload.grid import expert_gradient_group, expert_group, stride
+from simulator.workload.launches import launches
 from simulator.workload.pipeline import pipeline_order
 from simulator.workload.schedules import Overlapped, passes
 from simulator.workload.shapes import shapes_of
 from simulator.workload.stages import stages_of
 from simulator.workload.weights import stage_parameters
 from simulator.workload.work import Collective, Gemm, Group, Routing
+from tests.laws.layers import layer, layer_flops, ops
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
@@ -323,3 +325,35 @@ def test_sequential_experts_compute_the_same_in_more_kernels() -> None:
     single = stages_of(with_experts(scenario, grouped_gemm=False))[0].works[1].forward.program
     assert gemm_flops(single, "expert_") == gemm_flops(grouped, "expert_")
     assert single.num_ops > grouped.num_ops
+
+
+@FAST
+@given(local=st.sampled_from([1, 2, 4, 8]))
+def test_one_call_launches_the_products_of_all_experts_of_a_rank(local: int) -> None:
+    """More experts on a rank add launches from loops, but no call of the framework."""
+    few, many = (
+        launches(layer(replace(scenario, parallelism=replace(scenario.parallelism, ep=ep)))[0].program)
+        for scenario in [make_scenario(model=SPARSE, dp=16, seq_length=2048)]
+        for ep in (16 // local, 16 // (2 * local))
+    )
+    assert many.first - few.first <= 2  # chunks of several local experts are sorted, and restored
+    assert many.further - few.further == 2 * local
+
+
+def test_fused_experts_leave_no_conversion_between_their_products() -> None:
+    gpu = catalogue.gpu("gb200")
+    scenario = make_scenario(model=SPARSE, dp=4, seq_length=2048, gpu=gpu)
+    scenario = replace(
+        scenario,
+        training=replace(scenario.training, precision="fp8-mx"),
+        parallelism=replace(scenario.parallelism, ep=4),
+    )
+    fused = replace(
+        scenario, software=replace(scenario.software, fused=scenario.software.fused | {"grouped_mlp"})
+    )
+    names = [
+        {work.name for work in ops(block.program)} - {work.name for work in ops(other.program)}
+        for block, other in zip(layer(scenario), layer(fused), strict=True)
+    ]
+    assert names == [{"expert_down_cast"}, {"expert_up_grad_cast"}]
+    assert layer_flops(fused) == layer_flops(scenario)

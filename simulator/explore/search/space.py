@@ -1,8 +1,9 @@
 """The space of a search: every combination of the free settings, and which of them are possible.
 
-A combination is a ``shape`` (degrees, micro-batch, schedule: what the rules of files speak about), the way a
-layer runs (``Layers``: placement, sequence parallelism, recomputation, ...) and the way a step runs
-(``Steps``: sharding and overlaps). Millions of combinations are so a few thousand rows times two short lists.
+A combination is a shape (``SHAPE_AXES``: degrees, micro-batch, schedule: what the rules of files speak of),
+the way a layer runs (``LAYER_AXES``: placement, sequence parallelism, recomputation, ...) and the way a step
+runs (``STEP_AXES``: sharding and overlaps). Millions of combinations are so a few thousand rows times two
+short lists.
 """
 
 from __future__ import annotations

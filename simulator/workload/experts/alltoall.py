@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from simulator.workload.experts.expert_exchange import exchange
 from simulator.workload.experts.permutation import gather, sort, spread
 from simulator.workload.experts.tensor_exchange import gather_rows, reduce_rows
-from simulator.workload.layer_steps import Exchange, Step
-from simulator.workload.work import Collective
 
 if TYPE_CHECKING:
     from simulator.workload.experts.flow import TokenFlow
+    from simulator.workload.layer_steps import Step
 
 
 def dispatch(flow: TokenFlow) -> list[Step]:
     """Return the way to the experts: permute, exchange, gather among expert-tensor ranks, sort."""
     tokens = flow.tokens * flow.width * flow.element_bytes
     steps: list[Step] = [spread(flow, "permute", tokens, flow.copy_bytes, flow.copies)]
-    steps += _exchange(flow, "dispatch", forward=flow.sent_bytes, backward=flow.element_bytes)
+    steps += exchange(flow, "dispatch", "nccl", forward=flow.sent_bytes, backward=flow.element_bytes)
     steps += gather_rows(flow)
     return steps + _sorted(flow, "sort_chunks")
 
@@ -25,7 +25,7 @@ def dispatch(flow: TokenFlow) -> list[Step]:
 def combine(flow: TokenFlow) -> list[Step]:
     """Return the way back: sort, sum among expert-tensor ranks, exchange, unpermute."""
     steps = _sorted(flow, "restore_chunks") + reduce_rows(flow)
-    steps += _exchange(flow, "combine", forward=flow.element_bytes, backward=flow.sent_bytes)
+    steps += exchange(flow, "combine", "nccl", forward=flow.element_bytes, backward=flow.sent_bytes)
     tokens = flow.tokens * flow.width * flow.element_bytes
     return [*steps, gather(flow, "unpermute", flow.copy_bytes, tokens)]
 
@@ -36,19 +36,3 @@ def _sorted(flow: TokenFlow, name: str) -> list[Step]:
     if senders == 1 or flow.routing.experts == flow.ep.size:
         return []
     return [sort(name, flow.row_bytes)]
-
-
-def _exchange(flow: TokenFlow, name: str, *, forward: float, backward: float) -> list[Step]:
-    if flow.ep.size == 1:
-        return []
-    there, back = (
-        Collective(
-            kind="all_to_all",
-            group=flow.ep,
-            bytes=flow.copies * flow.width * each,
-            name=label,
-            routing=flow.routing,
-        )
-        for each, label in ((forward, name), (backward, f"{name}_grad"))
-    )
-    return [Exchange(forward=there, backward=back, stream="ep")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from simulator.workload.casts import casts
@@ -34,7 +35,17 @@ def _block(
     down = _product(shapes, "expert_down", rows, flow.width, width, batch=batch)
     each, computed = shapes.operand_bytes, rows * batch
     kept = 0.0 if remakes_product(scenario) else computed * width * each
-    first = [*casts(shapes, up), Linear(forward=up, saved_bytes=computed * flow.width * each)]
+    kept_input = Linear(forward=up, saved_bytes=computed * flow.width * each)
+    if batch > 1 and "grouped_mlp" in scenario.software.fused and shapes.quantisation is not None:
+        return [
+            *_one_way(casts(shapes, up), forward=True),
+            kept_input,
+            *within("moe_act", [_fused_activation(scenario, shapes, computed, width)]),
+            *_one_way(casts(shapes, down), forward=False),
+            Linear(forward=down, saved_bytes=kept),
+            *_bias(scenario, down),
+        ]
+    first = [*casts(shapes, up), kept_input]
     return [
         *within("expert_fc1", first),
         *within("moe_act", [activation(scenario, shapes, computed, width)]),
@@ -42,6 +53,42 @@ def _block(
         Linear(forward=down, saved_bytes=kept),
         *_bias(scenario, down),
     ]
+
+
+def _one_way(steps: list[Step], *, forward: bool) -> list[Step]:
+    """Return the casts of one direction, those of all experts in one kernel."""
+    return [
+        replace(
+            step,
+            forward=tuple(map(_together, step.forward)) if forward else (),
+            backward=() if forward else tuple(map(_together, step.backward)),
+        )
+        for step in steps
+        if isinstance(step, Pointwise)
+    ]
+
+
+def _together(kernel: Elementwise) -> Elementwise:
+    return replace(kernel, kernels=kernel.kernels // kernel.loops, loops=1)
+
+
+def _fused_activation(scenario: Scenario, shapes: Shapes, rows: int, width: int) -> Pointwise:
+    """Return what an activation inside the grouped products still moves.
+
+    Forward, the first product writes the activation's result converted, beside its own. Backward, the second
+    one's input gradient reads the first one's result and writes the gradient of it converted (Transformer
+    Engine's grouped MLP on cuDNN's CuTe kernels, Megatron-Bridge's ``cutedsl_fused_grouped_mlp``).
+    """
+    written = shapes.quantisation.written_bytes if shapes.quantisation is not None else 0.0
+    inputs = rows * width * (2 if scenario.model.gated else 1)
+    plain = activation(scenario, shapes, rows, width)
+    return replace(
+        plain,
+        forward=(Elementwise(name="activation", bytes_moved=rows * width * written),),
+        backward=(
+            Elementwise(name="activation_grad", bytes_moved=inputs * (written + shapes.element_bytes)),
+        ),
+    )
 
 
 def _bias(scenario: Scenario, down: Gemm) -> list[Step]:

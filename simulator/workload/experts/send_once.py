@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from simulator.workload.experts.expert_exchange import exchange
 from simulator.workload.experts.permutation import gather, spread
 from simulator.workload.experts.targets import expected_targets
 from simulator.workload.experts.tensor_exchange import gather_rows, reduce_rows
-from simulator.workload.layer_steps import Exchange, Step
-from simulator.workload.work import Collective
 
 if TYPE_CHECKING:
     from simulator.workload.experts.flow import TokenFlow
+    from simulator.workload.layer_steps import Step
     from simulator.workload.work import CollectiveKernel
 
 
 def dispatch_once(flow: TokenFlow, kernel: CollectiveKernel) -> list[Step]:
     """Return the exchange, and the spreading of what arrives over local experts."""
-    steps = _exchange(flow, "dispatch", kernel, forward=flow.sent_bytes, backward=flow.element_bytes)
+    steps = exchange(flow, "dispatch", kernel, forward=flow.sent_bytes, backward=flow.element_bytes)
     return [*steps, *gather_rows(flow), spread(flow, "permute", _arrived(flow), flow.row_bytes, flow.rows)]
 
 
@@ -26,29 +26,10 @@ def combine_once(flow: TokenFlow, kernel: CollectiveKernel) -> list[Step]:
     return [
         gather(flow, "unpermute", flow.row_bytes, _arrived(flow)),
         *reduce_rows(flow),
-        *_exchange(flow, "combine", kernel, forward=flow.element_bytes, backward=flow.sent_bytes),
+        *exchange(flow, "combine", kernel, forward=flow.element_bytes, backward=flow.sent_bytes),
     ]
 
 
 def _arrived(flow: TokenFlow) -> float:
     """Return the bytes of the tokens that arrive, each once."""
     return flow.row_bytes * expected_targets(flow.routing, flow.ep.size) / flow.routing.copies
-
-
-def _exchange(
-    flow: TokenFlow, name: str, kernel: CollectiveKernel, *, forward: float, backward: float
-) -> list[Step]:
-    if flow.ep.size == 1:
-        return []
-    there, back = (
-        Collective(
-            kind="all_to_all",
-            group=flow.ep,
-            bytes=flow.copies * flow.width * each,
-            name=label,
-            kernel=kernel,
-            routing=flow.routing,
-        )
-        for each, label in ((forward, name), (backward, f"{name}_grad"))
-    )
-    return [Exchange(forward=there, backward=back, stream="ep")]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from simulator.workload.op_kind import OpKind
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from simulator.workload.op_kind import OpKind
 
 
 class Action(NamedTuple):
@@ -49,9 +49,3 @@ def passes(entries: Iterable[Entry]) -> Iterator[Action]:
             yield from entry
         else:
             yield entry
-
-
-def backward_passes(stage: int, microbatch: int, *, splits: bool) -> tuple[Action, ...]:
-    """Return a whole backward pass, or its two halves one after the other."""
-    kinds = (OpKind.BACKWARD_INPUT, OpKind.BACKWARD_WEIGHT) if splits else (OpKind.BACKWARD,)
-    return tuple(Action(kind, stage, microbatch) for kind in kinds)

@@ -1,0 +1,114 @@
+"""What data parallelism costs, stage kind by stage kind: collectives of buckets, and copies beside them.
+
+A bucket is what gathers its weights, or reduces its gradients, in one message: some layers, or with fully
+sharded weights a single one (FSDP's unit).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulator.costs.contention import held_multiprocessors
+from simulator.costs.price import alone_s
+from simulator.costs.system import System
+from simulator.results.layer_times import block_seconds
+from simulator.scenario.remembered import remembered
+from simulator.workload.fully_sharded import unit_copies
+from simulator.workload.gradients import bucket_collectives, bucket_parts, unit_parts
+from simulator.workload.work import Elementwise
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from simulator.scenario import Scenario
+    from simulator.workload.fully_sharded import Copy
+    from simulator.workload.gradients import Part
+    from simulator.workload.program import Floats
+    from simulator.workload.stages import StageKind
+    from simulator.workload.weights import StageParameters
+    from simulator.workload.work import Collective
+
+WHICH = ("gathers", "reduces", "sums")
+"""Collectives of a bucket, in the order of the columns: at most ``EACH`` of each."""
+EACH = 2
+COPIES = ("unshard_copy", "gathered parts", "gradient_copy", "gradient parts")
+"""Copies of a bucket, in the order of the columns: two before its pass, two after it."""
+Counts = tuple[int, ...]
+"""How many there are of each of ``WHICH``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BucketCosts:
+    """Collectives and copies of a stage's buckets.
+
+    Attributes:
+        seconds: Seconds alone, by bucket, ``WHICH`` and number; zero where there is none.
+        held: Share of the multiprocessors that each holds, alike.
+        copies: Seconds by bucket and ``COPIES``.
+        counts: Collectives of each bucket.
+    """
+
+    seconds: Floats
+    held: Floats
+    copies: Floats
+    counts: tuple[Counts, ...]
+
+
+def data_parallel_parts(scenario: Scenario, kind: StageKind) -> tuple[Part, ...]:
+    """Divide a stage into its buckets."""
+    divide = unit_parts if scenario.parallelism.sharding == "zero3" else bucket_parts
+    return divide(scenario, kind.outline)
+
+
+@remembered
+def bucket_costs(scenario: Scenario, kind: StageKind) -> BucketCosts:
+    """Return what the collectives and copies of a stage's buckets cost."""
+    parts = data_parallel_parts(scenario, kind)
+    costs, copies = np.zeros((2, len(parts), len(WHICH), EACH)), np.zeros((len(parts), len(COPIES)))
+    known: dict[tuple[StageParameters, int], tuple[Floats, Floats, Counts]] = {}
+    counts = []
+    for number, part in enumerate(parts):
+        alike = part.parameters, part.end - part.first
+        if alike not in known:
+            reduces, sums, gathers = bucket_collectives(scenario, *alike)
+            works = (gathers, reduces, sums)
+            copied = _copy_seconds(scenario, part.parameters.total)
+            known[alike] = _collective_costs(scenario, works), copied, tuple(map(len, works))
+        costs[:, number], copies[number], each = known[alike]
+        counts.append(each)
+    return BucketCosts(seconds=costs[0], held=costs[1], copies=copies, counts=tuple(counts))
+
+
+def _collective_costs(scenario: Scenario, works: Sequence[Sequence[Collective]]) -> Floats:
+    """Return seconds, and shares of the multiprocessors, of a bucket's collectives by ``WHICH``."""
+    system, costs = System.of(scenario), np.zeros((2, len(WHICH), EACH))
+    for which, number in ((which, number) for which, each in enumerate(works) for number in range(len(each))):
+        work = works[which][number]
+        share = held_multiprocessors(work, system) / system.cluster.gpu.multiprocessors
+        costs[:, which, number] = collective_seconds(scenario, work), min(1.0, share)
+    return costs
+
+
+def _copy_seconds(scenario: Scenario, parameters: float) -> Floats:
+    """Return the seconds of a bucket's copies by ``COPIES``."""
+    seconds = np.zeros(len(COPIES))
+    if scenario.parallelism.sharding == "zero3":
+        system, copies = System.of(scenario), unit_copies(scenario, parameters)
+        for copy in (*copies.gathered, *copies.reduced):
+            seconds[COPIES.index(copy.name)] = _one_copy_s(copy, system)
+    return seconds
+
+
+def _one_copy_s(copy: Copy, system: System) -> float:
+    if isinstance(copy, Elementwise):
+        return alone_s(copy, system)
+    return sum(count * block_seconds(block, system) for block, count in copy.blocks)
+
+
+@remembered
+def collective_seconds(scenario: Scenario, work: Collective) -> float:
+    """Return the seconds of a collective over data-parallel ranks."""
+    return alone_s(work, System.of(scenario))
