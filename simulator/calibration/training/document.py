@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from json import dumps
 from math import expm1
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,7 @@ def without_text(found: TrainingFit) -> str:
         "# What the fit says of a source's GPUs and stacks when it has not seen the runs of that source.",
     ]
     for source, values in found.without.items():
-        lines.append(f"{source}:")
+        lines.append(f"{dumps(source)}:")
         lines += list(_plain(values, "gpus", "gpu"))
         lines += list(_plain(values, "stacks", "stack"))
     return "\n".join(lines) + "\n"
