@@ -54,7 +54,7 @@ STACKS = {
     "Megatron-Core (reduced layers)": ("megatron-core", True),
     "Megatron-LM (deterministic test mode)": ("megatron-core", True),
     "Megatron-LM fork 2024 (sail-sg)": ("megatron-lm-sail-sg", True),
-    "Megatron-LM fork 2023 (sail-sg)": ("megatron-lm-2022", False),
+    "Megatron-LM fork 2023 (sail-sg)": ("megatron-lm-sail-sg-2023", True),
     "Megatron-DeepSpeed (BigScience 2022)": ("bigscience", True),
     "Megatron-DeepSpeed (vTrain testbed)": ("megatron-deepspeed", False),
     "Megatron-Bridge": ("megatron-bridge", True),

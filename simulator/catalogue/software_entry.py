@@ -88,7 +88,7 @@ class SoftwareEntry(Entry):
     optimizer_bytes_per_parameter: Sourced[Amount]
     """HBM traffic of the optimizer step per parameter of the rank's shard."""
     reduction_bytes_per_parameter: Sourced[Amount] = assumed(0.0, "gradients are reduced where they are made")
-    """HBM traffic around the reduction of gradients per parameter of the rank."""
+    """HBM traffic around the reduction of gradients and gathering of weights per parameter of the rank."""
     framework_memory: Sourced[Bytes]
     """Memory that the framework, CUDA context and communicators hold."""
     memory_fragmentation: Sourced[Share]

@@ -39,8 +39,8 @@ class Software:
         grad_dtype: Number format of gradient accumulation and reduction.
         step_overhead_s: Fixed time of a step that nothing hides: data, logging, host synchronisation.
         optimizer_bytes_per_parameter: HBM traffic of the optimizer step per parameter of the rank's shard.
-        reduction_bytes_per_parameter: HBM traffic around the reduction of gradients per parameter of the
-            rank, whole where the optimizer is sharded: flattening, scaling, casts, copies back, norm.
+        reduction_bytes_per_parameter: HBM traffic around the reduction of gradients, and the gathering of
+            weights, per parameter of the rank: flattening, scaling, casts, copies back, norm.
         framework_bytes: Memory that the framework, CUDA context and communicators hold.
         memory_fragmentation: Memory lost to the allocator, as a share of what comes and goes within a step.
         reduce_every_microbatch: Whether it reduces gradients after each micro-batch where gradients or

@@ -32,25 +32,38 @@ def render(report: ValidationReport, stream: IO[str], *, all_rows: bool = False)
     width = None if stream.isatty() else _WIDTH
     console = Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
     shown = report.simulated if all_rows else report.worst()
-    if shown:
-        title = "All simulated rows" if all_rows else f"The {len(shown)} worst rows"
-        console.print(_rows_table(title, shown))
-    if report.skipped_by_reason:
-        console.print(_reasons_table(report))
-    console.print(_summary_table("source", report.by_source))
-    console.print(_summary_table("GPU", report.by_gpu))
-    console.print(_summary_table("kind of run", {k: v for k, v in report.by_set.items() if v is not None}))
-    if report.layout_sweeps:
-        console.print(_sweeps_table(report.layout_sweeps))
-    if report.timed:
-        console.print(_timed_table(report))
-    if report.components:
-        console.print(_components_table(report))
+    kinds = {kind: summary for kind, summary in report.by_set.items() if summary is not None}
+    tables = [
+        _rows_table("All simulated rows" if all_rows else f"The {len(shown)} worst rows", shown),
+        _reasons_table(report),
+        _summary_table("source", report.by_source),
+        _summary_table("GPU", report.by_gpu),
+        _summary_table("kind of run", kinds),
+        _sweeps_table(report.layout_sweeps),
+        _timed_table(report),
+        _components_table(report),
+    ]
+    for table in tables:
+        if table.row_count:
+            console.print(table)
+            console.print()
     console.print(_closing(report))
 
 
+def _table(title: str) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+        header_style="dim",
+    )
+
+
 def _rows_table(title: str, rows: Sequence[tuple[RowOutcome, Comparison]]) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = _table(title)
     table.add_column("row", overflow="fold")
     table.add_column("metric")
     for name in ("predicted", "published", "error"):
@@ -63,7 +76,7 @@ def _rows_table(title: str, rows: Sequence[tuple[RowOutcome, Comparison]]) -> Ta
 
 
 def _reasons_table(report: ValidationReport) -> Table:
-    table = Table(title="Skipped", title_justify="left")
+    table = _table("Skipped")
     table.add_column("rows", justify="right")
     table.add_column("reason", overflow="fold")
     for reason, count in report.skipped_by_reason.items():
@@ -72,7 +85,7 @@ def _reasons_table(report: ValidationReport) -> Table:
 
 
 def _summary_table(name: str, groups: Mapping[str, ErrorSummary | None]) -> Table:
-    table = Table(title=f"Throughput error by {name}", title_justify="left")
+    table = _table(f"Throughput error by {name}")
     table.add_column(name)
     for column in ("rows", "mean |error|", "median", "p90", "bias", "skill"):
         table.add_column(column, justify="right")
@@ -82,10 +95,7 @@ def _summary_table(name: str, groups: Mapping[str, ErrorSummary | None]) -> Tabl
 
 
 def _sweeps_table(sweeps: Sequence[LayoutSweep]) -> Table:
-    table = Table(
-        title="Layouts of one model on one cluster: rank correlation, and what the predicted best yields",
-        title_justify="left",
-    )
+    table = _table("Layouts of one model on one cluster: rank correlation, what the predicted best yields")
     table.add_column("source")
     table.add_column("sweep", overflow="fold")
     for column in ("layouts", "Spearman", "choice/best"):
@@ -101,14 +111,12 @@ def _timed_table(report: ValidationReport) -> Table:
     groups: dict[tuple[str, str], list[float]] = {}
     for row in report.timed:
         groups.setdefault((row.source, row.schedule), []).append(row.error)
-    table = Table(
-        title="Schedule and engine alone: measured times of passes and messages", title_justify="left"
-    )
+    table = _table("Schedule and engine alone: measured times of passes and messages")
     table.add_column("source")
     table.add_column("schedule")
     for column in ("rows", "mean |error|", "worst", "bias"):
         table.add_column(column, justify="right")
-    everything = {("all", ""): [row.error for row in report.timed]}
+    everything = {("all", ""): [row.error for row in report.timed]} if report.timed else {}
     for (source, schedule), errors in {**groups, **everything}.items():
         mean = sum(map(abs, errors)) / len(errors)
         table.add_row(
@@ -123,7 +131,7 @@ def _timed_table(report: ValidationReport) -> Table:
 
 
 def _components_table(report: ValidationReport) -> Table:
-    table = Table(title="Parts of a step beside measurements of the same parts", title_justify="left")
+    table = _table("Parts of a step beside measurements of the same parts")
     table.add_column("part")
     table.add_column("source", overflow="fold")
     for column in ("times", "mean |error|", "p90", "bias"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from simulator.workload.core_attention import core_attention
 from simulator.workload.layer_steps import Exchange, Pointwise, Step, within
 from simulator.workload.linear import column_parallel, replicated, row_parallel, tensor_collective
-from simulator.workload.pointwise import bias_gradient, norm, rope
+from simulator.workload.pointwise import bias_gradient, bias_sum, norm, rope
 from simulator.workload.work import Elementwise
 
 if TYPE_CHECKING:
@@ -27,8 +27,9 @@ def attention_steps(scenario: Scenario, shapes: Shapes, mask: Mask) -> list[Step
     else:
         parts = tuple(heads * model.head_dim for heads in (shapes.heads, shapes.kv_heads, shapes.kv_heads))
         steps += column_parallel(scenario, shapes, "qkv", sum(parts), model.hidden_size, parts=parts)
-        steps += _joined_gradients(scenario, shapes, sum(parts))
         has_bias = model.linear_bias or model.qkv_bias
+        steps += bias_sum(scenario, shapes, "qkv", sum(parts), has_bias=has_bias)
+        steps += _joined_gradients(scenario, shapes, sum(parts))
         steps += bias_gradient(scenario, shapes, "qkv", shapes.tokens, sum(parts), has_bias=has_bias)
         if model.qk_norm:
             steps.append(_qk_norm(scenario, shapes))

@@ -93,9 +93,9 @@ def _cross_entropy(scenario: Scenario, shapes: Shapes) -> Pointwise:
 
     In place (Megatron's ``cross_entropy.py``): a cast to fp32, maximum, difference, exponential, sum and
     quotient; backward a product and the cast back. Out of place (``torch.nn.functional.cross_entropy``): the
-    cast and a log-soft-max that writes once; backward a cleared gradient with one entry per token, that of
-    the log-soft-max from it and from the result, and the cast back. What a kernel reads again comes from the
-    cache.
+    cast and a log-soft-max that reads a row three times and writes it; backward a cleared gradient with one
+    entry per token, that of the log-soft-max, which reads the former twice and the result once, and the cast
+    back (PyTorch, ``SoftMax.cu``: one block a row; rows of 100,000 entries do not stay in the cache).
     """
     logits, e = shapes.tokens * shapes.vocabulary, shapes.element_bytes
     if scenario.software.gathers_logits:
@@ -107,7 +107,7 @@ def _cross_entropy(scenario: Scenario, shapes: Shapes) -> Pointwise:
     elif scenario.software.loss_in_place:
         forward, backward = cast + 4 + 8 + 8 + 4 + 8, 8 + cast
     else:
-        forward, backward = cast + 8, 4 + 12 + cast
+        forward, backward = cast + 3 * 4 + 4, 4 + 3 * 4 + 4 + cast
     # Out of place, the gradients of the loss and of the log-soft-max exist beside the soft-max, in fp32; over
     # a divided vocabulary the exponentials and their sum with the former do (PyTorch,
     # distributed/tensor/parallel/loss.py, _nll_loss_and_log_softmax_backward).

@@ -116,10 +116,23 @@ def bias_gradient(
 ) -> list[Step]:
     """Return the sum of an output gradient over ``rows`` tokens: the gradient of a bias of ``width`` values.
 
-    The forward GEMM adds the bias by itself. Backward, stacks without a GEMM that sums the rows meanwhile
-    (cublasLt's ``BGRADB``, as Transformer Engine uses it) read the output gradient once more.
+    Backward, stacks without a GEMM that sums the rows meanwhile (cublasLt's ``BGRADB``, as Transformer Engine
+    uses it) read the output gradient once more. Forward, the kernel behind the projection adds the bias, or
+    the GEMM does it, or ``bias_sum``.
     """
     if not has_bias or "bias_gradient" in scenario.software.fused:
         return []
     kernel = Elementwise(name=f"{name}_bias_grad", bytes_moved=rows * width * shapes.element_bytes)
     return [Pointwise(forward=(), backward=(kernel,))]
+
+
+def bias_sum(scenario: Scenario, shapes: Shapes, name: str, width: int, *, has_bias: bool) -> list[Step]:
+    """Return the addition of a bias that no kernel behind the projection adds: query, key and value.
+
+    Stacks whose GEMMs sum bias gradients (Transformer Engine) add the bias in the GEMM as well; Megatron-LM's
+    own ``linear_with_grad_accumulation_and_async_allreduce`` reads and writes the output once more.
+    """
+    if not has_bias or "bias_gradient" in scenario.software.fused:
+        return []
+    size = 2.0 * shapes.tokens * width * shapes.element_bytes
+    return [Pointwise(forward=(Elementwise(name=f"{name}_bias", bytes_moved=size),), backward=())]
