@@ -7,10 +7,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from simulator import ScenarioError, files, save_curve, search
 from simulator.cli import main
 from simulator.errors import InputError
+from simulator.reports.search_figure import search_figure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +57,16 @@ def test_a_table_a_curve_and_a_spreadsheet(
     assert [row["rank"] for row in table] == ["1", "2", "3"]
     speeds = [float(row["tokens_per_s"]) for row in table]
     assert speeds == sorted(speeds, reverse=True)
+
+
+def test_the_figure_names_the_best_and_its_legend_covers_nothing(file: str) -> None:
+    free = ["search.free.recompute=[none, full]", "search.free.sharding=[none, zero1]"]
+    figure = search_figure(search(files.load(file, overrides=free)))
+    (axes,), (legend,) = figure.axes, figure.legends
+    FigureCanvasAgg(figure).draw()
+    assert not legend.get_window_extent().overlaps(axes.get_window_extent())
+    (best,) = [text.get_text() for text in axes.texts if text.get_text().startswith("best: ")]
+    assert "none" not in best.removeprefix("best: ").split(", ")
 
 
 def test_what_is_not_free_stays_and_every_combination_is_accounted_for(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DATA = Path(__file__).parent / "data"
 CHOSEN = {
-    "ampere": {
+    "early": {
         "megatron-2021-t1-1.7b",
         "megatron-2021-t1-18b",
         "korthikanti-2022-t5-22b-full",
@@ -28,14 +28,14 @@ CHOSEN = {
         "vtrain-multi-18p4b-tp2-dp32-pp4-mb4",
         "hagemann2023-13b-s2048-g64-tp1-pp1-mb4-ac-flash_attention2-t132394",
     },
-    "hopper": {
+    "others": {
         "dgxc-2411-llama31-405b-32g-bf16",
         "dgxc-2505-grok1-gb200-256g-bf16",
-        "torchtitan-202412-405b-g512-int1f1b",
+        "flashattention2-t1-gpt3-1.3b-s2048-flash2",
         "llmfoundry-h100-80gb-70b-s2048-g512-mb8-ga1-amp_bf16",
     },
 }
-"""Runs of few passes on four kinds of GPUs, seven stacks and two number formats."""
+"""Runs of few passes on three kinds of GPUs and seven stacks."""
 
 
 @pytest.fixture
