@@ -71,8 +71,8 @@ def _sorted_copies(name: str, source: float, target: float, copies: float) -> Po
 def _weighted_sum(name: str, source: float, target: float) -> Pointwise:
     """Return JAX's passes: copies are put in the order of tokens, and their weighted sum reads them.
 
-    Backward, the sum's gradient writes them and reads them for the weights' gradients, in order; then they are
-    put back. Casts to fp32 and back are part of these passes.
+    Backward, the sum's gradient writes them and reads them for the weights' gradients, in order; then they
+    are put back. Casts to fp32 and back are part of these passes.
     """
     forward = Elementwise(name=name, bytes_moved=3 * source + target, kernels=2)
     backward = Elementwise(name=f"{name}_grad", bytes_moved=4 * source + target, kernels=2)
