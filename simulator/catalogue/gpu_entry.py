@@ -27,7 +27,7 @@ from simulator.documents import (
     Watts,
 )
 from simulator.errors import CatalogueError
-from simulator.scenario import CollectiveEfficiency, Gpu, Provenance
+from simulator.scenario import CollectiveEfficiency, Gpu, PowerRelief, Provenance
 from simulator.scenario.training import NumberFormat  # noqa: TC001  pydantic reads it
 
 Share = Annotated[float, Field(ge=0, lt=0.2, allow_inf_nan=False)]
@@ -40,6 +40,17 @@ class MemoryEntry(Strict):
     """What a process can allocate of it."""
     bandwidth: Sourced[PositiveBytesPerSecond]
     """Its bandwidth."""
+
+
+class PowerEntry(Strict):
+    """What matrix products gain where a power-limited GPU rests between them."""
+
+    headroom: Sourced[Share]
+    """Gain of products that run alone and briefly over sustained ones."""
+    idle: Sourced[Fraction]
+    """Gain per share of time that the GPU waits."""
+    memory: Sourced[Fraction]
+    """Gain per share of time that memory-bound kernels run."""
 
 
 class ScaleUpEntry(Strict):
@@ -104,6 +115,8 @@ class GpuEntry(Entry):
     """Speed of matrix and attention kernels over the measured one, where a lower power limit slows them."""
     speed_spread: Sourced[Share] = assumed(0.0176, "as an H100")
     """Standard deviation of sustained compute speed among GPUs of this type, relative to the mean."""
+    power: PowerEntry | None = None
+    """What products gain while the rest draws less than the power limit; nothing where not measured."""
     host: HostEntry = HostEntry()
     """The way to the host's memory."""
     collectives: CollectivesEntry | None = None
@@ -151,6 +164,7 @@ class GpuEntry(Entry):
             tdp_watts=self.tdp.value,
             matrix_speed=float(self.matrix_speed.value),
             speed_spread=float(self.speed_spread.value),
+            power=None if self.power is None else self._power(self.power),
             training_clock={fmt: number.value for fmt, number in clocks.items()},
             host_bytes_per_s=self.host.bandwidth.value,
             host_memory_bytes_per_s=self.host.memory_bandwidth.value,
@@ -162,6 +176,14 @@ class GpuEntry(Entry):
             sources=self._sources(collectives)
             | {f"training_clock.{fmt}": self.provenance(number) for fmt, number in clocks.items()}
             | dict(measured.sources),
+        )
+
+    @staticmethod
+    def _power(entry: PowerEntry) -> PowerRelief:
+        return PowerRelief(
+            headroom=float(entry.headroom.value),
+            idle=float(entry.idle.value),
+            memory=float(entry.memory.value),
         )
 
     def _sources(self, collectives: dict[str, Sourced[float]]) -> dict[str, Provenance]:
@@ -182,6 +204,15 @@ class GpuEntry(Entry):
             "network_bytes_per_s": self.network_bandwidth,
             "tdp_watts": self.tdp,
             "matrix_speed": self.matrix_speed,
+            **(
+                {}
+                if self.power is None
+                else {
+                    "power.headroom": self.power.headroom,
+                    "power.idle": self.power.idle,
+                    "power.memory": self.power.memory,
+                }
+            ),
             "host_bytes_per_s": self.host.bandwidth,
             "host_memory_bytes_per_s": self.host.memory_bandwidth,
             **{f"collectives.{key}": number for key, number in collectives.items()},

@@ -9,11 +9,11 @@ import numpy as np
 
 from simulator.costs.contention import slowed
 from simulator.costs.launch import launch_s
+from simulator.costs.power import at_best_s, relieved
 from simulator.costs.price import price, price_layer
 from simulator.engines import run_fastest
 from simulator.results.breakdown import block_shares
 from simulator.workload.launches import launches
-from simulator.workload.program import Stream
 from simulator.workload.work import Block, Sequence
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def kernel_seconds(block: Block, system: System) -> float:
 
     The pass takes no less, wherever the ranks lie that it talks to.
     """
-    on_device = price(block.program, system).fixed_s[block.program.stream == Stream.COMPUTE].sum()
-    return max(float(on_device), _launch_s(block, system))
+    on_device_s = at_best_s(block.program, price(block.program, system), system)
+    return max(on_device_s, _launch_s(block, system))
 
 
 def _runners(program: Program) -> list[int]:
@@ -171,10 +171,14 @@ def _answers(system: System) -> Answers:
 def _timeline(program: Program, system: System) -> Timeline:
     """Run a layer; kernels are slower for as long as collectives beside them hold multiprocessors.
 
+    Where it waits, products have more power and are faster; how long it waits is seen at the sustained clock.
     Slower kernels overlap for longer: each round adds about that share of multiprocessors of the one before.
     """
-    alone = price_layer(program, system)
-    timeline = run_fastest(program, alone)
+    sustained = price_layer(program, system)
+    timeline = run_fastest(program, sustained)
+    alone = relieved(program, sustained, timeline.makespan_s, system)
+    if alone is not sustained:
+        timeline = run_fastest(program, alone)
     for _ in range(_CONTENTION_ROUNDS):
         durations = slowed(program, alone, timeline.start_s, timeline.end_s, system)
         if durations is alone:

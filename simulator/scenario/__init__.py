@@ -8,6 +8,7 @@ from simulator.scenario.gpu import (
     CollectiveEfficiency,
     GemmEfficiency,
     Gpu,
+    PowerRelief,
 )
 from simulator.scenario.model import Experts, LatentAttention, Mamba, Model
 from simulator.scenario.parallelism import Parallelism
@@ -37,6 +38,7 @@ __all__ = [
     "Overlap",
     "Parallelism",
     "Pool",
+    "PowerRelief",
     "Provenance",
     "PublishedPoint",
     "RecomputeDetail",

@@ -85,6 +85,21 @@ class CollectiveEfficiency:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PowerRelief:
+    """What resting between matrix products yields on a power-limited GPU; see ``costs.power``.
+
+    Attributes:
+        headroom: Gain of products that run alone and briefly over sustained ones.
+        idle: Gain per share of time that the GPU waits.
+        memory: Gain per share of time that memory-bound kernels run.
+    """
+
+    headroom: float
+    idle: float
+    memory: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
     """An accelerator as one rank sees it.
 
@@ -114,6 +129,8 @@ class Gpu:
         training_clock: Share of isolated GEMM speed that training sustains, by number format; 1 where
             absent. GEMMs draw the most power, and share it with all else that a step runs.
         speed_spread: Standard deviation of sustained compute speed among GPUs of this type, relative.
+        power: What products gain while the rest of a layer draws less than the power limit; None where
+            nothing was measured.
         matrix_unit: Side of the systolic arrays (MXU) of a TPU; 0 where products are cut into tiles.
         host_bytes_per_s: One-way bandwidth between its memory and the host's: PCIe, or a chip-to-chip link.
         host_memory_bytes_per_s: Its share of the bandwidth of the host's memory.
@@ -142,6 +159,7 @@ class Gpu:
     speed_spread: float = 0.0
     training_clock: Mapping[str, float] = field(default_factory=dict)
     matrix_speed: float = 1.0
+    power: PowerRelief | None = None
     matrix_unit: int = 0
     host_bytes_per_s: float = 55e9
     host_memory_bytes_per_s: float = 77e9

@@ -100,6 +100,9 @@ EXAMPLES: Mapping[str, tuple[Settings, object]] = {
     "cluster.gpu.matrix_unit": ({}, 256),
     "cluster.gpu.gpus_per_node": ({"parallelism.sharding": "hybrid"}, 4),
     "cluster.gpu.speed_spread": ({}, 0.05),
+    "cluster.gpu.power.headroom": ({**SPLIT, **LINKS}, 0.0),
+    "cluster.gpu.power.idle": ({**SPLIT, **LINKS}, 0.0),
+    "cluster.gpu.power.memory": ({}, 0.0),
     "cluster.gpu.host.bandwidth": (OFFLOADED, "5 GB/s"),
     "cluster.gpu.host.memory_bandwidth": (
         {"training.offload.optimizer": "cpu", **ALONE},

@@ -62,11 +62,14 @@ def outcomes_of(component: Component, scenario: Scenario) -> list[ComponentOutco
 
     Args:
         component: What was measured.
-        scenario: Its scenario, with other constants if need be; its clock is the component's.
+        scenario: Its scenario, with other constants if need be; its clock is the component's. A clock above
+            the sustained one has used up what resting yields.
     """
     gpu = scenario.cluster.gpu
     clocks = dict.fromkeys(gpu.peak_flop_per_s, component.clock)
-    scenario = replace(scenario, cluster=replace(scenario.cluster, gpu=replace(gpu, training_clock=clocks)))
+    power = gpu.power if component.clock == 1.0 else None
+    gpu = replace(gpu, training_clock=clocks, power=power)
+    scenario = replace(scenario, cluster=replace(scenario.cluster, gpu=gpu))
     predicted = _PREDICTED[component.kind](scenario)
     return [
         ComponentOutcome(
