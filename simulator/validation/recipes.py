@@ -66,8 +66,8 @@ RECIPES: tuple[Recipe, ...] = (
         model=r"mixtral",
         gpu=r"tpu-v6e|trillium",
         source="github:AI-Hypercomputer/maxtext benchmarks/maxtext_trillium_model_configs.py, "
-        "mixtral_8x7b_dropped and mixtral_8x22b_dropped: capacity_factor 1.25, sparse_matmul off; remat_policy "
-        "custom with query, key and value projections offloaded",
+        "mixtral_8x7b_dropped and mixtral_8x22b_dropped: capacity_factor 1.25, sparse_matmul off; "
+        "remat_policy custom with query, key and value projections offloaded",
         capacity_factor=1.25,
         recompute_modules=("save_qkv",),
     ),
