@@ -107,6 +107,8 @@ class SoftwareEntry(Entry):
     """Whether attention over gathered keys and values runs turn by turn like a ring's, summing in fp32."""
     repeats_key_values: Sourced[bool] = assumed(False, "attention kernels take fewer key and value heads")
     """Whether keys and values are copied for each query head that shares them, before any exchange."""
+    sorts_copies: Sourced[bool] = assumed(False, "one kernel reads a token and writes its copies in order")
+    """Whether copies of tokens for experts are made, sorted and added up in fp32 by passes of their own."""
     tp_reduce_pieces: Sourced[Count] = assumed(0, "as many as ranks, like the pieces of a gathered input")
     """Pieces of a GEMM whose result is reduce-scattered meanwhile; 0: as many as ranks, by messages."""
     keeps_gathered_input: Sourced[bool] = assumed(False, "as Megatron since arXiv:2205.05198")
@@ -204,6 +206,7 @@ class SoftwareEntry(Entry):
             cp_comm=self.cp_comm.value,
             cp_gathers_in_turns=self.cp_gathers_in_turns.value,
             repeats_key_values=self.repeats_key_values.value,
+            sorts_copies=self.sorts_copies.value,
             tp_reduce_pieces=self.tp_reduce_pieces.value,
             keeps_gathered_input=self.keeps_gathered_input.value,
             separate_projections=self.separate_projections.value,
@@ -257,6 +260,7 @@ class SoftwareEntry(Entry):
             "cp_comm": self.cp_comm,
             "cp_gathers_in_turns": self.cp_gathers_in_turns,
             "repeats_key_values": self.repeats_key_values,
+            "sorts_copies": self.sorts_copies,
             "tp_reduce_pieces": self.tp_reduce_pieces,
             "keeps_gathered_input": self.keeps_gathered_input,
             "separate_projections": self.separate_projections,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator.costs.contention import held_multiprocessors, is_slowed
-from simulator.costs.price import price
+from simulator.costs.price import price_layer
 from simulator.workload.program import Stream
 from simulator.workload.work import Block, Collective, Sequence
 
@@ -86,5 +86,5 @@ def matrix_seconds(block: Block, system: System) -> float:
     """Return the seconds of matrix multiplications and attention in a layer."""
     program = block.program
     suffers = np.asarray([is_slowed(each) for each in program.works], dtype=bool)[program.work]
-    fixed_s = price(program, system).fixed_s
+    fixed_s = price_layer(program, system).fixed_s
     return float(fixed_s[suffers & (program.stream == Stream.COMPUTE)].sum())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from simulator.scenario import Cluster
     from simulator.workload.program import Program
 
-__all__ = ["System", "alone_s", "message_cost", "price"]
+__all__ = ["System", "alone_s", "message_cost", "price", "price_layer"]
 
 
 def price(program: Program, system: System, sequence_s: Mapping[int, float] | None = None) -> Durations:
@@ -57,6 +57,21 @@ def price(program: Program, system: System, sequence_s: Mapping[int, float] | No
             fixed_s[rank, index], flow_bytes[rank, index] = _leaf_cost(work, system, rank)
     at = alike, program.work
     return _spread(program, system, fixed_s[at], flow_bytes[at])
+
+
+def price_layer(program: Program, system: System) -> Durations:
+    """Return how long the ops of a layer take; asked again of the same layer and system, the same object."""
+    known = program.derived.get("price")
+    if isinstance(known, _Priced) and known.system == system:
+        return known.durations
+    durations = price(program, system)
+    program.derived["price"] = _Priced(system, durations)
+    return durations
+
+
+class _Priced(NamedTuple):
+    system: System
+    durations: Durations
 
 
 def _leaf_cost(work: Leaf, system: System, rank: int) -> tuple[float, float]:

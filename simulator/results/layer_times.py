@@ -9,7 +9,7 @@ import numpy as np
 
 from simulator.costs.contention import slowed
 from simulator.costs.launch import launch_s
-from simulator.costs.price import price
+from simulator.costs.price import price, price_layer
 from simulator.engines import run_fastest
 from simulator.results.breakdown import block_shares
 from simulator.workload.launches import launches
@@ -173,7 +173,7 @@ def _timeline(program: Program, system: System) -> Timeline:
 
     Slower kernels overlap for longer: each round adds about that share of multiprocessors of the one before.
     """
-    alone = price(program, system)
+    alone = price_layer(program, system)
     timeline = run_fastest(program, alone)
     for _ in range(_CONTENTION_ROUNDS):
         durations = slowed(program, alone, timeline.start_s, timeline.end_s, system)

@@ -57,6 +57,8 @@ class Software:
             with sums and gradient messages in fp32 (PyTorch's ``context_parallel``).
         repeats_key_values: Whether keys and values are copied for each query head that shares them before
             attention runs and ranks exchange them (``repeat_kv``).
+        sorts_copies: Whether copies of tokens for their experts are made first and sorted then, each way by a
+            pass of its own, and added up in fp32 (JAX).
         tp_reduce_pieces: Pieces of a matrix multiplication whose result is reduce-scattered meanwhile, by
             collectives; 0: as many as ranks, by messages between neighbours.
         keeps_gathered_input: Whether the input gathered for a column-parallel layer is kept for its weight
@@ -122,6 +124,7 @@ class Software:
     cp_comm: ContextExchange = "all_gather"
     cp_gathers_in_turns: bool = False
     repeats_key_values: bool = False
+    sorts_copies: bool = False
     tp_reduce_pieces: int = 0
     keeps_gathered_input: bool = False
     separate_projections: bool = False

@@ -176,6 +176,7 @@ class ProgramBuilder:
     _tables: list[Floats] = field(default_factory=list)
     _edges: list[Ints] = field(default_factory=list)
     _works: dict[Work, int] = field(default_factory=dict)
+    _seen: dict[int, tuple[int, Work]] = field(default_factory=dict)
     _count: int = 0
 
     def add(
@@ -193,7 +194,7 @@ class ProgramBuilder:
         freed_bytes: float = 0.0,
     ) -> int:
         """Append an op and return its number; see ``Program`` for the columns."""
-        index = self._works.setdefault(work, len(self._works))
+        index = self._index(work)
         self._columns.extend(
             (kind, rank, stream, index, microbatch, stage, join, allocated_bytes, freed_bytes)
         )
@@ -201,6 +202,13 @@ class ProgramBuilder:
         self._count += 1
         self.wait(op, after)
         return op
+
+    def _index(self, work: Work) -> int:
+        """Return the number of a piece of work; an object that came before need not be hashed again."""
+        known = self._seen.get(id(work))
+        if known is None:
+            known = self._seen[id(work)] = self._works.setdefault(work, len(self._works)), work
+        return known[0]
 
     def wait(self, op: int, after: Iterable[int]) -> None:
         """Let an op that was already added wait for further ops."""
@@ -222,7 +230,7 @@ class ProgramBuilder:
 
     def fill_works(self, table: Floats, works: Sequence[Work], work: Ints) -> None:
         """Give the ops of a table their work: its place among some works."""
-        index = np.array([self._works.setdefault(each, len(self._works)) for each in works])
+        index = np.array([self._index(each) for each in works])
         table[_COLUMNS.index("work")] = index[work]
 
     def add_table(self, table: Floats) -> int:

@@ -298,6 +298,7 @@ EXAMPLES: Mapping[str, tuple[Settings, object]] = {
     "software.recompute_stops_early": (FULL, True),
     "software.casts_every_pass": (FP8, True),
     "software.cp_comm": (CONTEXT, "all_to_all"),
+    "software.sorts_copies": (ROUTED, True),
     "software.repeats_key_values": ({"model.num_key_value_heads": 2}, True),
     "software.cp_gathers_in_turns": ({**CONTEXT, "parallelism.cp_comm": "all_gather"}, True),
     "software.loss_metrics": ({}, 2),

@@ -27,7 +27,7 @@ from simulator.workload.schedules import Overlapped, passes
 from simulator.workload.shapes import shapes_of
 from simulator.workload.stages import stages_of
 from simulator.workload.weights import stage_parameters
-from simulator.workload.work import Collective, Gemm, Group, Routing
+from simulator.workload.work import Collective, Elementwise, Gemm, Group, Routing
 from tests.laws.layers import layer, layer_flops, ops
 
 if TYPE_CHECKING:
@@ -357,3 +357,21 @@ def test_fused_experts_leave_no_conversion_between_their_products() -> None:
     ]
     assert names == [{"expert_down_cast"}, {"expert_up_grad_cast"}]
     assert layer_flops(fused) == layer_flops(scenario)
+
+
+@FAST
+@given(scenario=sparse())
+def test_sorting_copies_moves_them_more_often_and_no_product_changes(scenario: Scenario) -> None:
+    scenario = with_experts(scenario, dispatcher="alltoall")
+    sorts = replace(scenario, software=replace(scenario.software, sorts_copies=True))
+    moved = [
+        sum(
+            work.bytes_moved
+            for work in ops(layer(each)[0].program)
+            if isinstance(work, Elementwise) and work.name == "permute"
+        )
+        for each in (scenario, sorts)
+    ]
+    flow = token_flow(scenario, shapes_of(scenario), EXPERTS)
+    assert moved[1] - moved[0] == pytest.approx(2 * flow.copy_bytes)
+    assert layer_flops(sorts) == layer_flops(scenario)

@@ -36,6 +36,7 @@ class TokenFlow:
         gathers: Whether expert-tensor ranks hold different tokens, which they gather and scatter again;
             otherwise they hold the same ones and only sum results.
         fused: Operations that the software runs as one kernel.
+        sorts_copies: Whether copies are made, sorted and added up by passes of their own; see ``Software``.
     """
 
     tokens: int
@@ -49,6 +50,7 @@ class TokenFlow:
     etp: Group
     gathers: bool
     fused: frozenset[str]
+    sorts_copies: bool = False
 
     @property
     def copy_bytes(self) -> float:
@@ -87,4 +89,5 @@ def token_flow(scenario: Scenario, shapes: Shapes, experts: Experts) -> TokenFlo
         etp=etp,
         gathers=differ,
         fused=scenario.software.fused,
+        sorts_copies=scenario.software.sorts_copies,
     )

@@ -27,6 +27,8 @@ def spread(flow: TokenFlow, name: str, source: float, target: float, copies: flo
         target: Bytes written.
         copies: Copies written.
     """
+    if flow.sorts_copies:
+        return _sorted_copies(name, source, target, copies)
     kernels = 2 if "permute" in flow.fused else 5
     forward = Elementwise(name=name, bytes_moved=source + target, kernels=kernels)
     backward = Elementwise(name=f"{name}_grad", bytes_moved=source + target, kernels=2)
@@ -45,6 +47,8 @@ def gather(flow: TokenFlow, name: str, source: float, target: float) -> Pointwis
         source: Bytes of the copies.
         target: Bytes of the tokens.
     """
+    if flow.sorts_copies:
+        return _weighted_sum(name, source, target)
     fused = "permute" in flow.fused
     forward = Elementwise(
         name=name, bytes_moved=source + target if fused else 5 * source + target, kernels=1 if fused else 3
@@ -55,6 +59,24 @@ def gather(flow: TokenFlow, name: str, source: float, target: float) -> Pointwis
         kernels=1 if fused else 3,
     )
     return Pointwise(forward=(forward,), backward=(backward,), saved_bytes=0.0 if fused else source)
+
+
+def _sorted_copies(name: str, source: float, target: float, copies: float) -> Pointwise:
+    """Return JAX's passes: copies are written, then read and written in order, and backward the way back."""
+    forward = Elementwise(name=name, bytes_moved=source + 3 * target, kernels=2)
+    backward = Elementwise(name=f"{name}_grad", bytes_moved=3 * target + source, kernels=2)
+    return Pointwise(forward=(forward,), backward=(backward,), saved_bytes=INDEX_BYTES * copies)
+
+
+def _weighted_sum(name: str, source: float, target: float) -> Pointwise:
+    """Return JAX's passes: copies are put in the order of tokens, and their weighted sum reads them.
+
+    Backward, the sum's gradient writes them and reads them for the weights' gradients, in order; then they
+    are put back. Casts to fp32 and back are part of these passes.
+    """
+    forward = Elementwise(name=name, bytes_moved=3 * source + target, kernels=2)
+    backward = Elementwise(name=f"{name}_grad", bytes_moved=4 * source + target, kernels=2)
+    return Pointwise(forward=(forward,), backward=(backward,), saved_bytes=source)
 
 
 def sort(name: str, size: float) -> Pointwise:
