@@ -24,7 +24,7 @@ from simulator.calibration.collective_curves import (
     measurements,
     table,
 )
-from simulator.costs.nccl_constants import Corrections, fitted_corrections
+from simulator.costs.nccl_constants import Corrections
 from simulator.scenario import CollectiveEfficiency
 
 if TYPE_CHECKING:
@@ -42,6 +42,19 @@ STRONG, MIDDLING, WEAK = 3.0, 0.5, 0.02
 """Pull towards published peaks, towards 94% of the line rate (nccl-tests issue 290), and towards guesses."""
 
 
+GUESS = Corrections(
+    start_s=20e-6,
+    network_hop_factor=1.0,
+    pipeline_fill=1.0,
+    tree_channel_share=0.214,
+    peer_s=1e-6,
+    network_peer_s=5e-6,
+)
+"""What is assumed before any curve is seen, held weakly: NCCL's tables and the theory of pipelines as they
+are, 192.5 of the 900 GB/s of a B200's NVLink (together-nccl-tests), the order of a launch and of one hop for
+each peer. The fit starts here and not where the last one ended, so that rerunning it changes nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parameters:
     """The vector that the optimiser moves, as logarithms of positive numbers, and what its parts mean."""
@@ -49,8 +62,8 @@ class Parameters:
     measured: Measurements
 
     def start(self) -> NDArray[np.float64]:
-        """Return the constants in use."""
-        values = [max(value, 1e-7) for value in asdict(fitted_corrections()).values()]
+        """Return what is assumed before the fit: guesses, published peaks and 94% of the line rate."""
+        values = list(asdict(GUESS).values())
         for gpu in self.measured.gpus.values():
             reach = gpu.collectives
             values += [reach.ring_fraction, reach.reduction_fraction, reach.exchange_fraction]

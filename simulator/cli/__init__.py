@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_NEW_OBJECTS = 50_000
+_NEW_OBJECTS = 300_000
 """New objects after which Python looks for unreachable cycles, instead of 700: most live as long as a run."""
 
 

@@ -70,6 +70,8 @@ def expert_training(row: Row, degrees: Degrees, blanks: Blanks, *, has_experts: 
     if capacity is not None:
         document["capacity_factor"] = float(capacity[1])
         document["pad_to_capacity"] = "static shapes" in row.notes
+    elif recipe.capacity_factor is not None:
+        document |= {"capacity_factor": recipe.capacity_factor, "pad_to_capacity": True}
     elif _DROP.search(row.notes):
         # Megatron-Bridge's apply_moe_token_drop, and NeMo's: every expert computes its mean load.
         document |= {"capacity_factor": 1.0, "pad_to_capacity": True}

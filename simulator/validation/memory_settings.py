@@ -60,7 +60,8 @@ def recompute_settings(row: Row, blanks: Blanks) -> dict[str, object]:
     """Return what a row recomputes and offloads, as far as its fields and notes say."""
     notes = row.notes or ""
     stated = row.recompute
-    block, modules, remat = _BLOCK.search(notes), _modules(notes), _REMAT.search(notes)
+    block, remat = _BLOCK.search(notes), _REMAT.search(notes)
+    modules = _modules(notes) or list(recipe_of(row).recompute_modules)
     if stated is None and block is not None:
         stated = "full"
     if stated is None and modules:

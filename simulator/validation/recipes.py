@@ -28,6 +28,8 @@ class Recipe:
         ep_overlap: Whether another micro-batch hides the exchange of tokens, or None.
         bf16_layers_at_end: Last layers that stay in 16 bits.
         fused: What the software fuses beside its habit; see ``Software``.
+        capacity_factor: Tokens that every expert computes over its mean load, or None where none is dropped.
+        recompute_modules: What is recomputed where the row does not say.
     """
 
     stack: str
@@ -41,6 +43,8 @@ class Recipe:
     ep_overlap: bool | None = None
     bf16_layers_at_end: int = 0
     fused: frozenset[str] = frozenset()
+    capacity_factor: float | None = None
+    recompute_modules: tuple[str, ...] = ()
 
     def holds(self, row: Row) -> bool:
         """Tell whether a row is one of those runs."""
@@ -57,6 +61,16 @@ NONE = Recipe(stack="", source="")
 """No recipe is known: everything is left to the row and to its stack."""
 
 RECIPES: tuple[Recipe, ...] = (
+    Recipe(
+        stack=r"maxtext",
+        model=r"mixtral",
+        gpu=r"tpu-v6e|trillium",
+        source="github:AI-Hypercomputer/maxtext benchmarks/maxtext_trillium_model_configs.py, "
+        "mixtral_8x7b_dropped and mixtral_8x22b_dropped: capacity_factor 1.25, sparse_matmul off; "
+        "remat_policy custom with query, key and value projections offloaded",
+        capacity_factor=1.25,
+        recompute_modules=("save_qkv",),
+    ),
     Recipe(
         stack=r"see notes",
         model=r"deepseek-v3$",
