@@ -45,7 +45,7 @@ class MemoryEntry(Strict):
 class PowerEntry(Strict):
     """What matrix products gain where a power-limited GPU rests between them."""
 
-    headroom: Sourced[Share]
+    headroom: Sourced[Fraction]
     """Gain of products that run alone and briefly over sustained ones."""
     idle: Sourced[Fraction]
     """Gain per share of time that the GPU waits."""

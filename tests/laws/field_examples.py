@@ -74,6 +74,7 @@ HOST: Settings = {"training.offload.optimizer": "stream", **ALONE}
 LINKS: Settings = {
     "cluster.gpu.collectives": {"ring_fraction": 0.8, "reduction_fraction": 0.7, "exchange_fraction": 0.7}
 }
+RELIEVED: Settings = {"cluster.gpu.power": {"headroom": 0.11, "idle": 0.27, "memory": 0.09}}
 SLOW_NETWORK: Settings = {"cluster.network": {"bandwidth_per_gpu": "5 Gb/s"}}
 PRICED: Settings = {"training.tokens": "1T"}
 
@@ -100,9 +101,9 @@ EXAMPLES: Mapping[str, tuple[Settings, object]] = {
     "cluster.gpu.matrix_unit": ({}, 256),
     "cluster.gpu.gpus_per_node": ({"parallelism.sharding": "hybrid"}, 4),
     "cluster.gpu.speed_spread": ({}, 0.05),
-    "cluster.gpu.power.headroom": ({**SPLIT, **LINKS}, 0.0),
-    "cluster.gpu.power.idle": ({**SPLIT, **LINKS}, 0.0),
-    "cluster.gpu.power.memory": ({}, 0.0),
+    "cluster.gpu.power.headroom": ({**SPLIT, **RELIEVED}, 0.01),
+    "cluster.gpu.power.idle": ({**SPLIT, **RELIEVED}, 0.01),
+    "cluster.gpu.power.memory": (RELIEVED, 0.01),
     "cluster.gpu.host.bandwidth": (OFFLOADED, "5 GB/s"),
     "cluster.gpu.host.memory_bandwidth": (
         {"training.offload.optimizer": "cpu", **ALONE},
