@@ -29,10 +29,10 @@ def test_scenario_opens_with_its_question_and_runs(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["llama3-405b-8k", "llama3-405b-16k", "llama3-405b-16k-long"])
-def test_llama_3_405b_is_within_5_percent_of_its_publication_and_fits(name: str) -> None:
+def test_llama_3_405b_is_within_4_percent_of_its_publication_and_fits(name: str) -> None:
     result = simulate(load(FOLDER / f"{name}.yaml"))
     published = result.scenario.measured.values["tflops_per_gpu"]  # type: ignore[union-attr]
-    assert result.metrics["tflops_per_gpu_causal"] == pytest.approx(published, rel=0.05)
+    assert result.metrics["tflops_per_gpu_causal"] == pytest.approx(published, rel=0.04)
     assert result.memory.fits
 
 
@@ -78,3 +78,9 @@ def test_the_headline_runs_within_its_time_and_memory(tmp_path: Path) -> None:
         seconds.append(processor_s)
     assert min(seconds) < 2.0
     assert peak_kib < 300 * 1024
+
+
+def test_a_step_measured_on_one_h100_is_predicted() -> None:
+    result = simulate(load(FOLDER / "llama-3b-one-h100.yaml"))
+    measured = result.scenario.measured.values["step_time_s"]  # type: ignore[union-attr]
+    assert result.metrics["step_time_s"] == pytest.approx(measured, rel=0.08)
