@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
         The exit code.
     """
     gc.set_threshold(_NEW_OBJECTS, *gc.get_threshold()[1:])
+    atexit.register(gc.freeze)  # what is left at the end goes with the process, unsearched
     # Looking for plug-ins, pydantic would read the metadata of every installed package.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from simulator.cli.application import run
