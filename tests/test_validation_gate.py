@@ -14,5 +14,5 @@ def test_published_rows_are_predicted() -> None:
     assert not report.skipped_by_reason
     errors = {row.id: row.comparison.error for row in report.rows if row.comparison is not None}
     assert len(errors) >= 30
-    assert sum(map(abs, errors.values())) / len(errors) < 0.055
-    assert {name: error for name, error in errors.items() if abs(error) > 0.21} == {}
+    assert sum(map(abs, errors.values())) / len(errors) < 0.045
+    assert {name: error for name, error in errors.items() if abs(error) > 0.17} == {}
