@@ -82,10 +82,7 @@ class CollectivesEntry(Strict):
 
 
 class HostEntry(Strict):
-    """The host, and the way to its memory."""
-
-    speed: Sourced[Fraction] = assumed(1.0, "the processor of an H100 server")
-    """Speed at calling modules and launching kernels, over an H100 server's (Xeon Platinum 8480C)."""
+    """The way to the host's memory."""
 
     bandwidth: Sourced[PositiveBytesPerSecond] = assumed(55e9, "PCIe 5 x16, as measured on an H100")
     """One-way bandwidth between the GPU's memory and the host's."""
@@ -121,7 +118,7 @@ class GpuEntry(Entry):
     power: PowerEntry | None = None
     """What products gain while the rest draws less than the power limit; nothing where not measured."""
     host: HostEntry = HostEntry()
-    """The host, and the way to its memory."""
+    """The way to the host's memory."""
     collectives: CollectivesEntry | None = None
     """What collectives reach inside the scale-up domain; fitted values unless stated."""
     kernels_like: Name | None = None
@@ -170,7 +167,6 @@ class GpuEntry(Entry):
             power=None if self.power is None else self._power(self.power),
             training_clock={fmt: number.value for fmt, number in clocks.items()},
             host_bytes_per_s=self.host.bandwidth.value,
-            host_speed=float(self.host.speed.value),
             host_memory_bytes_per_s=self.host.memory_bandwidth.value,
             collectives=CollectiveEfficiency(**{key: number.value for key, number in collectives.items()}),
             gemm=measured.gemm,
@@ -218,7 +214,6 @@ class GpuEntry(Entry):
                 }
             ),
             "host_bytes_per_s": self.host.bandwidth,
-            "host_speed": self.host.speed,
             "host_memory_bytes_per_s": self.host.memory_bandwidth,
             **{f"collectives.{key}": number for key, number in collectives.items()},
         }

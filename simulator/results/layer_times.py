@@ -98,8 +98,7 @@ def _shares(block: Block, system: System) -> dict[str, float]:
 def _launch_s(block: Block, system: System) -> float:
     """Return the seconds that the host takes to call the modules of a pass and to launch their kernels."""
     launched = launches(block.program) - block.captured
-    seconds = launch_s(launched, system.software) + block.calls * system.software.module_call_s
-    return seconds / system.cluster.gpu.host_speed
+    return launch_s(launched, system.software) + block.calls * system.software.module_call_s
 
 
 def host_holds_up(program: Program, system: System) -> bool:
@@ -121,8 +120,7 @@ def host_holds_up(program: Program, system: System) -> bool:
 def _eager_s(program: Program, system: System) -> float:
     """Return the host's time without CUDA graphs, a call for each distinct piece of work."""
     software = system.software
-    seconds = launch_s(launches(program), software) + len(program.works) * software.module_call_s
-    return seconds / system.cluster.gpu.host_speed
+    return launch_s(launches(program), software) + len(program.works) * software.module_call_s
 
 
 def device_s(program: Program, system: System) -> float:

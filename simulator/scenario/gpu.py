@@ -133,7 +133,6 @@ class Gpu:
             nothing was measured.
         matrix_unit: Side of the systolic arrays (MXU) of a TPU; 0 where products are cut into tiles.
         host_bytes_per_s: One-way bandwidth between its memory and the host's: PCIe, or a chip-to-chip link.
-        host_speed: Speed of the host at calling modules and launching kernels, over that of an H100 server.
         host_memory_bytes_per_s: Its share of the bandwidth of the host's memory.
         sources: Provenance of every field, by field path.
     """
@@ -163,7 +162,6 @@ class Gpu:
     power: PowerRelief | None = None
     matrix_unit: int = 0
     host_bytes_per_s: float = 55e9
-    host_speed: float = 1.0
     host_memory_bytes_per_s: float = 77e9
     sources: Sources = field(default_factory=dict, compare=False, repr=False)
 

@@ -104,7 +104,6 @@ EXAMPLES: Mapping[str, tuple[Settings, object]] = {
     "cluster.gpu.power.headroom": ({**SPLIT, **RELIEVED}, 0.01),
     "cluster.gpu.power.idle": ({**SPLIT, **RELIEVED}, 0.01),
     "cluster.gpu.power.memory": (RELIEVED, 0.01),
-    "cluster.gpu.host.speed": ({"training.seq_length": 128}, 0.1),
     "cluster.gpu.host.bandwidth": (OFFLOADED, "5 GB/s"),
     "cluster.gpu.host.memory_bandwidth": (
         {"training.offload.optimizer": "cpu", **ALONE},
