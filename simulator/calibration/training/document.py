@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 COMMAND = "simulator calibrate training"
 _NOTHING = 1e-9
-_WHERE = "published runs (simulator/validation/published)"
+_WHERE = "published runs and measured layers (simulator/validation)"
 
 
 def constants_text(found: TrainingFit) -> str:
