@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     Tensor = Any  # torch.Tensor; PyTorch is the user's own and imported late
 
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp8": "float8_e4m3fn"}
-_BACKENDS = {"flash2": "FLASH_ATTENTION", "cudnn": "CUDNN_ATTENTION"}
+BACKENDS = {"flash2": "FLASH_ATTENTION", "cudnn": "CUDNN_ATTENTION"}
+"""What PyTorch calls the attention kernels that it has."""
 
 
 def product(work: Gemm, device: str) -> Callable[[], object] | None:
@@ -40,7 +41,7 @@ def attention(work: Attention, device: str) -> Callable[[], object] | None:
         RuntimeError: When called: this device has no kernel of that kind.
     """
     plain = work.head_dim == work.value_dim and work.dtype in _DTYPES and work.seq_q == work.seq_kv
-    if not plain or work.kernel not in _BACKENDS:
+    if not plain or work.kernel not in BACKENDS:
         return None
     import torch  # noqa: PLC0415  the user's own
     from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: PLC0415  as above
@@ -54,7 +55,7 @@ def attention(work: Attention, device: str) -> Callable[[], object] | None:
 
     query, key, value = tensor(work.heads), tensor(work.kv_heads), tensor(work.kv_heads)
     causal, grouped = work.pairs < work.seq_q * work.seq_kv, work.heads != work.kv_heads
-    chosen = getattr(SDPBackend, _BACKENDS[work.kernel] if device == "cuda" else "MATH")
+    chosen = getattr(SDPBackend, BACKENDS[work.kernel] if device == "cuda" else "MATH")
 
     def attend() -> Tensor:
         with sdpa_kernel(chosen):

@@ -33,8 +33,7 @@ def pointwise(work: Elementwise, scenario: Scenario, device: str) -> Callable[[]
         return lambda: function(*inputs)
     leaves = [tensor.requires_grad_() for tensor in inputs]
     result = function(*leaves)
-    gradient = _like(result)
-    return lambda: _gradients(result, leaves, gradient)
+    return _backward(result, leaves)
 
 
 def copies(work: Elementwise, device: str) -> Callable[[], object]:
@@ -147,13 +146,8 @@ def _gated(both: Tensor) -> Tensor:
     return torch.nn.functional.silu(gate) * raised
 
 
-def _like(result: Tensor) -> Tensor:
+def _backward(result: Tensor, leaves: list[Tensor]) -> Callable[[], object]:
     import torch  # noqa: PLC0415  the user's own
 
-    return torch.randn_like(result)
-
-
-def _gradients(result: Tensor, leaves: list[Tensor], gradient: Tensor) -> object:
-    import torch  # noqa: PLC0415  the user's own
-
-    return torch.autograd.grad(result, leaves, gradient, retain_graph=True)
+    gradient = torch.randn_like(result)
+    return lambda: torch.autograd.grad(result, leaves, gradient, retain_graph=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from simulator.api import simulate
 from simulator.errors import InputError
 from simulator.measure.decoder import decoder, rotation_angles
+from simulator.measure.kernels import BACKENDS
 from simulator.measure.layer import can_run
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _WARM_UPS = 4
 _COMPILED = {"torchtitan": False, "torchtitan-compile": True}
-_BACKENDS = {"flash2": "FLASH_ATTENTION", "cudnn": "CUDNN_ATTENTION"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +89,8 @@ def _obstacles(scenario: Scenario) -> Iterator[str]:
         yield f"its software is {software.name}, not {' or '.join(_COMPILED)}"
     if training.precision != "bf16":
         yield f"its precision is {training.precision}, not bf16"
+    if training.attention not in BACKENDS:
+        yield f"its attention is {training.attention}, not {' or '.join(BACKENDS)}"
     if training.recompute not in {"none", "full"}:
         yield f"its recompute is {training.recompute}, not none or full"
 
@@ -153,7 +155,7 @@ def _sharded(model: Module, compiled: bool) -> Module:
 def _attention(kernel: str, device: str) -> Any:  # noqa: ANN401  a context manager of PyTorch
     from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: PLC0415  the user's own
 
-    name = _BACKENDS.get(kernel, "FLASH_ATTENTION") if device == "cuda" else "MATH"
+    name = BACKENDS[kernel] if device == "cuda" else "MATH"
     return sdpa_kernel(getattr(SDPBackend, name))
 
 

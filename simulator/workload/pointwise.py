@@ -67,7 +67,8 @@ def rope(scenario: Scenario, shapes: Shapes, heads: int, width: int) -> Pointwis
     elements = shapes.tokens * heads * width
     once = 2 * shapes.element_bytes
     fused = "rope" in scenario.software.fused
-    forward, backward = ((once, 1), (once, 1)) if fused else ((_EAGER_ROPE[0], 5), (_EAGER_ROPE[1], 9))
+    there_bytes, back_bytes = (eager * shapes.element_bytes / 2 for eager in _EAGER_ROPE)
+    forward, backward = ((once, 1), (once, 1)) if fused else ((there_bytes, 5), (back_bytes, 9))
     there, back = (
         Elementwise(name="rope", bytes_moved=elements * per_element, kernels=2 * kernels)
         for per_element, kernels in (forward, backward)
@@ -91,7 +92,7 @@ def activation(scenario: Scenario, shapes: Shapes, rows: float, width: int) -> P
     if not fused and apart:
         forward, backward = forward + 2 * e, backward + 3 * e
     elif not fused:
-        forward, backward = _EAGER_GATE_OF_HALVES
+        forward, backward = (eager * e / 2 for eager in _EAGER_GATE_OF_HALVES)
     if remakes_product(scenario):
         backward += e
     kernels = 1 if fused else 2
