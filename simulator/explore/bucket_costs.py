@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from simulator.scenario import Scenario
     from simulator.workload.fully_sharded import Copy
     from simulator.workload.gradients import Part
-    from simulator.workload.program import Floats
+    from simulator.workload.program import Floats, Ints
     from simulator.workload.stages import StageKind
     from simulator.workload.weights import StageParameters
     from simulator.workload.work import Collective
@@ -45,14 +45,13 @@ class BucketCosts:
     """Collectives and copies of a stage's buckets.
 
     Attributes:
-        seconds: Seconds alone, by bucket, ``WHICH`` and number; zero where there is none.
-        held: Share of the multiprocessors that each holds, alike.
-        copies: Seconds by bucket and ``COPIES``.
+        collectives: Seconds alone and share of the multiprocessors (rows), by bucket, ``WHICH`` and number as
+            one column each; zero where there is none.
+        copies: Seconds by bucket and ``COPIES``, likewise.
         counts: Collectives of each bucket.
     """
 
-    seconds: Floats
-    held: Floats
+    collectives: Floats
     copies: Floats
     counts: tuple[Counts, ...]
 
@@ -64,32 +63,44 @@ def data_parallel_parts(scenario: Scenario, kind: StageKind) -> tuple[Part, ...]
 
 
 @remembered
+def bucket_starts(scenario: Scenario, kind: StageKind) -> Ints:
+    """Return the work of a stage with which each of its buckets begins."""
+    return np.array([part.first for part in data_parallel_parts(scenario, kind)])
+
+
+@remembered
 def bucket_costs(scenario: Scenario, kind: StageKind) -> BucketCosts:
     """Return what the collectives and copies of a stage's buckets cost."""
-    parts = data_parallel_parts(scenario, kind)
-    costs, copies = np.zeros((2, len(parts), len(WHICH), EACH)), np.zeros((len(parts), len(COPIES)))
     known: dict[tuple[StageParameters, int], tuple[Floats, Floats, Counts]] = {}
-    counts = []
-    for number, part in enumerate(parts):
+    found = []
+    for part in data_parallel_parts(scenario, kind):
         alike = part.parameters, part.end - part.first
         if alike not in known:
             reduces, sums, gathers = bucket_collectives(scenario, *alike)
             works = (gathers, reduces, sums)
             copied = _copy_seconds(scenario, part.parameters.total)
             known[alike] = _collective_costs(scenario, works), copied, tuple(map(len, works))
-        costs[:, number], copies[number], each = known[alike]
-        counts.append(each)
-    return BucketCosts(seconds=costs[0], held=costs[1], copies=copies, counts=tuple(counts))
+        found.append(known[alike])
+    collectives, copies, counts = zip(*found, strict=True)
+    return BucketCosts(
+        collectives=np.concatenate(collectives, axis=1), copies=np.concatenate(copies), counts=counts
+    )
 
 
 def _collective_costs(scenario: Scenario, works: Sequence[Sequence[Collective]]) -> Floats:
-    """Return seconds, and shares of the multiprocessors, of a bucket's collectives by ``WHICH``."""
-    system, costs = System.of(scenario), np.zeros((2, len(WHICH), EACH))
+    """Return the columns of a bucket's collectives."""
+    costs = np.zeros((2, len(WHICH) * EACH))
     for which, number in ((which, number) for which, each in enumerate(works) for number in range(len(each))):
-        work = works[which][number]
-        share = held_multiprocessors(work, system) / system.cluster.gpu.multiprocessors
-        costs[:, which, number] = collective_seconds(scenario, work), min(1.0, share)
+        costs[:, which * EACH + number] = _collective_cost(scenario, works[which][number])
     return costs
+
+
+@remembered
+def _collective_cost(scenario: Scenario, work: Collective) -> tuple[float, float]:
+    """Return the seconds of a collective over data-parallel ranks, and its share of the multiprocessors."""
+    system = System.of(scenario)
+    share = held_multiprocessors(work, system) / system.cluster.gpu.multiprocessors
+    return alone_s(work, system), min(1.0, share)
 
 
 def _copy_seconds(scenario: Scenario, parameters: float) -> Floats:
@@ -106,9 +117,3 @@ def _one_copy_s(copy: Copy, system: System) -> float:
     if isinstance(copy, Elementwise):
         return alone_s(copy, system)
     return sum(count * block_seconds(block, system) for block, count in copy.blocks)
-
-
-@remembered
-def collective_seconds(scenario: Scenario, work: Collective) -> float:
-    """Return the seconds of a collective over data-parallel ranks."""
-    return alone_s(work, System.of(scenario))

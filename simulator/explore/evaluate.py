@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from simulator.explore.configurations import Configuration
-    from simulator.explore.templates import Template
+    from simulator.explore.structures import Structure
     from simulator.scenario import Scenario
 
     Floats = NDArray[np.float64]
@@ -58,13 +58,13 @@ def evaluate(scenarios: Sequence[Scenario]) -> Evaluations:
     """
     rows = np.full((len(Row._fields), len(scenarios)), np.nan)
     problems = [""] * len(scenarios)
-    groups: dict[Template, list[tuple[int, Configuration]]] = {}
+    groups: dict[Structure, list[tuple[int, Configuration]]] = {}
     quick = has_numba()
     for number, scenario in enumerate(scenarios):
         try:
             if quick and is_regular(scenario):
                 made = configure(scenario)
-                groups.setdefault(made.template, []).append((number, made))
+                groups.setdefault(made.structure, []).append((number, made))
             else:
                 rows[:, number] = _simulated(scenario)
         except SimulatorError as error:

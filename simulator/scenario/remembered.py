@@ -38,11 +38,11 @@ def remembered(function: Callable[Concatenate[Scenario, P], R]) -> Callable[Conc
 class _Results:
     """What a function returned after it had read certain settings, by their values and its arguments."""
 
-    __slots__ = ("known", "paths", "read")
+    __slots__ = ("known", "noted", "read")
 
-    def __init__(self, paths: tuple[str, ...]) -> None:
-        self.paths = paths
-        self.read: Callable[[object], object] = attrgetter(*paths) if paths else _nothing
+    def __init__(self, noted: dict[str, None]) -> None:
+        self.noted = noted
+        self.read: Callable[[object], object] = attrgetter(*noted) if noted else _nothing
         self.known: dict[Hashable, object] = {}
 
 
@@ -57,45 +57,49 @@ class _Remembered(Generic[P, R]):
     def __call__(self, scenario: Scenario, *args: P.args, **kwargs: P.kwargs) -> R:
         reader = cast("_Reader", scenario) if type(scenario) in _READERS else None
         actual = scenario if reader is None else cast("Scenario", reader.actual)
-        known = _world(actual).setdefault(self, [])
+        world = _world(actual) if reader is None else reader.world
+        known = world.get(self)
+        if known is None:
+            known = world[self] = []
         for results in known:
             found = results.known.get((results.read(actual), args, *kwargs.items()), _MISSING)
             if found is not _MISSING:
                 if reader is not None:
-                    results.read(reader)  # so that whoever asked notes it too
+                    reader.log.update(results.noted)  # so that whoever asked notes it too
                 return cast("R", found)
-        return self._compute(actual, reader, known, *args, **kwargs)
-
-    def _compute(
-        self,
-        actual: Scenario,
-        reader: _Reader | None,
-        known: list[_Results],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> R:
         log: dict[str, None] = {}
-        value = self._function(cast("Scenario", _Reader(actual, "", log)), *args, **kwargs)
-        paths = tuple(log)
-        results = next((each for each in known if each.paths == paths), None)
-        if results is None:
-            results = _Results(paths)
-            known.append(results)
-        if len(results.known) >= _RESULTS:
-            results.known.clear()
-        results.known[results.read(actual), args, *kwargs.items()] = value
+        value = self._function(cast("Scenario", _Reader(actual, "", log, world)), *args, **kwargs)
+        _keep(known, log, actual, value, args, kwargs)
         if reader is not None:
-            results.read(reader)
+            reader.log.update(log)
         return value
+
+
+def _keep(
+    known: list[_Results],
+    log: dict[str, None],
+    scenario: Scenario,
+    value: object,
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+) -> None:
+    results = next((each for each in known if each.noted == log), None)
+    if results is None:
+        results = _Results(log)
+        known.append(results)
+    if len(results.known) >= _RESULTS:
+        results.known.clear()
+    results.known[results.read(scenario), args, *kwargs.items()] = value
 
 
 class _Reader:
     """A scenario, or a part of one, that notes which of its settings are read."""
 
-    def __init__(self, actual: object, path: str, log: dict[str, None]) -> None:
+    def __init__(self, actual: object, path: str, log: dict[str, None], world: _Known) -> None:
         self.actual = actual
         self.path = path
         self.log = log
+        self.world = world
 
     def __getattr__(self, name: str) -> object:
         """Note a setting when it is read first; from then on it is an attribute like others."""
@@ -111,7 +115,7 @@ class _Reader:
         value = getattr(self.actual, name)
         path = f"{self.path}{name}"
         if not self.path and name in _PARTS:
-            return _Reader(value, f"{path}.", self.log)
+            return _Reader(value, f"{path}.", self.log, self.world)
         if self.path or name not in _WHOLE:
             self.log[path] = None
         return value

@@ -224,6 +224,6 @@ def unit_copies(scenario: Scenario, parameters: float) -> UnitCopies:
 
 def _part_by_part(scenario: Scenario, name: str, size: float) -> Blocks:
     """Copy every rank's part of every tensor of a unit by a kernel of its own."""
-    count = weight_tensors(scenario) * dense_sharing(scenario.parallelism).shard.size
+    count = weight_tensors(scenario) * dense_sharing(scenario).shard.size
     copies = Pointwise(forward=(Elementwise(name=name, bytes_moved=size, kernels=count),), backward=())
     return Blocks(name, ((Block(name, forward_program([copies], Habits.of(scenario))), 1),))

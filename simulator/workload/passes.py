@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise, zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simulator.workload.data_parallel import Segment
 from simulator.workload.message_run import MessageRun
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from simulator.workload.schedules.columns import Passes
     from simulator.workload.stages import LayerWork, Stage
     from simulator.workload.vocabulary import OutputWriter
+
+FloatOrFloats = TypeVar("FloatOrFloats", float, NDArray[np.float64])
 
 _MANY = 8
 """Passes from which on appending them at once takes less time than one by one."""
@@ -249,7 +252,7 @@ class PassWriter:
     def _bytes(self, action: Action, segment: Segment) -> tuple[float, float]:
         key = (action.kind, action.stage, segment.number)
         if key not in self.memory:
-            self.memory[key] = pass_bytes(action.kind, segment.works)
+            self.memory[key] = _bytes_of(action.kind, segment.works)
         return self.memory[key]
 
     def _sequence(self, rank: int, action: Action, segment: Segment) -> Blocks:
@@ -286,22 +289,35 @@ def _counted(blocks: Iterable[Block]) -> tuple[tuple[Block, int], ...]:
     return tuple((block, len(list(same))) for block, same in groupby(blocks) if block.program.num_ops)
 
 
-def pass_bytes(kind: OpKind, works: Sequence[LayerWork]) -> tuple[float, float]:
-    """Return the activation bytes that a pass takes when it starts and gives back when it ends.
+def _bytes_of(kind: OpKind, works: Sequence[LayerWork]) -> tuple[float, float]:
+    """Return the activation bytes that a pass takes when it starts and gives back when it ends."""
+    saved = sum(work.saved_bytes for work in works)
+    kept = sum(work.halves.kept_bytes for work in works if work.halves is not None)
+    taken, freed = pass_bytes(kind, saved, kept, copied_bytes(works))
+    return float(taken), float(freed)
+
+
+def pass_bytes(
+    kind: OpKind, saved: FloatOrFloats, kept: FloatOrFloats, copied: FloatOrFloats
+) -> tuple[FloatOrFloats, FloatOrFloats]:
+    """Return the activation bytes that passes take when they start and give back when they end.
 
     Input gradients free everything but what weight gradients wait with: inputs and output gradients of linear
     layers (Qi et al., arXiv:2401.10241, section 2).
+
+    Args:
+        kind: Kind of the passes.
+        saved: Activation bytes that forward passes leave.
+        kept: What weight gradients wait with.
+        copied: Activation bytes on their way to or from host memory while a pass runs.
     """
-    saved = sum(work.saved_bytes for work in works)
-    kept = sum(work.halves.kept_bytes for work in works if work.halves is not None)
-    copied = copied_bytes(works)
     match kind:
         case OpKind.FORWARD:
             return saved + copied, copied
         case OpKind.BACKWARD_INPUT:
-            return max(0.0, kept - saved) + copied, max(0.0, saved - kept) + copied
+            return np.maximum(0.0, kept - saved) + copied, np.maximum(0.0, saved - kept) + copied
         case OpKind.BACKWARD_WEIGHT:
-            return 0.0, kept
+            return 0.0 * kept, kept
     return copied, saved + copied
 
 
