@@ -7,6 +7,7 @@ sharded weights a single one (FSDP's unit).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ from simulator.results.layer_times import block_seconds
 from simulator.scenario.remembered import remembered
 from simulator.workload.fully_sharded import unit_copies
 from simulator.workload.gradients import bucket_collectives, bucket_parts, unit_parts
+from simulator.workload.static_memory import summed_bytes
 from simulator.workload.work import Elementwise
 
 if TYPE_CHECKING:
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 
     from simulator.scenario import Scenario
     from simulator.workload.fully_sharded import Copy
-    from simulator.workload.gradients import Part
     from simulator.workload.program import Floats, Ints
     from simulator.workload.stages import StageKind
     from simulator.workload.weights import StageParameters
@@ -41,39 +42,46 @@ Counts = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Starts:
+    """The works of a stage with which its buckets begin; equal ones are one object."""
+
+    works: Ints
+
+    @staticmethod
+    @lru_cache(maxsize=4096)
+    def of(works: tuple[int, ...]) -> Starts:
+        """Return the one object for some works."""
+        return Starts(works=np.array(works))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BucketCosts:
-    """Collectives and copies of a stage's buckets.
+    """What data parallelism costs a stage.
 
     Attributes:
+        starts: Where its buckets begin.
         collectives: Seconds alone and share of the multiprocessors (rows), by bucket, ``WHICH`` and number as
             one column each; zero where there is none.
         copies: Seconds by bucket and ``COPIES``, likewise.
         counts: Collectives of each bucket.
+        summed: Bytes of its whole gradients that exist only while they are summed up.
     """
 
+    starts: Starts
     collectives: Floats
     copies: Floats
     counts: tuple[Counts, ...]
-
-
-def data_parallel_parts(scenario: Scenario, kind: StageKind) -> tuple[Part, ...]:
-    """Divide a stage into its buckets."""
-    divide = unit_parts if scenario.parallelism.sharding == "zero3" else bucket_parts
-    return divide(scenario, kind.outline)
-
-
-@remembered
-def bucket_starts(scenario: Scenario, kind: StageKind) -> Ints:
-    """Return the work of a stage with which each of its buckets begins."""
-    return np.array([part.first for part in data_parallel_parts(scenario, kind)])
+    summed: float
 
 
 @remembered
 def bucket_costs(scenario: Scenario, kind: StageKind) -> BucketCosts:
-    """Return what the collectives and copies of a stage's buckets cost."""
+    """Return what data parallelism costs a stage."""
+    divide = unit_parts if scenario.parallelism.sharding == "zero3" else bucket_parts
+    parts = divide(scenario, kind.outline)
     known: dict[tuple[StageParameters, int], tuple[Floats, Floats, Counts]] = {}
     found = []
-    for part in data_parallel_parts(scenario, kind):
+    for part in parts:
         alike = part.parameters, part.end - part.first
         if alike not in known:
             reduces, sums, gathers = bucket_collectives(scenario, *alike)
@@ -83,7 +91,11 @@ def bucket_costs(scenario: Scenario, kind: StageKind) -> BucketCosts:
         found.append(known[alike])
     collectives, copies, counts = zip(*found, strict=True)
     return BucketCosts(
-        collectives=np.concatenate(collectives, axis=1), copies=np.concatenate(copies), counts=counts
+        starts=Starts.of(tuple(part.first for part in parts)),
+        collectives=np.concatenate(collectives, axis=1),
+        copies=np.concatenate(copies),
+        counts=counts,
+        summed=summed_bytes(scenario, kind),
     )
 
 

@@ -4,40 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simulator.explore.bucket_costs import bucket_costs
-from simulator.explore.end_costs import (
-    message_seconds,
-    norm_seconds,
-    overhead_seconds,
-    tied_seconds,
-    update_seconds,
-)
-from simulator.explore.part_costs import PASSES, pass_costs, works_costs
-from simulator.explore.structures import Structure, structure_of
+from simulator.explore.end_costs import HELD, message_seconds, rank_costs, single_seconds
+from simulator.explore.part_costs import PASSES, SECONDS, pass_costs
+from simulator.explore.structures import Structure, alike_stages, structure_of
 from simulator.results.metrics import peak_flop_per_s
-from simulator.scenario.remembered import remembered
 from simulator.workload.pipeline import CUSTOM, runs_in_pairs, uses_times
 from simulator.workload.precision import quantisation
 from simulator.workload.schedules import SCHEDULES, Overlapped, Request
-from simulator.workload.stages import layer_settings, stage_kinds
-from simulator.workload.static_memory import held_memory, summed_bytes
+from simulator.workload.stages import layer_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from simulator.explore.bucket_costs import BucketCosts
+    from simulator.explore.end_costs import RankCosts
+    from simulator.explore.part_costs import PassCosts
     from simulator.scenario import Scenario
     from simulator.workload.program import Floats
-    from simulator.workload.stages import LayerSettings, StageKind
 
-TERMS = ("framework", "weights", "gradients", "optimizer", "communication_buffers", "logits")
+TERMS = (*HELD, "logits")
 """Terms of memory besides activations and what the allocator loses."""
-_held_terms = attrgetter(*TERMS[:-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -89,22 +80,6 @@ def _agrees_on_scales(scenario: Scenario) -> bool:
     return quantised is not None and bool(quantised.recipe.history)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Alike:
-    """How the stages of a scenario are alike: the different kinds, and the place of each stage's among them."""
-
-    kinds: tuple[StageKind, ...]
-    which: tuple[int, ...]
-
-
-@remembered
-def alike_stages(scenario: Scenario) -> Alike:
-    """Return how the stages of a scenario are alike."""
-    every = stage_kinds(scenario)
-    kinds = tuple(dict.fromkeys(every))
-    return Alike(kinds=kinds, which=tuple(kinds.index(kind) for kind in every))
-
-
 def configure(scenario: Scenario) -> Configuration:
     """Return a regular scenario in the terms of its template.
 
@@ -114,64 +89,45 @@ def configure(scenario: Scenario) -> Configuration:
     peak_flop_per_s(scenario.cluster, scenario.training.precision)
     settings, alike = layer_settings(scenario), alike_stages(scenario)
     buckets = [bucket_costs(scenario, kind) for kind in alike.kinds]
-    structure = structure_of(scenario, alike.kinds, alike.which, buckets)
+    structure = structure_of(scenario, alike, buckets)
+    cuts = structure.template.cuts
+    passes = [
+        pass_costs(scenario, kind, settings, bucket.starts if cuts else None)
+        for kind, bucket in zip(alike.kinds, buckets, strict=True)
+    ]
+    ranks = rank_costs(scenario, structure.ranks_of(alike))
     return Configuration(
         structure=structure,
-        costs=_costs(scenario, structure, alike.kinds, settings, buckets),
-        summed=tuple(summed_bytes(scenario, kind) for kind in alike.kinds),
-        static=_static_bytes(scenario, structure, alike.kinds, settings),
+        costs=_costs(structure, passes, buckets, _end_seconds(scenario, structure, ranks)),
+        summed=tuple(bucket.summed for bucket in buckets),
+        static=[
+            (*held, max(passes[place].working_bytes for place in mine))
+            for held, mine in zip(ranks.held, structure.ranks, strict=True)
+        ],
         scenario=scenario,
     )
 
 
 def _costs(
-    scenario: Scenario,
-    structure: Structure,
-    kinds: Sequence[StageKind],
-    settings: LayerSettings,
-    buckets: Sequence[BucketCosts],
+    structure: Structure, passes: Sequence[PassCosts], buckets: Sequence[BucketCosts], ends: Floats
 ) -> Floats:
     """Return the costs of all slots."""
-    slots, cuts = structure.template.slots, structure.template.cuts
+    slots = structure.template.slots
     costs = np.zeros((4, structure.num_slots))
-    for place, (kind, bucket) in enumerate(zip(kinds, buckets, strict=True)):
-        mine = costs[:, place * slots.per_stage : (place + 1) * slots.per_stage]
-        passes = pass_costs(scenario, kind, settings, cuts=cuts)
-        table = mine[:, : slots.collectives].reshape(4, len(PASSES), 1 + slots.parts)
-        table[..., : passes.shape[2]] = passes
-        if cuts:
-            _put(mine[:2, slots.collectives :], bucket.collectives)
-            _put(mine[:1, slots.copies :], bucket.copies)
-    _put(costs[:1, len(kinds) * slots.per_stage :], _end_seconds(scenario, structure, kinds))
+    for place, (mine, bucket) in enumerate(zip(passes, buckets, strict=True)):
+        first = place * slots.per_stage
+        collectives, copies = first + slots.collectives, first + slots.copies
+        table = costs[:, first:collectives].reshape(4, len(PASSES), 1 + slots.parts)
+        table[..., : mine.table.shape[2]] = mine.table
+        if structure.template.cuts:
+            costs[:2, collectives : collectives + bucket.collectives.shape[1]] = bucket.collectives
+            costs[SECONDS, copies : copies + len(bucket.copies)] = bucket.copies
+    costs[SECONDS, len(passes) * slots.per_stage :] = ends
     return costs
 
 
-def _put(table: Floats, values: Floats) -> None:
-    table[:, : values.shape[-1]] = values
-
-
-def _end_seconds(scenario: Scenario, structure: Structure, kinds: Sequence[StageKind]) -> Floats:
+def _end_seconds(scenario: Scenario, structure: Structure, ranks: RankCosts) -> Floats:
     """Return the seconds of messages, of optimizer steps and casts by rank, and of what there is one of."""
-    ends = np.array(
-        [update_seconds(scenario, tuple(kinds[place] for place in mine)) for mine in structure.ranks]
-    )
-    singles = (
-        norm_seconds(scenario),
-        tied_seconds(scenario, *structure.outer_ranks),
-        overhead_seconds(scenario),
-    )
     messages = message_seconds(scenario, structure.template.slots.messages)
-    return np.concatenate((messages, ends.T[:, structure.rank].reshape(-1), singles))
-
-
-def _static_bytes(
-    scenario: Scenario, structure: Structure, kinds: Sequence[StageKind], settings: LayerSettings
-) -> list[tuple[float, ...]]:
-    working = [works_costs(scenario, kind, settings).working_bytes for kind in kinds]
-    return [
-        (
-            *_held_terms(held_memory(scenario, tuple(kinds[place] for place in mine))),
-            max(working[place] for place in mine),
-        )
-        for mine in structure.ranks
-    ]
+    by_rank = ranks.seconds[:, structure.rank].reshape(-1)
+    return np.concatenate((messages, by_rank, single_seconds(scenario, *structure.outer_ranks)))

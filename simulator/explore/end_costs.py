@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from simulator.workload.messages import message
 from simulator.workload.optimizer_offload import append_offloaded_update, offloaded_share
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
 from simulator.workload.stage_copies import tied_work
+from simulator.workload.static_memory import held_memory
 from simulator.workload.step_end import norm_work, rank_end
 from simulator.workload.work import StepOverhead
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pairs:
-    """Messages of a step by source, target and whether it is the receiver's part; equal ones are one object."""
+    """Messages of a step by source, target and whether it is the receiver's part; equal ones: one object."""
 
     pairs: tuple[tuple[int, int, bool], ...]
 
@@ -60,8 +62,35 @@ def message_seconds(scenario: Scenario, messages: Pairs) -> Floats:
     return np.array(seconds)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RankCosts:
+    """What kinds of ranks take and hold besides their passes.
+
+    Attributes:
+        seconds: Seconds of the optimizer step, and of casts (rows), by kind of rank.
+        held: Bytes that each (row) holds besides activations, by ``HELD``; of gradients without what passes
+            add.
+    """
+
+    seconds: Floats
+    held: tuple[tuple[float, ...], ...]
+
+
 @remembered
-def update_seconds(scenario: Scenario, kinds: tuple[StageKind, ...]) -> tuple[float, float]:
+def rank_costs(scenario: Scenario, ranks: tuple[tuple[StageKind, ...], ...]) -> RankCosts:
+    """Return what ranks cost, given the kinds of their stages."""
+    return RankCosts(
+        seconds=np.array([_update_seconds(scenario, kinds) for kinds in ranks]).T,
+        held=tuple(_held_terms(held_memory(scenario, kinds)) for kinds in ranks),
+    )
+
+
+HELD = ("framework", "weights", "gradients", "optimizer", "communication_buffers")
+"""Terms of memory that do not depend on how layers run."""
+_held_terms = attrgetter(*HELD)
+
+
+def _update_seconds(scenario: Scenario, kinds: tuple[StageKind, ...]) -> tuple[float, float]:
     """Return the seconds of a rank's update, what passes through host memory included, and of its casts.
 
     The update begins when the gradient norm is known and the rank has nothing else to do, so that how long
@@ -80,21 +109,21 @@ def update_seconds(scenario: Scenario, kinds: tuple[StageKind, ...]) -> tuple[fl
 
 
 @remembered
-def norm_seconds(scenario: Scenario) -> float:
-    """Return the seconds of the gradient norm's sum."""
-    norm = norm_work(scenario)
-    return 0.0 if norm is None else alone_s(norm, System.of(scenario))
+def single_seconds(scenario: Scenario, first_rank: int, last_rank: int) -> tuple[float, float, float]:
+    """Return the seconds of what a step has one of: see ``SINGLES``.
+
+    Args:
+        scenario: The request.
+        first_rank: Rank of the first stage.
+        last_rank: Rank of the last stage.
+    """
+    system, norm = System.of(scenario), norm_work(scenario)
+    tied = scenario.model.tie_word_embeddings and first_rank != last_rank
+    return (
+        0.0 if norm is None else alone_s(norm, system),
+        alone_s(tied_work(scenario, first_rank, last_rank), system) if tied else 0.0,
+        alone_s(StepOverhead(), system),
+    )
 
 
-@remembered
-def tied_seconds(scenario: Scenario, first_rank: int, last_rank: int) -> float:
-    """Return the seconds of summing the gradients of tied embeddings on two ranks."""
-    if not scenario.model.tie_word_embeddings or first_rank == last_rank:
-        return 0.0
-    return alone_s(tied_work(scenario, first_rank, last_rank), System.of(scenario))
-
-
-@remembered
-def overhead_seconds(scenario: Scenario) -> float:
-    """Return the fixed part of a step."""
-    return alone_s(StepOverhead(), System.of(scenario))
+SINGLES = ("gradient norm", "tied embedding gradients", "step overhead")

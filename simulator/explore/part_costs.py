@@ -13,7 +13,6 @@ import numpy as np
 
 from simulator.costs.pass_contention import matrix_seconds
 from simulator.costs.system import System
-from simulator.explore.bucket_costs import bucket_starts
 from simulator.results.layer_times import block_seconds
 from simulator.scenario.remembered import remembered
 from simulator.workload.op_kind import OpKind
@@ -21,6 +20,7 @@ from simulator.workload.passes import block_of, pass_bytes
 from simulator.workload.stages import stage_works
 
 if TYPE_CHECKING:
+    from simulator.explore.bucket_costs import Starts
     from simulator.scenario import Scenario
     from simulator.workload.program import Floats
     from simulator.workload.stages import LayerSettings, LayerWork, StageKind
@@ -73,21 +73,40 @@ def works_costs(scenario: Scenario, kind: StageKind, settings: LayerSettings) ->
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PassCosts:
+    """What passes over a stage cost.
+
+    Attributes:
+        table: Rows as above, by ``PASSES``, and whole or bucket by bucket.
+        working_bytes: The largest transient of a backward pass.
+    """
+
+    table: Floats
+    working_bytes: float
+
+
 @remembered
-def pass_costs(scenario: Scenario, kind: StageKind, settings: LayerSettings, *, cuts: bool) -> Floats:
-    """Return what passes over a stage cost: rows as above, by ``PASSES``, and whole or bucket by bucket.
+def pass_costs(
+    scenario: Scenario, kind: StageKind, settings: LayerSettings, starts: Starts | None
+) -> PassCosts:
+    """Return what passes over a stage cost.
 
     Args:
         scenario: The request.
         kind: The stage.
         settings: Settings of its layers.
-        cuts: Whether passes may be cut into buckets.
+        starts: Buckets that passes may be cut into.
     """
     works = works_costs(scenario, kind, settings)
-    whole = _runs_costs(works, np.zeros(1, dtype=np.int64))
-    if not cuts:
-        return whole
-    return np.concatenate((whole, _runs_costs(works, bucket_starts(scenario, kind))), axis=2)
+    table = _runs_costs(works, _WHOLE)
+    if starts is not None:
+        table = np.concatenate((table, _runs_costs(works, starts.works)), axis=2)
+    return PassCosts(table=table, working_bytes=works.working_bytes)
+
+
+_WHOLE = np.zeros(1, dtype=np.int64)
+"""A run of all works."""
 
 
 def _runs_costs(works: WorksCosts, starts: np.ndarray) -> Floats:

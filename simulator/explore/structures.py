@@ -1,14 +1,16 @@
-"""Structures of scenarios: a template, and which of its stages are alike; found once for all that share them."""
+"""Structures of scenarios: a template, and which of its stages are alike; shared where they are equal."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simulator.explore import templates
+from simulator.scenario.remembered import remembered
 from simulator.workload.parameter_bytes import weight_cast_bytes
+from simulator.workload.stages import stage_kinds
 from simulator.workload.step_end import norm_work
 from simulator.workload.weights import keeps_weights_over_step
 
@@ -27,6 +29,22 @@ _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Numbers of buckets that templates have: few of them, so that many configurations share one."""
 _MOST_OPS = 20_000_000
 """Ops of the templates that are kept; each takes some 200 bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Alike:
+    """How stages are alike: the different kinds, and the place of each stage's kind among them."""
+
+    kinds: tuple[StageKind, ...]
+    which: tuple[int, ...]
+
+
+@remembered
+def alike_stages(scenario: Scenario) -> Alike:
+    """Return how the stages of a scenario are alike."""
+    every = stage_kinds(scenario)
+    kinds = tuple(dict.fromkeys(every))
+    return Alike(kinds=kinds, which=tuple(kinds.index(kind) for kind in every))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,6 +70,15 @@ class Structure:
     ranks: tuple[tuple[int, ...], ...]
     rank: Ints
     outer_ranks: tuple[int, int]
+    _ranks_of: dict[Alike, tuple[tuple[StageKind, ...], ...]] = field(default_factory=dict)
+
+    def ranks_of(self, alike: Alike) -> tuple[tuple[StageKind, ...], ...]:
+        """Return ``ranks`` with kinds in place of their numbers."""
+        found = self._ranks_of.get(alike)
+        if found is None:
+            found = tuple(tuple(alike.kinds[place] for place in mine) for mine in self.ranks)
+            self._ranks_of[alike] = found
+        return found
 
     @classmethod
     def of(cls, template: Template, which: tuple[int, ...]) -> Structure:
@@ -84,18 +111,17 @@ _templates: dict[tuple[object, ...], Template] = {}
 
 def structure_of(
     scenario: Scenario,
-    kinds: Sequence[StageKind],
-    which: tuple[int, ...],
+    alike: Alike,
     buckets: Sequence[BucketCosts],
 ) -> Structure:
     """Return the structure of a scenario.
 
     Args:
         scenario: The request.
-        kinds: Different kinds of stages.
-        which: Place among them of each stage's kind.
+        alike: How its stages are alike.
         buckets: Costs of each kind's buckets.
     """
+    kinds, which = alike.kinds, alike.which
     counts = _bucket_counts(scenario, kinds, buckets)
     key = _key(scenario, kinds, which, counts)
     found = _structures.get((key, which))
@@ -103,8 +129,8 @@ def structure_of(
         if key not in _templates:
             if sum(each.program.num_ops for each in _templates.values()) > _MOST_OPS:
                 forget()
-            alike = [(kinds[place], counts[place % len(counts)]) for place in which]
-            _templates[key] = templates.make_template(_on_gpu(scenario), *zip(*alike, strict=True))
+            stages = [(kinds[place], counts[place % len(counts)]) for place in which]
+            _templates[key] = templates.make_template(_on_gpu(scenario), *zip(*stages, strict=True))
         found = _structures[key, which] = Structure.of(_templates[key], which)
     return found
 

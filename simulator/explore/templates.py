@@ -16,7 +16,7 @@ import numpy as np
 from simulator.engines.compiled import order_of
 from simulator.engines.graph import Graph
 from simulator.explore.bucket_costs import COPIES, EACH, WHICH, Counts
-from simulator.explore.end_costs import Pairs
+from simulator.explore.end_costs import SINGLES, Pairs
 from simulator.explore.part_costs import PASSES
 from simulator.workload.data_parallel import MAKES_GRADIENTS
 from simulator.workload.gradients import Bucket
@@ -106,7 +106,6 @@ class Slots:
 
 _MOST_PARTS = 100_000
 """Parts of stages that are kept for further templates."""
-SINGLES = ("gradient norm", "tied embedding gradients", "step overhead")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

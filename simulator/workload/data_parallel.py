@@ -115,7 +115,7 @@ class DataParallel:
         """Append what follows a rank's last pass."""
 
     def is_edge(self, rank: int, action: Action) -> bool:
-        """Tell whether a pass is the first forward pass of its stage, or the last that makes its gradients."""
+        """Tell whether a pass is its stage's first forward pass, or the last that makes its gradients."""
         if rank not in self._edges:
             begin, end = np.searchsorted(self.edge_places, self.first[rank : rank + 2])
             self._edges[rank] = frozenset(self.passes.taken(self.edge_places[begin:end]))

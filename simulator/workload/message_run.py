@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageRun:
-    """Where parts of passes, collectives and messages lie: a pass after its receiver's part, before its message.
+    """Where parts of passes, collectives and messages lie.
+
+    A pass comes after its receiver's part and before its message.
 
     Attributes:
         messages: The messages of the step.
@@ -107,9 +109,7 @@ class MessageRun:
         ]
         return works, work
 
-    def filled(
-        self, messages: ArrayLike, parts: ArrayLike, collectives: ArrayLike
-    ) -> NDArray[np.float64]:
+    def filled(self, messages: ArrayLike, parts: ArrayLike, collectives: ArrayLike) -> NDArray[np.float64]:
         """Return a column from its values at messages, parts of passes and collectives."""
         column = np.empty(len(self.owner))
         column[self.places] = messages

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from simulator.workload.schedules import Entry, Order
     from simulator.workload.stages import LayerWork, Stage
     from simulator.workload.vocabulary import OutputWriter
+    from simulator.workload.work import Work
 
 FloatOrFloats = TypeVar("FloatOrFloats", float, NDArray[np.float64])
 
@@ -91,7 +92,7 @@ class PassWriter:
         code = (holder * len(OpKind) + passes.kind) * len(self.stages) + passes.stage
         codes, which = distinct(code[of_part] * buckets + pieces.number + 1)
         alike = [self._part(code, buckets) for code in codes.tolist()]
-        allocated, freed = np.array([self._bytes(*each) for _, *each in alike]).T[:, which]
+        allocated, freed = np.array([self._bytes(pass_, part) for _, pass_, part in alike]).T[:, which]
         table = builder.table(
             kind=run.filled(OpKind.TRANSFER, passes.kind[of_part], OpKind.COLLECTIVE),
             rank=rank[run.owner],
@@ -102,7 +103,8 @@ class PassWriter:
             freed_bytes=run.filled(0.0, freed, 0.0),
         )
         messages, of_message = run.works()
-        works = [*(self._sequence(*each) for each in alike), *messages, *pieces.collectives]
+        works: list[Work] = [self._sequence(*each) for each in alike]
+        works += [*messages, *pieces.collectives]
         reduces = len(alike) + len(messages) + np.arange(len(pieces.collectives))
         work = run.filled(len(alike) + of_message, which, reduces)
         builder.fill_works(table, works, work.astype(np.int64))
@@ -181,7 +183,8 @@ class PassWriter:
         if (*key, forward.kind) not in self.sequences:
             counted = _counted(self._beside(_blocks(forward, first), _blocks(backward, second)))
             work = sum(map(_flops, _blocks(forward, first)))
-            share = work / (work + sum(map(_flops, _blocks(backward, second))))
+            both = work + sum(map(_flops, _blocks(backward, second)))
+            share = work / both if both else 0.5  # two embeddings
             name = f"stage {forward.stage}, forward beside stage {backward.stage}, backward"
             self.sequences[(*key, forward.kind)] = Blocks(name, counted, share)
             self.sequences[(*key, backward.kind)] = Blocks(name, counted, 1.0 - share)
