@@ -123,6 +123,10 @@ class Program:
         place = rank * len(Stream) + stream
         return order[start[place] : start[place + 1]]
 
+    def stream_ops(self, stream: Stream) -> Ints:
+        """Return the ops of one stream of all ranks, rank by rank, in order."""
+        return np.concatenate([self.queue(rank, stream) for rank in range(self.num_ranks)])
+
     def label(self, op: int) -> str:
         """Name an op as people do: ``F3.1`` is the forward pass of micro-batch 3 through stage 1."""
         kind = OpKind(self.kind[op])
