@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from simulator.explore.search.classes import Floats
-    from simulator.explore.search.goal import Goal
-    from simulator.explore.search.layouts import Layouts
-    from simulator.explore.search.prices import Prices
+    from simulator.explore.search.regions import Region
     from simulator.explore.search.space import Bools, Ints
     from simulator.explore.search.workers import Workers
 
@@ -34,23 +32,6 @@ TOO_SLOW = "cannot be better: bound on its time"
 SLOWER = "slower, simulated"
 MISSES = "misses the target"
 _BATCH = 128
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Region:
-    """Layouts that share everything but the axes: one number of GPUs, one batch, ...
-
-    Attributes:
-        settings: What sets it apart, by dotted path.
-        layouts: Its layouts.
-        goal: How they score.
-        prices: Prices on its hardware.
-    """
-
-    settings: dict[str, object]
-    layouts: Layouts
-    goal: Goal
-    prices: Prices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
