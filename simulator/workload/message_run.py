@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,8 +41,11 @@ class MessageRun:
         pass_of: Pass that each message belongs to.
         receives: Whether each message is the receiver's part of one.
         stream: Stream of each message.
-        code: Number of each message's work: a larger source, then a larger target, has a larger one.
+        codes: Numbers of the works of messages: a larger source, then a larger target, has a larger one.
+        work: Place of each message's work among these.
+        message_first: Where the messages of each rank begin, and where the last one's end.
         stage: Stage of each place.
+        microbatch: Micro-batch of each place.
         start: Where the places of each pass begin, and where the last one's end.
         shift: From a place of each pass to its op; a number that is none before these are appended.
     """
@@ -57,8 +60,11 @@ class MessageRun:
     pass_of: Ints
     receives: Bools
     stream: Ints
-    code: Ints
+    codes: Ints
+    work: Ints
+    message_first: Ints
     stage: Ints
+    microbatch: Ints
     start: Ints
     shift: Ints
 
@@ -73,23 +79,25 @@ class MessageRun:
         goes = messages.target[numbers] >= 0
         counts = 1 + comes + goes
         places = np.cumsum(counts) - 1 - goes
-        owner = np.repeat(np.arange(len(passes)), counts)
-        is_message = np.ones(len(owner), dtype=np.bool_)
+        start = np.concatenate(([0], np.cumsum(counts)))
+        is_message = np.ones(start[-1], dtype=np.bool_)
         is_message[places] = False
         message_places = np.flatnonzero(is_message)
-        pass_of = owner[message_places]
+        pass_of = np.repeat(np.arange(len(passes)), counts - 1)
         receives = message_places < places[pass_of]
         mine = numbers[pass_of]
         producer = messages.producer[mine]
         source = np.where(receives, messages.owner[producer], rank[pass_of])
         target = np.where(receives, rank[pass_of], messages.target[mine])
-        stage = passes.stage[owner]
+        stage = np.repeat(passes.stage, counts)
         stage[message_places[receives]] = messages.stage(producer[receives])
         is_forward = passes.kind[pass_of] == OpKind.FORWARD
+        first = np.concatenate(([0], np.cumsum(lengths)))
+        codes, work = distinct((source * messages.ranks + target) * 2 + receives)
         return cls(
             messages=messages,
-            rank=rank[owner],
-            first=np.concatenate(([0], np.cumsum(lengths))),
+            rank=np.repeat(rank, counts),
+            first=first,
             passes=passes,
             numbers=numbers,
             places=places,
@@ -97,33 +105,31 @@ class MessageRun:
             pass_of=pass_of,
             receives=receives,
             stream=np.where(is_forward, messages.stream(OpKind.FORWARD), messages.stream(OpKind.BACKWARD)),
-            code=(source * messages.ranks + target) * 2 + receives,
+            codes=codes,
+            work=work,
+            message_first=np.searchsorted(message_places, start[first]),
             stage=stage,
-            start=np.concatenate(([0], np.cumsum(counts))),
+            microbatch=np.repeat(passes.microbatch, counts),
+            start=start,
             shift=np.full(len(passes), _NEVER),
         )
 
-    @property
-    def microbatch(self) -> Ints:
-        """Micro-batch of each place."""
-        found: Ints = np.repeat(self.passes.microbatch, np.diff(self.start))
-        return found
-
     def works(self, number: int) -> tuple[list[Transfer], Ints, Ints]:
         """Return the works of the messages of a rank by its position, their places, and the work of each."""
-        begin, end = self.start[self.first[number : number + 2]]
-        bounds = np.searchsorted(self.message_places, (begin, end))
-        codes, work = distinct(self.code[bounds[0] : bounds[1]])
+        begin, end = self.message_first[number : number + 2].tolist()
+        mine = self.work[begin:end]
+        lowest = mine.min(initial=len(self.codes))
+        used, work = distinct(mine - lowest)
         ranks = self.messages.ranks
         works = [
             self.messages.work(code // 2 // ranks, code // 2 % ranks, receives=bool(code % 2))
-            for code in codes.tolist()
+            for code in self.codes[lowest + used].tolist()
         ]
-        return works, self.message_places[bounds[0] : bounds[1]], work
+        return works, self.message_places[begin:end], work
 
-    def filled(self, messages: ArrayLike, passes: ArrayLike) -> NDArray[np.float64]:
+    def filled(self, messages: ArrayLike, passes: ArrayLike) -> NDArray[Any]:
         """Return a column from its values at messages and at passes."""
-        column = np.empty(len(self.stage))
+        column = np.empty(len(self.stage), dtype=np.result_type(messages, passes))
         column[self.message_places] = messages
         column[self.places] = passes
         return column

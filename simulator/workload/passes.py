@@ -11,7 +11,7 @@ import numpy as np
 from simulator.workload.data_parallel import Segment
 from simulator.workload.message_run import MessageRun
 from simulator.workload.overlapped_program import overlapped_block
-from simulator.workload.program import OpKind, ProgramBuilder, Stream
+from simulator.workload.program import OpKind, Ops, ProgramBuilder, Stream
 from simulator.workload.ragged import distinct
 from simulator.workload.schedules import Action, Overlapped
 from simulator.workload.schedules.columns import columns
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from simulator.scenario import Scenario
     from simulator.workload.data_parallel import DataParallel
     from simulator.workload.messages import Messages
-    from simulator.workload.program import Bools, Floats, Ints
+    from simulator.workload.program import Bools, Ints
     from simulator.workload.schedules import Entry, Order
     from simulator.workload.schedules.columns import Passes
     from simulator.workload.stages import LayerWork, Stage
@@ -42,14 +42,14 @@ class WholePasses:
 
     Attributes:
         run: Their passes and messages.
-        table: These as ops.
+        ops: These as ops, as far as their works are known.
         ranks: Position in the run by rank.
         untouched: Which passes of each of them are nothing but passes.
         kind: Kind and stage of each pass as one number.
     """
 
     run: MessageRun
-    table: Floats
+    ops: Ops
     ranks: dict[int, int]
     untouched: list[Bools]
     kind: Ints
@@ -116,17 +116,19 @@ class PassWriter:
         kinds, which = distinct(run.passes.kind * len(self.stages) + run.passes.stage)
         taken = [self._bytes(*self._undivided(kind)) for kind in kinds.tolist()]
         allocated, freed = np.array(taken).T
-        table = self.builder.table(
+        ops = Ops(
             kind=run.filled(OpKind.TRANSFER, run.passes.kind),
             rank=run.rank,
             stream=run.filled(run.stream, Stream.COMPUTE),
+            work=np.empty_like(run.rank),
             microbatch=run.microbatch,
             stage=run.stage,
+            join=np.full(len(run.rank), -1),
             allocated_bytes=run.filled(0.0, allocated[which]),
             freed_bytes=run.filled(0.0, freed[which]),
         )
         places = {rank: number for number, rank in enumerate(ranks)}
-        return WholePasses(run=run, table=table, ranks=places, untouched=untouched, kind=kinds[which])
+        return WholePasses(run=run, ops=ops, ranks=places, untouched=untouched, kind=kinds[which])
 
     def _undivided(self, kind: int) -> tuple[Action, Segment]:
         """Return a pass of a kind and stage, and all of its layers."""
@@ -140,17 +142,15 @@ class PassWriter:
         kinds, which = distinct(whole.kind[begin:end])
         messages, places, of_messages = run.works(number)
         works = [self._sequence(rank, *self._undivided(kind)) for kind in kinds.tolist()]
-        offset = run.start[begin]
-        work = np.empty(run.start[end] - offset, dtype=np.int64)
-        work[run.places[begin:end] - offset] = which
-        work[places - offset] = len(works) + of_messages
-        self.builder.fill_works(whole.table[:, offset : run.start[end]], [*works, *messages], work)
+        number_of = self.builder.number_works([*works, *messages])
+        whole.ops.work[run.places[begin:end]] = number_of[which]
+        whole.ops.work[places] = number_of[len(works) + of_messages]
         untouched = whole.untouched[number]
         bounds = [0, *(np.flatnonzero(np.diff(untouched)) + 1).tolist(), len(untouched)]
         for first, last in pairwise(bounds):
             here, there = begin + first, begin + last
             if untouched[first]:
-                op = self.builder.add_table(whole.table[:, run.start[here] : run.start[there]])
+                op = self.builder.add_many(whole.ops.part(run.start[here], run.start[there]))
                 self.last_compute[rank] = run.note(op, here, there)
             else:
                 for action in run.passes[here:there]:
