@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from simulator import files
+from simulator.cli.progress import counted
 from simulator.cli.screen import show, show_json, warn
 from simulator.cli.settings import NO_SETTINGS, Json, ScenarioPath, Settings
 from simulator.reports.output import check_writable, write_whole
 from simulator.reports.save import FIGURE_SUFFIXES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 
 def montecarlo_command(
@@ -59,7 +55,7 @@ def montecarlo_command(
     where, part = Backend.parse(backend, jobs), Shard.parse(shard)
     scenario = files.load(file, overrides=settings.overrides())
     warn(text for text in scenario.warnings if not text.startswith("simulation."))
-    with _bar() as progress:
+    with counted("steps") as progress:
         found = monte_carlo(scenario, steps=steps, progress=progress, backend=where, store=store, shard=part)
     if plot is not None:
         from simulator.reports.figure import figure_bytes
@@ -73,17 +69,3 @@ def montecarlo_command(
 
         show(montecarlo_table(found))
     return 0
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[int, int], None] | None]:
-    """Yield what moves a progress bar on stderr; nothing where that is no terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("steps", total=None)
-        yield lambda done, steps: bar.update(task, completed=done, total=steps)
