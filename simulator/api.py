@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +21,7 @@ from simulator.results.memory import MemoryReport, memory_report
 from simulator.results.result import Result, make_result
 from simulator.units import format_bytes
 from simulator.workload.pipeline import uses_times
-from simulator.workload.static_memory import static_memory
+from simulator.workload.static_memory import StaticMemory, static_memory
 from simulator.workload.step import Step, build_step
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from simulator.costs.durations import Durations
     from simulator.scenario import Scenario
     from simulator.workload.program import Program
+
+
+_STATIC = tuple(field.name for field in fields(StaticMemory))
 
 
 def simulate(scenario: Scenario, *, quick: bool = False) -> Result:
@@ -115,9 +118,10 @@ def priced(program: Program, system: System, shares: Mapping[int, Mapping[str, f
 
 
 def _memory(scenario: Scenario, step: Step, timeline: Timeline) -> MemoryReport:
+    held = static_memory(scenario, step.stages, step.held, step.program)
     return memory_report(
         timeline,
-        [asdict(rank) for rank in static_memory(scenario, step.stages, step.held, step.program)],
+        [{name: getattr(rank, name) for name in _STATIC} for rank in held],
         capacity_bytes=_capacity_bytes(scenario),
         fragmentation=scenario.software.memory_fragmentation,
     )

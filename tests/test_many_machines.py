@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import os
-import secrets
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from clusters import dask_cluster, free_port, ray_cluster, ray_environment
 
 from simulator import load, sweep
 from simulator.cli import main
-from simulator.errors import InputError
+from simulator.errors import InputError, SimulationError
 from simulator.explore.execute import Backend, execute
 from simulator.explore.shard import Shard
 from simulator.explore.store import RunStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from simulator.explore import SweepTable
@@ -44,7 +39,6 @@ sweep:
     parallelism.tp: [1, 3]
   x: training.seq_length
 """
-WORKER = "from distributed.cli.dask_worker import main; main()"
 SLOW = """
 import sys, time
 from simulator import load, sweep
@@ -127,58 +121,52 @@ def test_another_scenario_or_setting_is_another_record(file: Path, tmp_path: Pat
 
 def test_dask_workers_of_their_own_one_killed_midway(file: Path, serial: SweepTable, tmp_path: Path) -> None:
     pytest.importorskip("distributed")
-    with _dask(tmp_path) as (address, workers):
-        points = {}
-        started = execute(_slow_point, [(str(file), n) for n in range(12)], Backend.parse(f"dask:{address}"))
-        for number, value in started:
+    with dask_cluster(tmp_path) as (address, workers):
+        backend, points = Backend.parse(f"dask:{address}"), {}
+        for number, value in execute(_slow_square, list(range(12)), backend):
             points[number] = value
             if len(points) == 2:
                 workers[0].kill()
         assert points == {n: n * n for n in range(12)}
-        assert sweep(load(file), backend=Backend.parse(f"dask:{address}")) == serial
+        assert sweep(load(file), backend=backend) == serial
 
 
-def _slow_point(task: tuple[str, int]) -> int:
+def test_what_goes_wrong_on_a_dask_worker_is_an_error_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed")
+    with dask_cluster(tmp_path) as (address, _):
+        backend = Backend.parse(f"dask:{address}")
+        with pytest.raises(SimulationError, match="ZeroDivisionError"):
+            list(execute(_inverse, [1, 0], backend))
+        monkeypatch.setattr("simulator.explore.execute.version", lambda: "another")
+        with pytest.raises(InputError, match="here another"):
+            list(execute(_inverse, [1, 2], backend))
+
+
+def test_a_dask_scheduler_without_workers_is_an_error(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    with dask_cluster(tmp_path, workers=0) as (address, _):
+        begin = time.monotonic()
+        with pytest.raises(InputError, match="no worker"):
+            list(execute(_inverse, [1], Backend.parse(f"dask:{address}")))
+        assert time.monotonic() - begin < 30
+
+
+def _inverse(number: int) -> float:
+    return 1 / number
+
+
+def _slow_square(number: int) -> int:
     time.sleep(0.1)
-    return task[1] ** 2
-
-
-@contextmanager
-def _dask(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """Start a scheduler and two workers, each a process of its own."""
-    from distributed import Client
-
-    found = folder / "scheduler.json"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
-    scheduler = subprocess.Popen(
-        [sys.executable, "-c", "from distributed.cli.dask_scheduler import main; main()",
-         "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(found)],
-        **quiet,  # type: ignore[call-overload]
-    )  # fmt: skip
-    workers: list[subprocess.Popen[bytes]] = []
-    try:
-        while not found.exists():
-            assert scheduler.poll() is None
-            time.sleep(0.1)
-        address = json.loads(found.read_text())["address"]
-        command = [sys.executable, "-c", WORKER, address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
-        workers += [subprocess.Popen(command, **quiet) for _ in range(2)]  # type: ignore[call-overload]
-        with Client(address, timeout=60) as client:
-            client.wait_for_workers(2, timeout=120)
-        yield address, workers
-    finally:
-        for process in (*workers, scheduler):
-            process.kill()
-            process.wait()
+    return number**2
 
 
 def test_a_ray_cluster_of_its_own(file: Path, serial: SweepTable, tmp_path: Path) -> None:
     """The command line as a process of its own, too: Ray reads its settings once."""
     pytest.importorskip("ray")
-    shared = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    environment = {**os.environ, **shared, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with _ray(tmp_path, environment) as address:
+    environment = ray_environment()
+    with ray_cluster(tmp_path, environment) as address:
         command = [sys.executable, "-m", "simulator", "sweep", str(file), "--backend", f"ray:{address}"]
         done = subprocess.run(
             [*command, "--csv", "-"], check=False, capture_output=True, text=True, env=environment
@@ -192,36 +180,8 @@ def test_nobody_answers_at_once_where_there_is_no_ray_cluster(file: Path) -> Non
     pytest.importorskip("ray")
     begin = time.monotonic()
     with pytest.raises(InputError, match="no cluster answers"):
-        sweep(load(file), backend=Backend.parse(f"ray:127.0.0.1:{_free_port()}"))
+        sweep(load(file), backend=Backend.parse(f"ray:127.0.0.1:{free_port()}"))
     assert time.monotonic() - begin < 30
-
-
-@contextmanager
-def _ray(folder: Path, environment: dict[str, str]) -> Iterator[str]:
-    """Start the head of a cluster as a process of its own."""
-    address = f"127.0.0.1:{_free_port()}"
-    log = folder / "ray.log"
-    with log.open("w") as stream:
-        head = subprocess.Popen(
-            [sys.executable, "-c", "from ray.scripts.scripts import main; main()",
-             "start", "--head", f"--port={address.rpartition(':')[2]}", "--num-cpus=1", "--block",
-             "--include-dashboard=false", "--disable-usage-stats"],
-            stdout=stream, stderr=stream, start_new_session=True, env=environment,
-        )  # fmt: skip
-    try:
-        while "Ray runtime started" not in log.read_text():
-            assert head.poll() is None, log.read_text()
-            time.sleep(0.2)
-        yield address
-    finally:
-        os.killpg(head.pid, signal.SIGTERM)
-        head.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @pytest.mark.parametrize("text", ["dusk:tcp://head:1", "dask", "local:1", "ray"])

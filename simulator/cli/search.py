@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,9 +10,11 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from simulator import files
-from simulator.cli.screen import note, show, show_json, show_text
+from simulator.cli.progress import told
+from simulator.cli.screen import show, show_json, show_text
 from simulator.cli.settings import NO_SETTINGS, Json, OutputPath, ScenarioPath, Settings
 from simulator.errors import InputError
+from simulator.explore.execute import Backend
 from simulator.explore.search import SearchTable, search
 from simulator.reports.output import check_writable, write_whole
 from simulator.reports.save import FIGURE_SUFFIXES, save_curve
@@ -40,6 +41,7 @@ def search_command(
     as_json: Json = False,
     plot: Path | None = None,
     jobs: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
+    backend: str = "local",
 ) -> int:
     """Find the best layout: all that may win are simulated, the others are shown to lose.
 
@@ -58,7 +60,8 @@ def search_command(
         days: Leave out layouts that take longer for all of training.tokens.
         csv: Write the best layouts to this CSV file; - prints it instead of the table for people.
         as_json: Print everything as JSON.
-        jobs: Local processes to use.
+        jobs: Local processes.
+        backend: local, or a cluster's scheduler: dask:ADDRESS or ray:ADDRESS.
         plot: Draw throughput over memory into this .png, .pdf or .svg file.
     """
     to_stdout = csv is not None and str(csv) == "-"
@@ -66,6 +69,7 @@ def search_command(
         check_writable(csv)
     if plot is not None:
         check_writable(plot, FIGURE_SUFFIXES)
+    where = Backend.parse(backend, jobs)
     wishes = {
         "rank_by": rank_by,
         "top": top,
@@ -80,7 +84,8 @@ def search_command(
         free or [],
         fix or [],
     )
-    table = search(scenario, jobs=jobs, progress=note if sys.stderr.isatty() else None)
+    with told() as progress:
+        table = search(scenario, progress=progress, backend=where)
     if csv is not None and not to_stdout:
         write_whole(csv, table.to_csv().encode())
     if plot is not None and table.simulated:

@@ -59,9 +59,16 @@ class Durations:
         seconds = self.fixed_s.copy()
         routed = np.flatnonzero(np.diff(self.route_start))
         if routed.size:
-            slowest = np.minimum.reduceat(self.link_bytes_per_s[self.route], self.route_start[routed])
-            seconds[routed] += self.flow_bytes[routed] / slowest
+            seconds[routed] += self.flow_bytes[routed] / self._slowest(routed)
         return seconds
+
+    def _slowest(self, routed: Ints) -> Floats | float:
+        """Return the bytes/s of the slowest link of each op with a route: one number where all are equal."""
+        capacity = self.link_bytes_per_s
+        if (capacity == capacity[0]).all():
+            return float(capacity[0])
+        slowest: Floats = np.minimum.reduceat(capacity[self.route], self.route_start[routed])
+        return slowest
 
     def scaled(self, factor: float) -> Durations:
         """Return durations with every op ``factor`` times as long."""

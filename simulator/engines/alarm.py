@@ -1,4 +1,4 @@
-"""The one kind of event that the engine schedules."""
+"""The events that the engine schedules; a SimPy ``Timeout`` would do the same, at more cost per op."""
 
 from __future__ import annotations
 
@@ -16,11 +16,7 @@ END_OF_INSTANT = EventPriority(2)  # after SimPy's own priorities, URGENT = 0 an
 
 
 class Alarm(Event, Generic[T]):
-    """Calls ``call(alarm)`` after ``delay`` seconds; ``subject`` says what it is about.
-
-    A SimPy ``Timeout`` with a value and one callback would do the same. This is leaner, because a run makes
-    one for every op and nothing ever asks for its state.
-    """
+    """Calls ``call(alarm)`` after ``delay`` seconds; ``subject`` says what it is about."""
 
     def __init__(
         self,
@@ -39,3 +35,15 @@ class Alarm(Event, Generic[T]):
         """Let nothing happen at its time; too late is no error."""
         if self.callbacks:
             self.callbacks.clear()
+
+
+class Turn(Event):
+    """The end of the node that a stream runs now.
+
+    A stream runs one node at a time, so one event does for all of its nodes, one after the other: whoever
+    schedules it sets ``node``, and ``callbacks`` anew, which SimPy takes away when it happens.
+    """
+
+    def __init__(self) -> None:
+        self._ok = True
+        self.node = -1

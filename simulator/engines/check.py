@@ -23,12 +23,12 @@ def check(program: Program, durations: Durations) -> None:
         raise SimulationError(f"{len(durations.fixed_s)} durations for {program.num_ops} ops")
     for what, numbers in (("seconds", durations.fixed_s), ("bytes to move", durations.flow_bytes)):
         check_numbers(program, what, numbers)
-    capacity = durations.link_bytes_per_s[durations.route]
-    wrong = np.flatnonzero(~(np.isfinite(capacity) & (capacity > 0.0)))
-    if wrong.size:
-        link = int(durations.route[wrong[0]])
+    capacity = durations.link_bytes_per_s
+    wrong = ~(np.isfinite(capacity) & (capacity > 0.0))
+    if wrong.any() and wrong[durations.route].any():
+        link = int(durations.route[np.argmax(wrong[durations.route])])
         name = durations.link_names[link] if durations.link_names else str(link)
-        raise SimulationError(f"link {name} has a capacity of {capacity[wrong[0]]} bytes/s")
+        raise SimulationError(f"link {name} has a capacity of {capacity[link]} bytes/s")
 
 
 def check_numbers(program: Program, what: str, numbers: Floats) -> None:

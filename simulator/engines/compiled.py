@@ -14,7 +14,8 @@ from simulator.costs.durations import Durations
 from simulator.engines.check import check, check_numbers
 from simulator.engines.deadlock import report
 from simulator.engines.graph import Graph
-from simulator.engines.order import Order, follow
+from simulator.engines.order import Order
+from simulator.engines.streams import run_streams
 from simulator.engines.timeline import Timeline
 from simulator.errors import DeadlockError, SimulationError
 
@@ -30,17 +31,10 @@ def run(program: Program, durations: Durations) -> Timeline:
         SimulationError: A duration, size or capacity is negative, infinite or missing.
     """
     check(program, durations)
-    graph = Graph.of(program)
-    seconds = durations.alone_s()
-    joined = graph.joined
-    np.maximum.at(seconds, graph.node[joined], seconds[joined])
-    start_s, order = follow(graph, seconds)
-    end_s = start_s + seconds
-    if len(order) < len(graph.node):
-        finished = np.zeros(len(graph.node), dtype=np.bool_)
-        finished[order] = True
-        raise DeadlockError(report(program, finished[graph.node], end_s[graph.node]))
-    return Timeline(program=program, start_s=start_s[graph.node], end_s=end_s[graph.node])
+    start_s, end_s, finished = run_streams(program, durations.alone_s())
+    if not finished.all():
+        raise DeadlockError(report(program, finished, end_s))
+    return Timeline(program=program, start_s=start_s, end_s=end_s)
 
 
 def run_batch(program: Program, seconds: Floats) -> Floats:

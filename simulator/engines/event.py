@@ -1,6 +1,6 @@
 """The reference engine: every op is an event of SimPy.
 
-An op without a competitor for its links is one timeout, and so is a join, which is one node (see ``graph``).
+An op without a competitor for its links is one event, and so is a join, which is one node (see ``graph``).
 Only ops whose links may carry something else at the same time go through ``links``. An op that takes no time
 ends where it starts, without an event.
 
@@ -11,21 +11,26 @@ scheduled, and what one event starts is started in order of op number. Same inpu
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from array import array
+from heapq import heappush
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from simpy import Environment
+from simpy.events import NORMAL
 
-from simulator.engines.alarm import Alarm
+from simulator.engines.alarm import Alarm, Turn
 from simulator.engines.check import check
 from simulator.engines.deadlock import report
-from simulator.engines.graph import Graph
+from simulator.engines.graph import Graph, queues
 from simulator.engines.links import Links
 from simulator.engines.sharing import sharing_ops
 from simulator.engines.timeline import Timeline
 from simulator.errors import DeadlockError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from simulator.costs.durations import Durations
     from simulator.workload.program import Floats, Program
 
@@ -49,93 +54,128 @@ def run(program: Program, durations: Durations) -> Timeline:
     return Timeline(program=program, start_s=start_s, end_s=end_s)
 
 
-class _Simulation:
-    """One run: how many edges each node still waits for, and when it started and ended."""
+class _Flow(NamedTuple):
+    """What an op moves over links that others may want too, after its fixed time."""
+
+    op: int
+    fixed_s: float
+    size: float
+    route: tuple[int, ...]
+
+
+class _Simulation(Environment):
+    """One run of a program's nodes and of a last one, the origin, which ends at 0, before all others start.
+
+    Attributes:
+        start_s: Start of each node, nan before it starts.
+        end_s: End of each node, nan before it is known.
+    """
 
     def __init__(self, program: Program, durations: Durations, graph: Graph) -> None:
-        count = program.num_ops
-        self._env = Environment()
-        self._links = Links(self._env, durations.link_bytes_per_s.tolist(), self._end_part)
+        super().__init__()
         sharing = sharing_ops(program, durations)
-        self._fixed_s, self._flow_bytes = durations.fixed_s.tolist(), durations.flow_bytes.tolist()
-        self._flows: dict[int, list[int]] = {}
-        self._routes: dict[int, tuple[int, ...]] = {}
-        for op in np.flatnonzero(sharing).tolist():
-            self._flows.setdefault(int(graph.node[op]), []).append(op)
-            self._routes[op] = tuple(dict.fromkeys(durations.links(op).tolist()))
-        self._node = graph.node.tolist()
+        seconds = _node_seconds(graph, np.where(sharing, 0.0, durations.alone_s()))
+        self._node = graph.node
+        self._flows = _flows(graph, durations, np.flatnonzero(sharing).tolist())
+        self._beside_s = {node: float(seconds[node]) for node in self._flows}
+        seconds[list(self._flows)] = 0.0
         self._parts: dict[int, int] = {}
-        self._seconds = _node_seconds(graph, np.where(sharing, 0.0, durations.alone_s()))
-        self._waiting = graph.waiting.tolist()
-        self._successor, self._bounds = graph.successor.tolist(), graph.successor_start.tolist()
-        self._add_origin(graph)
-        self.start_s = [math.nan] * (count + 1)
-        self.end_s = [math.nan] * (count + 1)
+        self._links = Links(self, durations.link_bytes_per_s.tolist(), self._end_part)
+        self._stream = queues(program).tolist()
+        self._turns = [Turn() for _ in range(max(self._stream, default=0) + 1)]
+        self.start_s = array("d", [math.nan]) * (program.num_ops + 1)
+        self.end_s = array("d", [math.nan]) * (program.num_ops + 1)
+        self._calls: list[Callable[[Turn], None]] = []
+        self._calls.append(self._ending(graph, seconds.tolist()))
+        self._end_now(program.num_ops, Turn())
 
-    def _add_origin(self, graph: Graph) -> None:
-        """Add a last node that ends at time 0, for nodes that wait for nothing else."""
-        roots = np.flatnonzero((graph.waiting == 0) & (graph.node == np.arange(len(graph.node)))).tolist()
-        for node in roots:
-            self._waiting[node] = 1
-        self._successor += roots
-        self._bounds.append(len(self._successor))
+    def _ending(self, graph: Graph, seconds: list[float]) -> Callable[[Turn], None]:
+        """Return what ends a node and starts those that waited for nothing else.
 
-    def run(self) -> None:
-        """Let everything happen that can."""
-        Alarm(self._env, 0.0, len(self._bounds) - 2, self._end)
-        self._env.run()
+        Whatever happens to every op happens here, so names are local and events go straight into the queue.
+        """
+        waiting, successor, bounds = _edges(graph)
+        start_s, end_s, flows = self.start_s, self.end_s, self._flows
+        turns, stream, calls = self._turns, self._stream, self._calls
+        queue, numbers = self._queue, self._eid
 
-    def _end(self, alarm: Alarm[int]) -> None:
-        """End a node and start those that waited for nothing else."""
-        env, now, end = self._env, self._env.now, self._end
-        start_s, end_s, seconds, flows = self.start_s, self.end_s, self._seconds, self._flows
-        successor, bounds, waiting = self._successor, self._bounds, self._waiting
-        ended = [alarm.subject]
-        for done in ended:  # grows by nodes that take no time
-            end_s[done] = now
-            for later in successor[bounds[done] : bounds[done + 1]]:
-                left = waiting[later] - 1
-                if left:
-                    waiting[later] = left
-                    continue
-                start_s[later] = now
-                if later in flows:
-                    self._start_parts(later)
-                elif seconds[later]:
-                    Alarm(env, seconds[later], later, end)
-                else:
-                    ended.append(later)
+        def end(turn: Turn) -> None:
+            now = end_s[turn.node]
+            ended = [turn.node]
+            for done in ended:  # grows by nodes that take no time
+                for later in successor[bounds[done] : bounds[done + 1]]:
+                    left = waiting[later] - 1
+                    if left:
+                        waiting[later] = left
+                        continue
+                    start_s[later] = now
+                    if seconds[later]:
+                        end_s[later] = then = now + seconds[later]
+                        following = turns[stream[later]]
+                        following.node, following.callbacks = later, calls
+                        heappush(queue, (then, NORMAL, next(numbers), following))
+                    elif later in flows:
+                        self._start_parts(later)
+                    else:
+                        end_s[later] = now
+                        ended.append(later)
+
+        return end
 
     def _start_parts(self, node: int) -> None:
         """Start the flows of a node, each after its fixed time, beside what shares nothing."""
-        ops = self._flows[node]
-        self._parts[node] = len(ops)
-        if self._seconds[node]:
+        flows = self._flows[node]
+        self._parts[node] = len(flows)
+        if self._beside_s[node]:
             self._parts[node] += 1
-            Alarm(self._env, self._seconds[node], node, self._end_timed_part)
-        for op in ops:
-            if self._fixed_s[op]:
-                Alarm(self._env, self._fixed_s[op], op, self._start_flow)
+            Alarm(self, self._beside_s[node], node, self._end_timed_part)
+        for flow in flows:
+            if flow.fixed_s:
+                Alarm(self, flow.fixed_s, flow, self._end_fixed_time)
             else:
-                self._links.start(op, self._flow_bytes[op], self._routes[op])
+                self._links.start(flow.op, flow.size, flow.route)
 
-    def _start_flow(self, alarm: Alarm[int]) -> None:
-        op = alarm.subject
-        self._links.start(op, self._flow_bytes[op], self._routes[op])
+    def _end_fixed_time(self, alarm: Alarm[_Flow]) -> None:
+        flow = alarm.subject
+        self._links.start(flow.op, flow.size, flow.route)
 
     def _end_timed_part(self, alarm: Alarm[int]) -> None:
         self._end_part(alarm.subject)
 
     def _end_part(self, op: int) -> None:
         """End a node with its last part."""
-        node = self._node[op]
+        node = int(self._node[op])
         self._parts[node] -= 1
         if not self._parts[node]:
-            Alarm(self._env, 0.0, node, self._end)
+            self._end_now(node, self._turns[self._stream[node]])
+
+    def _end_now(self, node: int, turn: Turn) -> None:
+        """End a node now, behind all that is to happen now already."""
+        self.end_s[node] = self.now
+        turn.node, turn.callbacks = node, self._calls
+        self.schedule(turn)
 
 
-def _node_seconds(graph: Graph, seconds: Floats) -> list[float]:
+def _flows(graph: Graph, durations: Durations, ops: list[int]) -> dict[int, list[_Flow]]:
+    """Return the flows of each node that has some."""
+    flows: dict[int, list[_Flow]] = {}
+    for op in ops:
+        route = tuple(dict.fromkeys(durations.links(op).tolist()))
+        flow = _Flow(op, float(durations.fixed_s[op]), float(durations.flow_bytes[op]), route)
+        flows.setdefault(int(graph.node[op]), []).append(flow)
+    return flows
+
+
+def _edges(graph: Graph) -> tuple[list[int], list[int], list[int]]:
+    """Return how many edges each node waits for, and where they lead; the origin's are the last."""
+    waiting, bounds = graph.waiting.tolist(), graph.successor_start.tolist()
+    first = np.flatnonzero((graph.waiting == 0) & (graph.node == np.arange(len(graph.node)))).tolist()
+    for node in first:
+        waiting[node] = 1
+    return waiting, graph.successor.tolist() + first, [*bounds, bounds[-1] + len(first)]
+
+
+def _node_seconds(graph: Graph, seconds: Floats) -> Floats:
     """Return the seconds of the slowest op of each node."""
-    slowest = np.zeros(len(seconds))
-    np.maximum.at(slowest, graph.node, seconds)
-    return slowest.tolist()
+    np.maximum.at(seconds, graph.node[graph.joined], seconds[graph.joined])
+    return seconds

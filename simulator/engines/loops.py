@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import numpy as np
 from numba import njit
 
+from simulator.engines import streams
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -25,6 +27,9 @@ def _compiled(function: Callable[P, R]) -> Callable[P, R]:
     except RuntimeError:  # nowhere to write
         result = njit(nogil=True)(function)
     return result
+
+
+run_streams = _compiled(streams.go)
 
 
 @_compiled

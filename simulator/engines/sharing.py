@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator.engines.graph import queues
+from simulator.workload.ragged import ranges, sorted_by
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,12 +47,17 @@ def meets(timeline: Timeline, durations: Durations) -> bool:
         timeline: What an engine that knows no contention found.
         durations: What it was asked.
     """
-    op, link = _crossings(durations)
-    start_s, end_s = (timeline.start_s + durations.fixed_s)[op], timeline.end_s[op]
-    order = np.lexsort((end_s, start_s, link))
-    same = link[order[1:]] == link[order[:-1]]
-    overlaps = start_s[order[1:]] < end_s[order[:-1]] * (1 - 1e-12)
-    return bool((same & overlaps).any())
+    flows = np.flatnonzero(durations.flow_bytes > 0.0)
+    start_s, end_s = timeline.start_s[flows] + durations.fixed_s[flows], timeline.end_s[flows]
+    order = np.lexsort((end_s, start_s))
+    start_s, end_s, flows = start_s[order], end_s[order] * (1 - 1e-12), flows[order]
+    first = durations.route_start[flows]
+    links = durations.route_start[flows + 1] - first
+    link = durations.route[ranges(first, links)]
+    order = sorted_by(link)
+    flow, link = np.repeat(np.arange(len(flows)), links)[order], link[order]
+    overlaps = start_s[flow[1:]] < end_s[flow[:-1]]
+    return bool((overlaps & (link[1:] == link[:-1])).any())
 
 
 def _crossings(durations: Durations) -> tuple[Ints, Ints]:

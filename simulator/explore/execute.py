@@ -7,14 +7,18 @@ What a task returns arrives as soon as it is done, so that it can be kept before
 from __future__ import annotations
 
 import socket
-from contextlib import contextmanager
+import traceback
+import warnings
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from simulator.errors import InputError, did_you_mean
+from simulator.errors import InputError, SimulationError, SimulatorError, did_you_mean
+from simulator.explore.store import version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 Given = TypeVar("Given")
 Found = TypeVar("Found")
@@ -36,6 +40,9 @@ class Backend:
     engine: str = "local"
     address: str = ""
     jobs: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.engine}:{self.address}" if self.address else self.engine
 
     @classmethod
     def parse(cls, text: str, jobs: int = 1) -> Backend:
@@ -74,40 +81,134 @@ def execute(
         backend: Where.
 
     Raises:
-        InputError: The backend's library is missing, or nobody answers at the address.
+        InputError: The backend's library is missing, nobody answers at the address, or its workers have
+            another version of the simulator.
     """
+    if not tasks:
+        return
     if backend == LOCAL or (backend.engine == "local" and len(tasks) <= 1):
         yield from ((number, run(task)) for number, task in enumerate(tasks))
         return
-    with _pool(backend) as (parallel, streams, workers):
-        size = len(tasks) if streams else max(1, workers * _PER_WORKER)
+    with pool_of(backend) as pool:
+        yield from pool.each(run, tasks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Workers that are connected, for one list of tasks after the other.
+
+    Attributes:
+        backend: Where they are.
+        workers: How many.
+        parallel: What takes calls and yields what they return.
+        at_once: Most calls that it takes at a time, where it returns results only together.
+    """
+
+    backend: Backend
+    workers: int
+    parallel: Callable[[Iterable[Any]], Generator[Any]]
+    at_once: int | None = None
+
+    def each(self, run: Callable[[Given], Found], tasks: Sequence[Given]) -> Iterator[tuple[int, Found]]:
+        """Run tasks as ``execute`` does."""
+        from joblib import delayed  # noqa: PLC0415  only where it is used
+
+        call = delayed(_numbered if self.backend.engine == "local" else _answered)
+        numbered = list(enumerate(tasks))
+        size = self.at_once or len(tasks)
         for first in range(0, len(tasks), size):
-            wave = list(enumerate(tasks))[first : first + size]
-            yield from parallel(_delayed(run, number, task) for number, task in wave)
+            wave = numbered[first : first + size]
+            calls = (call(run, number, task, version()) for number, task in wave)
+            try:
+                with closing(self.parallel(calls)) as answers:
+                    for answer in answers:
+                        if isinstance(answer, _Failure):
+                            raise answer.error(self.backend)
+                        yield answer
+            except TimeoutError as error:
+                raise InputError(f"--backend {self.backend}: the cluster has no worker") from error
 
 
-def _delayed(run: Callable[[Given], Found], number: int, task: Given) -> Any:  # noqa: ANN401  joblib's tuple
-    from joblib import delayed  # noqa: PLC0415  only where it is used
-
-    return delayed(_numbered)(run, number, task)
-
-
-def _numbered(run: Callable[[Given], Found], number: int, task: Given) -> tuple[int, Found]:
+def _numbered(run: Callable[[Given], Found], number: int, task: Given, _version: str) -> tuple[int, Found]:
     return number, run(task)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Failure:
+    """An error on another machine, as text: the object may hold what no network carries.
+
+    Attributes:
+        host: The machine.
+        message: What happened.
+        exit_code: As of the error, where it was raised on purpose; else None.
+    """
+
+    host: str
+    message: str
+    exit_code: int | None = None
+
+    def error(self, backend: Backend) -> SimulatorError:
+        text = f"--backend {backend}: on {self.host}: {self.message}"
+        return InputError(text) if self.exit_code == InputError.exit_code else SimulationError(text)
+
+
+def _answered(
+    run: Callable[[Given], Found], number: int, task: Given, wanted: str
+) -> tuple[int, Found] | _Failure:
+    """Run a task on a cluster, by the version that asks for it: another one may find other numbers."""
+    host = socket.gethostname()
+    if wanted != version():
+        mismatch = f"version {version()} of the simulator, here {wanted}"
+        return _Failure(host=host, message=mismatch, exit_code=InputError.exit_code)
+    try:
+        return number, run(task)
+    except SimulatorError as error:
+        return _Failure(host=host, message=str(error), exit_code=error.exit_code)
+    except Exception:  # noqa: BLE001  whatever it is, it is told where somebody reads it
+        return _Failure(host=host, message=traceback.format_exc())
+
+
 @contextmanager
-def _pool(backend: Backend) -> Iterator[tuple[Any, bool, int]]:
-    """Yield what runs tasks, whether it returns them one by one, and the number of workers."""
+def pool_of(backend: Backend) -> Iterator[Pool]:
+    """Connect to workers.
+
+    Raises:
+        InputError: As ``execute``.
+    """
     from joblib import Parallel, parallel_config  # noqa: PLC0415  only where it is used
 
     if backend.engine == "local":
-        yield Parallel(n_jobs=backend.jobs, return_as="generator_unordered"), True, backend.jobs
-        return
-    connect = _dask if backend.engine == "dask" else _ray
-    with connect(backend.address) as workers, parallel_config(backend.engine, n_jobs=-1):
-        streams = backend.engine == "dask"
-        yield Parallel(return_as="generator_unordered" if streams else "list"), streams, workers
+        parallel = Parallel(n_jobs=backend.jobs, return_as="generator_unordered")
+        yield Pool(backend=backend, workers=backend.jobs, parallel=parallel)
+    elif backend.engine == "dask":
+        with _dask(backend.address) as workers:
+            yield Pool(backend=backend, workers=workers, parallel=_on_dask)
+    else:
+        # One pool of Ray's, for each starts processes, which know nothing of what was built before.
+        with (
+            _ray(backend.address) as workers,
+            parallel_config("ray", n_jobs=-1),
+            Parallel(return_as="list") as parallel,
+        ):
+            each = partial(_together, parallel)
+            yield Pool(backend=backend, workers=workers, parallel=each, at_once=workers * _PER_WORKER)
+
+
+def _on_dask(calls: Iterable[Any]) -> Generator[Any]:
+    """Run calls on the workers of the client that is connected."""
+    from joblib import Parallel, parallel_config  # noqa: PLC0415  only where it is used
+
+    with (
+        warnings.catch_warnings(),
+        parallel_config("dask", n_jobs=-1),
+        closing(Parallel(return_as="generator_unordered")(calls)) as answers,
+    ):
+        warnings.simplefilter("ignore")  # that closing it early cancels the other calls is meant
+        yield from answers
+
+
+def _together(parallel: Callable[[Iterable[Any]], Iterable[Any]], calls: Iterable[Any]) -> Generator[Any]:
+    yield from parallel(calls)
 
 
 @contextmanager

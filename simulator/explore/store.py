@@ -109,12 +109,12 @@ def run_key(digest: str) -> str:
 
 @lru_cache(maxsize=1)
 def version() -> str:
-    """Name the simulator's version: that of the package, and a digest of its code.
+    """Name the simulator's version: that of the package, and a digest of its code and its catalogue.
 
     The digest tells development versions apart, whose results differ under one number.
     """
     root = Path(__file__).parent.parent
     content = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted([*root.rglob("*.py"), *(root / "catalogue").rglob("*.yaml")]):
         content.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return f"{metadata.version('training-parallelism-simulator')}+{content.hexdigest()[:12]}"

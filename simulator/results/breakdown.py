@@ -18,7 +18,7 @@ from simulator.results.waiting import (
     communication_categories,
     waiting_seconds,
 )
-from simulator.workload.program import Floats, OpKind, Stream
+from simulator.workload.program import Floats, Ints, OpKind, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from simulator.engines.timeline import Timeline
 
 _TOLERANCE = 1e-9
+_NUMBER = {name: number for number, name in enumerate(CATEGORIES)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,33 +97,45 @@ class Breakdown:
         return math.fsum(value for name, value in self.as_dict().items() if name.startswith("exposed"))
 
 
-def _share_row(shares: Mapping[str, float] | None) -> Floats:
-    """Return the fractions by category of one piece of work; without shares all of it is compute."""
-    row = np.zeros(len(CATEGORIES))
-    total = math.fsum(shares.values()) if shares else 0.0
-    if not shares or total <= 0:
-        row[COMPUTE] = 1.0
-        return row
-    for name, seconds in shares.items():
-        row[CATEGORIES.index(name)] = seconds / total
-    return row
+def _share_rows(works: int, shares: Mapping[int, Mapping[str, float]]) -> Floats:
+    """Return the fractions by category of each piece of work; without shares all of it is compute."""
+    rows = np.zeros((works, len(CATEGORIES)))
+    rows[:, COMPUTE] = 1.0
+    for work, parts in shares.items():
+        total = math.fsum(parts.values())
+        if total > 0:
+            rows[work, COMPUTE] = 0.0
+            for name, seconds in parts.items():
+                rows[work, _NUMBER[name]] = seconds / total
+    return rows
 
 
-def _busy_seconds(timeline: Timeline, shares: Mapping[int, Mapping[str, float]]) -> Floats:
+def _busy_seconds(
+    timeline: Timeline, communication: Ints, shares: Mapping[int, Mapping[str, float]]
+) -> Floats:
     """Return, by rank and category, the seconds during which the compute stream is busy."""
     program = timeline.program
     works = len(program.works)
-    rows = np.vstack([*(_share_row(shares.get(work)) for work in range(works)), np.eye(len(CATEGORIES))])
-    communication = communication_categories(program)
-    row = np.where(communication >= 0, works + communication, program.work)
-    row[program.kind == OpKind.OPTIMIZER] = works + OPTIMIZER
-    row[program.kind == OpKind.OVERHEAD] = works + OVERHEAD
-    ops = np.flatnonzero(program.stream == Stream.COMPUTE)
-    slot = program.rank[ops] * len(rows) + row[ops]
+    rows = np.vstack((_share_rows(works, shares), np.eye(len(CATEGORIES))))
+    ops = program.stream_ops(Stream.COMPUTE)
+    category, kind = communication[ops], program.kind[ops]
+    row = np.where(category >= 0, works + category, program.work[ops])
+    row[kind == OpKind.OPTIMIZER] = works + OPTIMIZER
+    row[kind == OpKind.OVERHEAD] = works + OVERHEAD
+    slot = program.rank[ops] * len(rows) + row
     durations = timeline.end_s[ops] - timeline.start_s[ops]
     seconds = np.bincount(slot, durations, program.num_ranks * len(rows)).astype(np.float64)
     busy: Floats = seconds.reshape(program.num_ranks, len(rows)) @ rows
     return busy
+
+
+def _category_seconds(
+    timeline: Timeline, shares: Mapping[int, Mapping[str, float]], *, tail_transfers: bool
+) -> Floats:
+    """Return, by rank and category, what the compute stream does and waits for; see ``waiting_seconds``."""
+    category = communication_categories(timeline.program)
+    waiting = waiting_seconds(timeline, category, tail_transfers=tail_transfers)
+    return _busy_seconds(timeline, category, shares) + waiting
 
 
 def step_breakdown(
@@ -143,7 +156,7 @@ def step_breakdown(
         The mean over pipeline ranks, and the breakdown of each rank.
     """
     total_s = timeline.makespan_s
-    seconds = _busy_seconds(timeline, shares) + waiting_seconds(timeline, tail_transfers=False)
+    seconds = _category_seconds(timeline, shares, tail_transfers=False)
     per_rank = tuple(Breakdown.of(row, total_s) for row in seconds.tolist())
     means = [math.fsum(getattr(rank, name) for rank in per_rank) / len(per_rank) for name in CATEGORIES]
     return Breakdown.of(means, total_s), per_rank
@@ -158,7 +171,7 @@ def block_shares(timeline: Timeline) -> dict[str, float]:
     Returns:
         Seconds by category, zeros left out; they sum to the makespan.
     """
-    seconds = _busy_seconds(timeline, {}) + waiting_seconds(timeline, tail_transfers=True)
+    seconds = _category_seconds(timeline, {}, tail_transfers=True)
     parts = Breakdown.of(seconds[0].tolist(), timeline.makespan_s).as_dict()
     # Nothing else can hold up a single rank's compute stream than a kernel on another of its streams.
     del parts["bubble"]

@@ -171,7 +171,15 @@ def activation_peaks(timeline: Timeline) -> tuple[Floats, Floats]:
     Returns:
         By rank, the peak in bytes and what is left at the end: zero, for a schedule that gives all back.
     """
-    held = [allocated_over_time(timeline, rank)[1] for rank in range(timeline.program.num_ranks)]
+    program = timeline.program
+    changing = np.flatnonzero((program.allocated_bytes != 0) | (program.freed_bytes != 0))
+    if (program.stream[changing] == Stream.COMPUTE).all():  # in order, whenever they run
+        ops = program.stream_ops(Stream.COMPUTE)
+        sizes = np.stack((program.allocated_bytes[ops], -program.freed_bytes[ops]), axis=1).reshape(-1)
+        ends = 2 * np.cumsum(np.bincount(program.rank[ops], minlength=program.num_ranks))
+        held = [np.cumsum(part) for part in np.split(sizes, ends[:-1])]
+    else:
+        held = [allocated_over_time(timeline, rank)[1] for rank in range(program.num_ranks)]
     peak = np.asarray([values.max(initial=0.0) for values in held])
     final = np.asarray([values[-1] if len(values) else 0.0 for values in held])
     return peak, final

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simulator.engines.graph import stream_order
 from simulator.workload.program import Floats, Ints, OpKind, Program, Stream
-from simulator.workload.ragged import ranges
+from simulator.workload.ragged import ranges, sorted_by
 from simulator.workload.work import Collective
 
 if TYPE_CHECKING:
@@ -64,12 +65,11 @@ def communication_categories(program: Program) -> Ints:
     of_work = [
         axis_category(work.group.axis) if isinstance(work, Collective) else -1 for work in program.works
     ]
-    category = np.full(program.num_ops, -1, dtype=np.int64)
-    collectives = program.kind == OpKind.COLLECTIVE
-    category[collectives] = np.asarray(of_work, dtype=np.int64)[program.work[collectives]]
-    transfers = program.kind == OpKind.TRANSFER
-    of_stream = np.asarray([_TRANSFER_STREAMS.get(stream, _PP) for stream in Stream], dtype=np.int64)
-    category[transfers] = of_stream[program.stream[transfers]]
+    of_stream = [_TRANSFER_STREAMS.get(stream, _PP) for stream in Stream]
+    category: Ints = np.array(of_stream)[program.stream]
+    category[program.kind != OpKind.TRANSFER] = -1
+    collectives = np.flatnonzero(program.kind == OpKind.COLLECTIVE)
+    category[collectives] = np.array(of_work)[program.work[collectives]]
     return category
 
 
@@ -94,8 +94,8 @@ class Waiting:
     partner: Ints
 
     @classmethod
-    def of(cls, timeline: Timeline) -> Waiting:
-        """Read the relation off a timeline."""
+    def of(cls, timeline: Timeline, category: Ints) -> Waiting:
+        """Read the relation off a timeline, given the category of each op."""
         program = timeline.program
         previous = np.full(program.num_ops, -1, dtype=np.int64)
         earlier, later = stream_order(program)
@@ -109,7 +109,7 @@ class Waiting:
         start[partner], count[partner] = first[which], sizes[which]
         return cls(
             timeline=timeline,
-            category=communication_categories(program),
+            category=category,
             previous=previous,
             partner_start=start,
             partner_count=count,
@@ -117,48 +117,63 @@ class Waiting:
         )
 
     def awaited(self, ops: Ints, since_s: Floats) -> tuple[Ints, Ints]:
-        """Return the communication in flight after ``since_s`` that each of some ops waits for.
+        """Return the communication in flight that each of some ops waits for.
 
         Followed are dependencies, partners of a join and, for communication, its queue; never compute: what
         another rank's compute waits for is that rank's exposed communication and this rank's bubble.
 
+        Args:
+            ops: The ops.
+            since_s: When the op before each of them on its stream ended; the communication ends later.
+
         Returns:
-            Pairs of a place in ``ops`` and an op that the op there waits for.
+            Pairs of a place in ``ops`` and an op that the op there waits for; ascending.
         """
         count = self.timeline.program.num_ops
+        start_s, end_s = self.timeline.start_s, self.timeline.end_s
         seen = found = np.zeros(0, dtype=np.int64)
-        place, current = np.arange(len(ops)), ops
+        place, current = self._needed(np.arange(len(ops)), ops)
         while current.size:
-            place, current = self._before(place, current)
-            flies = (self.category[current] >= 0) & (self.timeline.end_s[current] > since_s[place])
+            flies = np.flatnonzero(self.category[current] >= 0)
+            place, current = place[flies], current[flies]
+            flies = np.flatnonzero(end_s[current] > since_s[place])
             new = place[flies] * count + current[flies]
             new.sort()
             new = new[np.diff(new, prepend=-1) > 0]
             if seen.size:
                 new = new[seen[np.minimum(np.searchsorted(seen, new), len(seen) - 1)] != new]
-            seen = np.concatenate((seen, new))
-            seen.sort()
+                seen = np.concatenate((seen, new))
+                seen.sort()
+            else:
+                seen = new
             place, current = np.divmod(new, count)
             # What an op waited for that was in flight before has ended by then; joins start together.
-            later = (self.timeline.start_s[current] > since_s[place]) | (self.partner_count[current] > 0)
+            later = np.flatnonzero((start_s[current] > since_s[place]) | (self.partner_count[current] > 0))
             place, current = place[later], current[later]
+            behind = np.flatnonzero(self.previous[current] >= 0)
+            needed_by, needed = self._needed(place, current)
+            place = np.concatenate((needed_by, place[behind]))
+            current = np.concatenate((needed, self.previous[current[behind]]))
         found = seen[seen % count != ops[seen // count]]
         return found // count, found % count
 
-    def _before(self, place: Ints, ops: Ints) -> tuple[Ints, Ints]:
-        """Return what each op waits for, with its place."""
+    def _needed(self, place: Ints, ops: Ints) -> tuple[Ints, Ints]:
+        """Return the dependencies and partners of each op, with its place."""
         program = self.timeline.program
-        start = program.dependency_start
-        needs = np.diff(start)[ops]
-        follows = self.previous[ops] >= 0
-        joins = self.partner_count[ops]
+        start = program.dependency_start[ops]
+        needs = program.dependency_start[ops + 1] - start
+        joined = np.flatnonzero(self.partner_count[ops])
+        # Once for all ops of a join that one place waits for: each would name all of them.
+        join = place[joined] * program.num_ops + self.partner_start[ops[joined]]
+        joined = joined[np.unique(join, return_index=True)[1]]
+        joins = self.partner_count[ops[joined]]
         before = (
-            program.dependency[ranges(start[ops], needs)],
-            self.previous[ops[follows]],
-            self.partner[ranges(self.partner_start[ops], joins)],
+            program.dependency[ranges(start, needs)],
+            self.partner[ranges(self.partner_start[ops[joined]], joins)],
         )
-        places = (np.repeat(place, needs), place[follows], np.repeat(place, joins))
-        return np.concatenate(places), np.concatenate(before)
+        return np.concatenate((np.repeat(place, needs), np.repeat(place[joined], joins))), np.concatenate(
+            before
+        )
 
     def attribute(self, place: Ints, ops: Ints, low_s: Floats, high_s: Floats, ranks: Ints) -> Floats:
         """Return, by rank and category, the parts of gaps during which ops are in flight.
@@ -166,56 +181,64 @@ class Waiting:
         Where several are, the one that ends last is what the gap waits for.
 
         Args:
-            place: Gap of each op.
+            place: Gap of each op, ascending.
             ops: The ops.
             low_s: Begin of each gap.
             high_s: End of each gap.
             ranks: Rank of each gap.
         """
         start_s, end_s, program = self.timeline.start_s, self.timeline.end_s, self.timeline.program
-        order = np.lexsort((ops, -end_s[ops], place))
-        place, ops = place[order], ops[order]
+        crowded = np.flatnonzero(np.bincount(place, minlength=len(low_s))[place] > 1)
+        ops, among = ops.copy(), ops[crowded]
+        ops[crowded] = among[np.lexsort((among, -end_s[among], place[crowded]))]
         low = np.maximum(start_s[ops], low_s[place])
         high = np.minimum(end_s[ops], high_s[place])
-        # What the ops before in the same gap have left of it: one after the other, many gaps at a time.
-        is_first = np.diff(place, prepend=-1) != 0
-        every = np.arange(len(place))
-        number = every - np.maximum.accumulate(np.where(is_first, every, 0))
-        left = low.copy()
-        for turn in range(1, int(number.max(initial=0)) + 1):
-            later = np.flatnonzero(number == turn)
-            high[later] = np.minimum(high[later], left[later - 1])
-            left[later] = np.minimum(left[later], left[later - 1])
+        high[crowded] = np.minimum(high[crowded], _left_by_others(place[crowded], low[crowded]))
         slot = ranks[place] * len(CATEGORIES) + self.category[ops]
         size = program.num_ranks * len(CATEGORIES)
         seconds = np.bincount(slot, np.maximum(high - low, 0.0), size)
         return seconds.astype(np.float64).reshape(program.num_ranks, len(CATEGORIES))
 
 
-def waiting_seconds(timeline: Timeline, *, tail_transfers: bool) -> Floats:
+def _left_by_others(place: Ints, low: Floats) -> Floats:
+    """Return up to when the ops before each one in the same gap leave it alone: one after the other."""
+    number = np.arange(len(place)) - np.searchsorted(place, place)
+    left, unclaimed = low.copy(), np.full(len(low), np.inf)
+    turns = sorted_by(number)
+    first = np.searchsorted(number[turns], np.arange(1, 2 + int(number.max(initial=0))))
+    for begin, end in pairwise(first.tolist()):
+        later = turns[begin:end]
+        unclaimed[later] = left[later - 1]
+        left[later] = np.minimum(left[later], left[later - 1])
+    return unclaimed
+
+
+def waiting_seconds(timeline: Timeline, category: Ints, *, tail_transfers: bool) -> Floats:
     """Return, by rank and category, the idle seconds of the compute stream that communication explains.
 
     Args:
         timeline: What happened.
+        category: Category of each communication op, -1 for other ops.
         tail_transfers: Whether the idle time after a rank's last compute op counts as exposed while a
             transfer of the rank is in flight; it always does while a collective is.
     """
     program, makespan = timeline.program, timeline.makespan_s
-    waiting = Waiting.of(timeline)
-    ops = np.flatnonzero(program.stream == Stream.COMPUTE)
-    ops = ops[np.argsort(program.rank[ops], kind="stable")]
-    ranks, starts = program.rank[ops], timeline.start_s[ops]
-    free_from = np.zeros(len(ops))
-    same = ranks[1:] == ranks[:-1]
-    free_from[1:][same] = timeline.end_s[ops[:-1]][same]
+    waiting = Waiting.of(timeline, category)
+    ops = program.stream_ops(Stream.COMPUTE)
+    ranks, starts, ends = program.rank[ops], timeline.start_s[ops], timeline.end_s[ops]
+    begins = np.diff(ranks, prepend=-1) > 0
+    free_from = np.where(begins, 0.0, np.roll(ends, 1))
     gaps = np.flatnonzero(starts - free_from > _RELATIVE_ROUNDING * makespan)
     low = free_from[gaps]
     place, others = waiting.awaited(ops[gaps], low)
     seconds = waiting.attribute(place, others, low, starts[gaps], ranks[gaps])
     last_end = np.zeros(program.num_ranks)
-    np.maximum.at(last_end, ranks, timeline.end_s[ops])
+    first = np.flatnonzero(begins)
+    last_end[ranks[first]] = np.maximum.reduceat(ends, first)
     kinds = (OpKind.COLLECTIVE, OpKind.TRANSFER) if tail_transfers else (OpKind.COLLECTIVE,)
-    tail = np.flatnonzero((timeline.end_s > last_end[program.rank]) & np.isin(program.kind, kinds))
+    tail = np.flatnonzero(np.logical_or.reduce([program.kind == kind for kind in kinds]))
+    tail = tail[timeline.end_s[tail] > last_end[program.rank[tail]]]
+    tail = tail[sorted_by(program.rank[tail])]
     every = np.arange(program.num_ranks)
-    ends = np.full(program.num_ranks, makespan)
-    return seconds + waiting.attribute(program.rank[tail], tail, last_end, ends, every)
+    longest = np.full(program.num_ranks, makespan)
+    return seconds + waiting.attribute(program.rank[tail], tail, last_end, longest, every)

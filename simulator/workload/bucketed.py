@@ -15,7 +15,7 @@ import numpy as np
 from simulator.workload.data_parallel import DataParallel, Segment
 from simulator.workload.gradients import Bucket, buckets_of
 from simulator.workload.pieces import Pieces
-from simulator.workload.program import OpKind, Stream
+from simulator.workload.program import OpKind, Ops, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,16 +62,20 @@ class Bucketed(DataParallel):
                 places += [(rank, stage)] * len(bucket.gathers)
         if works:
             ranks, stages = np.array(places).T
-            table = self.builder.table(
-                kind=np.full(len(works), OpKind.COLLECTIVE),
-                rank=ranks,
-                stream=Stream.DP_GATHER,
-                stage=stages,
-                allocated_bytes=0.0,
-                freed_bytes=0.0,
+            none = np.full(len(works), -1)
+            self.builder.add_many(
+                Ops(
+                    kind=np.full(len(works), OpKind.COLLECTIVE),
+                    rank=ranks,
+                    stream=np.full(len(works), Stream.DP_GATHER),
+                    work=self.builder.number_works(works),
+                    microbatch=none,
+                    stage=stages,
+                    join=none,
+                    allocated_bytes=np.zeros(len(works)),
+                    freed_bytes=np.zeros(len(works)),
+                )
             )
-            self.builder.fill_works(table, works, np.arange(len(works)))
-            self.builder.add_table(table)
 
     def pieces(self) -> Pieces | None:
         """Cut the passes that wait for weights or send gradients off; the others run whole.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -109,9 +109,9 @@ class MessageRun:
         ]
         return works, work
 
-    def filled(self, messages: ArrayLike, parts: ArrayLike, collectives: ArrayLike) -> NDArray[np.float64]:
+    def filled(self, messages: ArrayLike, parts: ArrayLike, collectives: ArrayLike) -> NDArray[Any]:
         """Return a column from its values at messages, parts of passes and collectives."""
-        column = np.empty(len(self.owner))
+        column = np.empty(len(self.owner), dtype=np.result_type(messages, parts, collectives))
         column[self.places] = messages
         column[self.parts] = parts
         column[self.collectives] = collectives

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from simulator.workload.data_parallel import Segment
 from simulator.workload.message_run import MessageRun
 from simulator.workload.overlapped_program import overlapped_block
-from simulator.workload.program import OpKind, Stream
+from simulator.workload.program import OpKind, Ops, Stream
 from simulator.workload.ragged import distinct
 from simulator.workload.schedules import Action, Overlapped
 from simulator.workload.schedules.columns import columns
@@ -93,22 +93,29 @@ class PassWriter:
         codes, which = distinct(code[of_part] * buckets + pieces.number + 1)
         alike = [self._part(code, buckets) for code in codes.tolist()]
         allocated, freed = np.array([self._bytes(pass_, part) for _, pass_, part in alike]).T[:, which]
-        table = builder.table(
-            kind=run.filled(OpKind.TRANSFER, passes.kind[of_part], OpKind.COLLECTIVE),
-            rank=rank[run.owner],
-            stream=run.filled(run.stream, Stream.COMPUTE, Stream.DP_REDUCE),
-            microbatch=run.filled(passes.microbatch[run.owner[run.places]], passes.microbatch[of_part], -1),
-            stage=run.filled(run.stage, passes.stage[of_part], pieces.stage),
-            allocated_bytes=run.filled(0.0, allocated, 0.0),
-            freed_bytes=run.filled(0.0, freed, 0.0),
-        )
         messages, of_message = run.works()
         works: list[Work] = [self._sequence(*each) for each in alike]
         works += [*messages, *pieces.collectives]
-        reduces = len(alike) + len(messages) + np.arange(len(pieces.collectives))
-        work = run.filled(len(alike) + of_message, which, reduces)
-        builder.fill_works(table, works, work.astype(np.int64))
-        first = builder.add_table(table)
+        number_of = builder.number_works(works)
+        first = builder.add_many(
+            Ops(
+                kind=run.filled(OpKind.TRANSFER, passes.kind[of_part], OpKind.COLLECTIVE),
+                rank=rank[run.owner],
+                stream=run.filled(run.stream, Stream.COMPUTE, Stream.DP_REDUCE),
+                work=run.filled(
+                    number_of[len(alike) + of_message],
+                    number_of[which],
+                    number_of[len(alike) + len(messages) :],
+                ),
+                microbatch=run.filled(
+                    passes.microbatch[run.owner[run.places]], passes.microbatch[of_part], -1
+                ),
+                stage=run.filled(run.stage, passes.stage[of_part], pieces.stage),
+                join=np.full(len(run.owner), -1),
+                allocated_bytes=run.filled(0.0, allocated, 0.0),
+                freed_bytes=run.filled(0.0, freed, 0.0),
+            )
+        )
         run.connect(first)
         part, before = data.waits(pieces)
         builder.wait_all(first + run.parts[part], before)

@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from simulator.workload.op_kind import OpKind
 from simulator.workload.ragged import sorted_by
@@ -123,6 +123,10 @@ class Program:
         place = rank * len(Stream) + stream
         return order[start[place] : start[place + 1]]
 
+    def stream_ops(self, stream: Stream) -> Ints:
+        """Return the ops of one stream of all ranks, rank by rank, in order."""
+        return np.concatenate([self.queue(rank, stream) for rank in range(self.num_ranks)])
+
     def label(self, op: int) -> str:
         """Name an op as people do: ``F3.1`` is the forward pass of micro-batch 3 through stage 1."""
         kind = OpKind(self.kind[op])
@@ -140,17 +144,33 @@ class Program:
         return getattr(work, "name", "") or kind.name.lower()
 
 
-_COLUMNS = (
-    "kind",
-    "rank",
-    "stream",
-    "work",
-    "microbatch",
-    "stage",
-    "join",
-    "allocated_bytes",
-    "freed_bytes",
-)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ops:
+    """Ops as columns, without their dependencies; see ``Program``."""
+
+    kind: Ints
+    rank: Ints
+    stream: Ints
+    work: Ints
+    microbatch: Ints
+    stage: Ints
+    join: Ints
+    allocated_bytes: Floats
+    freed_bytes: Floats
+
+    def part(self, begin: int, end: int) -> Ops:
+        """Return some of the ops; they share their columns with these."""
+        return Ops(**{name: getattr(self, name)[begin:end] for name in _COLUMNS})
+
+    @classmethod
+    def joined(cls, parts: Sequence[Ops]) -> Ops:
+        """Return some ops one after the other."""
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS})
+
+
+_COLUMNS = tuple(column.name for column in fields(Ops))
+_BYTES = 2
+"""The last columns are bytes, the others integers."""
 
 
 @dataclass(slots=True)
@@ -172,8 +192,8 @@ class ProgramBuilder:
     _columns: array[float] = field(default_factory=lambda: array("d"))
     _waits: array[int] = field(default_factory=lambda: array("q"))
     _needs: array[int] = field(default_factory=lambda: array("q"))
-    # What came many at a time; and single ops that came before, so that all stay in order.
-    _tables: list[Floats] = field(default_factory=list)
+    # Ops that came many at a time, each with the number of single ones before it.
+    _many: list[tuple[int, Ops]] = field(default_factory=list)
     _edges: list[Ints] = field(default_factory=list)
     _works: dict[Work, int] = field(default_factory=dict)
     _seen: dict[int, tuple[int, Work]] = field(default_factory=dict)
@@ -216,36 +236,27 @@ class ProgramBuilder:
             self._waits.append(op)
             self._needs.append(before)
 
-    def table(self, **columns: ArrayLike) -> Floats:
-        """Return many ops without works and joins, for ``fill_works`` and ``add_table``.
+    def number_works(self, works: Sequence[Work]) -> Ints:
+        """Return the numbers of some pieces of work, for columns of ``add_many``."""
+        return np.array([self._index(each) for each in works])
 
-        Args:
-            columns: The others of ``add``, an array or one value for all: kind, rank, stream, microbatch,
-                stage, allocated_bytes, freed_bytes.
-        """
-        table = np.empty((len(_COLUMNS), np.size(columns["kind"])))
-        for row, name in zip(table, _COLUMNS, strict=True):
-            row[:] = columns.get(name, -1)
-        return table
-
-    def fill_works(self, table: Floats, works: Sequence[Work], work: Ints) -> None:
-        """Give the ops of a table their work: its place among some works."""
-        index = np.array([self._index(each) for each in works])
-        table[_COLUMNS.index("work")] = index[work]
-
-    def add_table(self, table: Floats) -> int:
-        """Append the ops that are columns of a table, and return the number of the first one."""
-        self._flush()
-        self._tables.append(table)
+    def add_many(self, ops: Ops) -> int:
+        """Append ops that are columns already, and return the number of the first one."""
+        self._many.append((len(self._columns) // len(_COLUMNS), ops))
         first = self._count
-        self._count += table.shape[1]
+        self._count += len(ops.kind)
         return first
 
-    def _flush(self) -> None:
-        """Turn the latest single ops into a table."""
-        if self._columns:
-            self._tables.append(np.array(self._columns).reshape(-1, len(_COLUMNS)).T)
-            self._columns = array("d")
+    def _ops(self) -> Ops:
+        """Return all ops in their order."""
+        table = np.array(self._columns).reshape(-1, len(_COLUMNS)).T
+        columns = [*table[:-_BYTES].astype(np.int64), *table[-_BYTES:]]
+        single = Ops(**dict(zip(_COLUMNS, columns, strict=True)))
+        parts, begin = [], 0
+        for before, ops in self._many:
+            parts += [single.part(begin, before), ops]
+            begin = before
+        return Ops.joined([*parts, single.part(begin, table.shape[1])])
 
     def wait_all(self, ops: Ints, after: Ints) -> None:
         """Let each of some ops that were already added wait for one further op."""
@@ -258,25 +269,16 @@ class ProgramBuilder:
 
     def build(self) -> Program:
         """Return the program."""
-        self._flush()
-        columns = np.concatenate([np.empty((len(_COLUMNS), 0)), *self._tables], axis=1)
-        kind, rank, stream, work, microbatch, stage, join = columns[:7].astype(np.int64)
+        ops = self._ops()
         single = np.array((self._waits, self._needs), dtype=np.int64)
         waits, needs = np.concatenate([single, *self._edges], axis=1)
         start = np.zeros(self._count + 1, dtype=np.int64)
         np.cumsum(np.bincount(waits, minlength=self._count), out=start[1:])
         return Program(
-            kind=kind,
-            rank=rank,
-            stream=stream,
-            work=work,
-            microbatch=microbatch,
-            stage=stage,
-            join=join,
+            **{name: getattr(ops, name) for name in _COLUMNS},
             dependency_start=start,
-            dependency=needs[sorted_by(waits)],
-            allocated_bytes=columns[7].copy(),
-            freed_bytes=columns[8].copy(),
+            # Many come in ascending order, which a merging sort makes use of.
+            dependency=needs[np.argsort(waits, kind="stable")],
             works=tuple(self._works),
             rank_names=self.rank_names,
             replicas=self.replicas,

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 
+_NARROW = np.iinfo(np.int16)
+_MANY = 1000
+
+
 def ranges(start: Ints, count: Ints) -> Ints:
     """Return ``start, start + 1, ...``, ``count`` numbers for each start, one list behind the other.
 
@@ -27,11 +31,14 @@ def ranges(start: Ints, count: Ints) -> Ints:
 def sorted_by(key: Ints) -> Ints:
     """Return the places of small keys in ascending order, those of equal keys in their order.
 
-    Sorting the numbers themselves is many times as fast as numpy's stable ``argsort`` of 64-bit keys.
+    Numpy sorts keys of 16 bits by their digits. With wider ones, sorting the numbers themselves is many times
+    as fast as its stable ``argsort``.
 
     >>> sorted_by(np.array([2, 0, 2, 1])).tolist()
     [1, 3, 0, 2]
     """
+    if len(key) > _MANY and key.max() <= _NARROW.max:
+        return np.argsort(key.astype(_NARROW.dtype), kind="stable")
     count = max(1, len(key))
     code = key * count + np.arange(len(key))
     code.sort()

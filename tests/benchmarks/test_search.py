@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from simulator import load
+from simulator.explore.execute import Backend
 from simulator.explore.search import search
 
 pytestmark = pytest.mark.benchmark
@@ -30,7 +31,7 @@ def used_s() -> float:
 @pytest.mark.parametrize("overrides", [[], WIDER, ["search.front=memory"]], ids=["best", "wider", "front"])
 def test_the_best_of_all_layouts_of_gpt3(overrides: list[str], request: pytest.FixtureRequest) -> None:
     begin_s, used_before_s = time.perf_counter(), used_s()
-    table = search(load(SCENARIO, overrides), jobs=JOBS)
+    table = search(load(SCENARIO, overrides), backend=Backend(jobs=JOBS))
     wall_s, processor_s = time.perf_counter() - begin_s, used_s() - used_before_s
     print(  # noqa: T201
         f"\n  GPT-3 175B on 4,096 A100, {request.node.callspec.id}: {table.num_possible:,} layouts of "

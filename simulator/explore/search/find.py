@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import time
-from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simulator import api, files
-from simulator.errors import InputError, SimulatorError
-from simulator.explore.search.axes import axis_values
-from simulator.explore.search.branch import SLOWER, BranchAndBound, Region, Simulated, pareto_front
-from simulator.explore.search.goal import Goal
-from simulator.explore.search.layouts import Layouts
-from simulator.explore.search.prices import Prices
+from simulator.errors import InputError
+from simulator.explore.execute import LOCAL, Backend
+from simulator.explore.search.branch import SLOWER, BranchAndBound, Simulated, pareto_front
+from simulator.explore.search.regions import Origin, overrides_of, regions_of
 from simulator.explore.search.table import Layout, Ranked, SearchTable
-from simulator.explore.search.workers import Workers
+from simulator.explore.search.workers import workers_of
 from simulator.files import Variations
 from simulator.files.searches import DP
 from simulator.scenario.search import AXES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
+    from simulator.explore.search.regions import Region
     from simulator.results.result import Result
     from simulator.scenario import Scenario, Search
 
-IMPOSSIBLE = "no valid scenario"
-
 
 def search(
-    scenario: Scenario, *, jobs: int = 1, progress: Callable[[str], None] | None = None
+    scenario: Scenario,
+    *,
+    progress: Callable[[str], None] | None = None,
+    backend: Backend = LOCAL,
 ) -> SearchTable:
     """Find the best layouts of a scenario: what simulating every combination would find, without doing it.
 
@@ -45,11 +41,12 @@ def search(
         scenario: A scenario loaded from a file or a document; its ``search:`` block says what is free and
             what is best. Without one, the degrees of parallelism, the micro-batch size, sharding and
             recomputation are free, and the most tokens per second are best.
-        jobs: Local processes that build layers and simulate.
         progress: Called now and then with a line for people.
+        backend: Who builds layers and simulates; see ``execute``. The result does not depend on it.
 
     Raises:
-        InputError: The scenario was not loaded, or has pools of different GPUs.
+        InputError: The scenario was not loaded, or has pools of different GPUs, or the backend cannot be
+            used.
     """
     start_s = time.perf_counter()
     if not scenario.document:
@@ -58,16 +55,17 @@ def search(
         raise InputError(f"{scenario.name}: a search needs one kind of GPU, but cluster.pools has several")
     base = Variations.of(scenario)
     wanted = scenario.search or base.usual_search()
-    lost: Counter[str] = Counter()
-    regions, size = _regions(scenario, wanted, lost)
-    with Workers([region.layouts for region in regions], jobs) as workers:
+    space = regions_of(scenario, wanted)
+    regions = space.regions
+    origin = Origin(document=scenario.document, name=scenario.name, search=wanted)
+    with workers_of([region.layouts for region in regions], origin, backend) as workers:
         run = BranchAndBound(
             regions=regions,
             workers=workers,
             top=wanted.top,
             front=wanted.front,
-            progress=progress,
-            lost=lost,
+            say=progress or (lambda _: None),
+            lost=space.lost,
         )
         run.run()
     ranked = sorted(
@@ -83,47 +81,12 @@ def search(
         best=_explained(scenario, regions, wanted, best),
         front=tuple(_layout(regions, wanted, each) for each in pareto_front(ranked, wanted.front, gpus)),
         simulated=tuple(_layout(regions, wanted, each) for each in run.found),
-        size=size,
+        size=space.size,
         num_possible=sum(int(region.layouts.space.possible.sum()) for region in regions),
         lost=dict(+run.lost),
         elapsed_s=time.perf_counter() - start_s,
         num_simulated=run.simulated,
     )
-
-
-def _regions(scenario: Scenario, wanted: Search, lost: Counter[str]) -> tuple[list[Region], int]:
-    """Split the space by the settings that are no axes: each combination of them is a region."""
-    others = {path: values for path, values in wanted.free.items() if path not in AXES.values()}
-    regions, size = [], 0
-    in_dollars = True
-    for values in itertools.product(*(given or () for given in others.values())):
-        settings = dict(zip(others, values, strict=True))
-        variations = _varied(scenario, settings)
-        if isinstance(variations, str):
-            lost[f"{IMPOSSIBLE}: {variations}"] += 1
-            continue
-        layouts = Layouts.of(axis_values(wanted, variations), variations)
-        size += layouts.space.size
-        in_dollars = in_dollars and variations.cluster.price_per_gpu_hour is not None
-        example = variations.file
-        tokens = example.training.global_batch_size * example.training.seq_length
-        goal = Goal.of(wanted, variations.cluster, tokens)
-        regions.append(Region(settings=settings, layouts=layouts, goal=goal, prices=Prices(layouts.system)))
-    if not in_dollars:
-        regions = [replace(region, goal=replace(region.goal, price=1.0)) for region in regions]
-    return regions, size
-
-
-def _varied(scenario: Scenario, settings: Mapping[str, object]) -> Variations | str:
-    """Return the scenario with some settings replaced, or why it is none."""
-    try:
-        return Variations.of(scenario, _overrides(settings))
-    except SimulatorError as error:
-        return "; ".join(line.strip() for line in str(error).splitlines())
-
-
-def _overrides(settings: Mapping[str, object]) -> list[str]:
-    return [f"{path}={json.dumps(value)}" for path, value in settings.items() if value is not None]
 
 
 def _explained(
@@ -145,7 +108,7 @@ def _whole(scenario: Scenario, region: Region, each: Simulated) -> Result:
     settings = {AXES[name]: value for name, value in each.settings.items()} | region.settings
     settings["simulation.engine"] = "compiled"
     named = {**scenario.document, "name": scenario.name}
-    return api.simulate(files.from_document(named, overrides=_overrides(settings)))
+    return api.simulate(files.from_document(named, overrides=overrides_of(settings)))
 
 
 def _lost_by(best: Result, other: Result) -> tuple[str, float] | None:

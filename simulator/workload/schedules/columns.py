@@ -38,9 +38,9 @@ class Passes(Sequence[Action]):
     @classmethod
     def of_kind(cls, kind: OpKind, stage: ArrayLike, microbatch: ArrayLike) -> Passes:
         """Return passes of one kind; one stage or micro-batch stands for all."""
-        stages, microbatches = np.broadcast_arrays(np.asarray(stage), np.asarray(microbatch))
-        kinds = np.full(len(stages), kind, dtype=np.int64)
-        return cls(kinds, stages.astype(np.int64), microbatches.astype(np.int64))
+        columns = np.empty((3, max(np.size(stage), np.size(microbatch))), dtype=np.int64)
+        columns[0], columns[1], columns[2] = kind, stage, microbatch
+        return cls(*columns)
 
     @classmethod
     def of(cls, actions: Iterable[Action]) -> Passes:
@@ -103,8 +103,12 @@ PASSES = frozenset({OpKind.FORWARD, OpKind.BACKWARD, OpKind.BACKWARD_INPUT, OpKi
 
 def one_forward_one_backward(forward: Passes, backward: Passes, ahead: int) -> Passes:
     """Return ``ahead`` forward passes, a forward and a backward one in turn, and the other backward ones."""
+    names = ("kind", "stage", "microbatch")
+    columns = np.empty((len(names), 2 * len(forward)), dtype=np.int64)
+    in_turn = columns[:, ahead : 2 * len(forward) - ahead]
     steady = len(forward) - ahead
-    both = Passes.joined(forward, backward)
-    turns = np.arange(len(forward)) + np.array([[ahead], [len(forward)]])
-    pairs = turns[:, :steady].T.reshape(-1)
-    return both.taken(np.concatenate((np.arange(ahead), pairs, np.arange(len(forward) + steady, len(both)))))
+    for row, turns, name in zip(columns, in_turn, names, strict=True):
+        there, back = getattr(forward, name), getattr(backward, name)
+        row[:ahead], turns[0::2], turns[1::2] = there[:ahead], there[ahead:], back[:steady]
+        row[len(row) - ahead :] = back[steady:]
+    return Passes(*columns)

@@ -1,0 +1,58 @@
+"""Local processes that inherit the layouts of a search; each keeps what it has built for the next task."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from simulator.explore.search.layouts import Layouts
+
+Part = TypeVar("Part")
+Answer = TypeVar("Answer")
+_own: list[Layouts] = []
+"""The layouts that this process works on, where it is a worker."""
+
+
+class Processes:
+    """A crew of local processes; use it as a context.
+
+    Tasks of joblib go to whoever is free. Here each part of a space has its process, which has built its
+    layers before and got the layouts by forking.
+    """
+
+    def __init__(self, layouts: Sequence[Layouts], jobs: int) -> None:
+        self.size = self.least = jobs
+        ways = multiprocessing.get_all_start_methods()
+        context = multiprocessing.get_context("fork" if "fork" in ways else None)
+        self._pools = [
+            ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(list(layouts),))
+            for _ in range(jobs)
+        ]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for pool in self._pools:
+            pool.shutdown(wait=kind is None, cancel_futures=True)
+
+    def ask(self, run: Callable[[Sequence[Layouts], Part], Answer], parts: Sequence[Part]) -> list[Answer]:
+        """Let each part be worked on by its process."""
+        waiting = [pool.submit(_run, run, part) for pool, part in zip(self._pools, parts, strict=True)]
+        return [each.result() for each in waiting]
+
+
+def _begin(layouts: list[Layouts]) -> None:
+    _own[:] = layouts
+
+
+def _run(run: Callable[[Sequence[Layouts], Part], Answer], part: Part) -> Answer:
+    return run(_own, part)

@@ -1,0 +1,113 @@
+"""The regions of a search's space, made of plain data: the same on whichever machine."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from simulator import files
+from simulator.errors import SimulatorError
+from simulator.explore.search.axes import axis_values
+from simulator.explore.search.goal import Goal
+from simulator.explore.search.layouts import Layouts
+from simulator.explore.search.prices import Prices
+from simulator.files import Variations
+from simulator.scenario.search import AXES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from simulator.scenario import Scenario, Search
+
+IMPOSSIBLE = "no valid scenario"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """Layouts that share everything but the axes: one number of GPUs, one batch, ...
+
+    Attributes:
+        settings: What sets it apart, by dotted path.
+        layouts: Its layouts.
+        goal: How they score.
+        prices: Prices on its hardware.
+    """
+
+    settings: dict[str, object]
+    layouts: Layouts
+    goal: Goal
+    prices: Prices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regions:
+    """A whole space.
+
+    Attributes:
+        regions: Its parts.
+        size: Combinations of all values.
+        lost: Parts that make no scenario, by reason.
+    """
+
+    regions: tuple[Region, ...]
+    size: int
+    lost: Counter[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What a space is made of, as plain data that survives a network.
+
+    Attributes:
+        document: The scenario's content.
+        name: Its name.
+        search: What is free.
+    """
+
+    document: Mapping[str, object]
+    name: str
+    search: Search
+
+    def regions(self) -> Regions:
+        """Lay out the space."""
+        scenario = files.from_document({**self.document, "name": self.name})
+        return regions_of(scenario, self.search)
+
+
+def regions_of(scenario: Scenario, wanted: Search) -> Regions:
+    """Split the space by the settings that are no axes: each combination of them is a region."""
+    others = {path: values for path, values in wanted.free.items() if path not in AXES.values()}
+    regions, size, lost = [], 0, Counter[str]()
+    in_dollars = True
+    for values in itertools.product(*(given or () for given in others.values())):
+        settings = dict(zip(others, values, strict=True))
+        variations = _varied(scenario, settings)
+        if isinstance(variations, str):
+            lost[f"{IMPOSSIBLE}: {variations}"] += 1
+            continue
+        layouts = Layouts.of(axis_values(wanted, variations), variations)
+        size += layouts.space.size
+        in_dollars = in_dollars and variations.cluster.price_per_gpu_hour is not None
+        example = variations.file
+        tokens = example.training.global_batch_size * example.training.seq_length
+        goal = Goal.of(wanted, variations.cluster, tokens)
+        regions.append(Region(settings=settings, layouts=layouts, goal=goal, prices=Prices(layouts.system)))
+    if not in_dollars:
+        regions = [replace(region, goal=replace(region.goal, price=1.0)) for region in regions]
+    return Regions(regions=tuple(regions), size=size, lost=lost)
+
+
+def _varied(scenario: Scenario, settings: Mapping[str, object]) -> Variations | str:
+    """Return the scenario with some settings replaced, or why it is none."""
+    try:
+        return Variations.of(scenario, overrides_of(settings))
+    except SimulatorError as error:
+        return "; ".join(line.strip() for line in str(error).splitlines())
+
+
+def overrides_of(settings: Mapping[str, object]) -> list[str]:
+    """Return settings as ``--set`` takes them; JSON is YAML."""
+    return [f"{path}={json.dumps(value)}" for path, value in settings.items() if value is not None]

@@ -1,0 +1,89 @@
+"""What the processes of a search do: build layers, and simulate layouts. Any process can, from plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simulator.errors import ScenarioError
+from simulator.explore.evaluate import evaluate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from simulator.explore.search.classes import Floats
+    from simulator.explore.search.layouts import Layouts
+
+    Place = tuple[int, int, int, int]
+    """Region, shape, way of running layers and way of running steps of a layout."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one layout.
+
+    Attributes:
+        step_s: Seconds of a step; nan where there is a problem.
+        memory_bytes: What its fullest GPU holds.
+        fits: Whether it has that much.
+        problem: Why it cannot be simulated; empty where it can.
+    """
+
+    step_s: float
+    memory_bytes: float
+    fits: bool
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """Classes of layers to build, or also to time.
+
+    Attributes:
+        region: Which layouts.
+        wanted: Class and profile.
+        placed: Whether they are classes whose ranks lie alike.
+        timed: Whether to time them.
+    """
+
+    region: int
+    wanted: tuple[tuple[int, int], ...]
+    placed: bool
+    timed: bool
+
+
+def build(layouts: Sequence[Layouts], task: Build) -> list[Floats]:
+    """Return what the layers of each class hold, or take."""
+    mine = layouts[task.region]
+    if task.timed:
+        return [mine.times(*each, placed=task.placed) for each in task.wanted]
+    return [mine.held(*each) for each in task.wanted]
+
+
+def simulate(layouts: Sequence[Layouts], places: Sequence[Place]) -> list[Outcome]:
+    """Return what becomes of each layout."""
+    scenarios, outcomes = [], dict[int, Outcome]()
+    rows = []
+    for number, (region, shape, layer, step) in enumerate(places):
+        try:
+            scenarios.append(layouts[region].scenario(shape, layer, step))
+            rows.append(number)
+        except ScenarioError as error:
+            problem = error.problems[0]
+            outcomes[number] = _failed(f"rule of {problem.path}")
+    done = evaluate(scenarios)
+    for at, number in enumerate(rows):
+        outcomes[number] = (
+            _failed(done.problems[at].splitlines()[0])
+            if done.problems[at]
+            else Outcome(
+                step_s=float(done.step_time_s[at]),
+                memory_bytes=float(done.peak_memory_bytes[at]),
+                fits=bool(done.fits[at]),
+            )
+        )
+    return [outcomes[number] for number in range(len(places))]
+
+
+def _failed(problem: str) -> Outcome:
+    return Outcome(step_s=float("nan"), memory_bytes=float("nan"), fits=False, problem=problem)
