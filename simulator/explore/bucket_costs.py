@@ -79,22 +79,22 @@ def bucket_costs(scenario: Scenario, kind: StageKind) -> BucketCosts:
     """Return what data parallelism costs a stage."""
     divide = unit_parts if scenario.parallelism.sharding == "zero3" else bucket_parts
     parts = divide(scenario, kind.outline)
-    known: dict[tuple[StageParameters, int], tuple[Floats, Floats, Counts]] = {}
-    found = []
-    for part in parts:
-        alike = part.parameters, part.end - part.first
-        if alike not in known:
-            reduces, sums, gathers = bucket_collectives(scenario, *alike)
-            works = (gathers, reduces, sums)
-            copied = _copy_seconds(scenario, part.parameters.total)
-            known[alike] = _collective_costs(scenario, works), copied, tuple(map(len, works))
-        found.append(known[alike])
-    collectives, copies, counts = zip(*found, strict=True)
+    places: dict[tuple[StageParameters, int], int] = {}
+    alike = [places.setdefault((part.parameters, part.end - part.first), len(places)) for part in parts]
+    costs = np.zeros((2, len(places), len(WHICH) * EACH))
+    copies = np.zeros((len(places), len(COPIES)))
+    counts = []
+    for (parameters, length), place in places.items():
+        reduces, sums, gathers = bucket_collectives(scenario, parameters, length)
+        works = (gathers, reduces, sums)
+        costs[:, place] = _collective_costs(scenario, works)
+        copies[place] = _copy_seconds(scenario, parameters.total)
+        counts.append(tuple(map(len, works)))
     return BucketCosts(
         starts=Starts.of(tuple(part.first for part in parts)),
-        collectives=np.concatenate(collectives, axis=1),
-        copies=np.concatenate(copies),
-        counts=counts,
+        collectives=costs[:, alike].reshape(2, -1),
+        copies=copies[alike].reshape(-1),
+        counts=tuple(counts[place] for place in alike),
         summed=summed_bytes(scenario, kind),
     )
 

@@ -60,8 +60,9 @@ def works_costs(scenario: Scenario, kind: StageKind, settings: LayerSettings) ->
     """Return what the works of a stage cost."""
     works = stage_works(scenario, kind, settings)
     distinct = {id(work): work for work in works}
-    columns = {identity: _work_costs(scenario, work) for identity, work in distinct.items()}
-    table = np.stack([columns[id(work)] for work in works], axis=1)
+    place = {identity: number for number, identity in enumerate(distinct)}
+    columns = np.array([_work_costs(scenario, work) for work in distinct.values()]).T
+    table = columns[:, [place[id(work)] for work in works]]
     saved, kept, offloaded = table[2 * len(PASSES) :]
     return WorksCosts(
         seconds=table[: 2 * len(PASSES)].reshape(2, len(PASSES), len(works)),
@@ -125,13 +126,13 @@ def _runs_costs(works: WorksCosts, starts: np.ndarray) -> Floats:
     return costs
 
 
-def _work_costs(scenario: Scenario, work: LayerWork) -> Floats:
+def _work_costs(scenario: Scenario, work: LayerWork) -> list[float]:
     """Return a column of ``WorksCosts``: seconds, those of matrix kernels, and bytes."""
     seconds = np.zeros((2, len(PASSES)))
     for number, which in enumerate(PASSES if work.halves is not None else PASSES[:2]):
         seconds[:, number] = _block_costs(scenario, block_of(which, work))
     kept = 0.0 if work.halves is None else work.halves.kept_bytes
-    return np.array([*seconds.reshape(-1), work.saved_bytes, kept, work.offloaded_bytes])
+    return [*seconds.reshape(-1).tolist(), work.saved_bytes, kept, work.offloaded_bytes]
 
 
 @remembered

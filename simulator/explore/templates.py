@@ -200,7 +200,7 @@ def _nothing() -> Program:
 
 def _stage(number: int, kind: StageKind, parts: int) -> Stage:
     return Stage(
-        layers=tuple(range(len(kind.layers))),
+        layers=tuple(range(len(kind.places))),
         works=tuple(_work(number, part) for part in range(max(1, parts))),
         kind=kind,
     )

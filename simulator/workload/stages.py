@@ -91,11 +91,13 @@ class StageKind:
 
     Attributes:
         outline: What decides how many parameters they have.
-        layers: Kind and plan of each layer.
+        layers: Different kinds and plans of layers.
+        places: Which of them each layer has.
     """
 
     outline: Outline
     layers: tuple[tuple[LayerKind, LayerPlan], ...]
+    places: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,14 +184,16 @@ def stage_kinds(scenario: Scenario) -> tuple[StageKind, ...]:
 
 @lru_cache(maxsize=4096)
 def _one_for_all(outline: Outline, layers: tuple[tuple[LayerKind, LayerPlan], ...]) -> StageKind:
-    return StageKind(outline=outline, layers=layers)
+    different = tuple(dict.fromkeys(layers))
+    number = {layer: place for place, layer in enumerate(different)}
+    return StageKind(outline=outline, layers=different, places=tuple(map(number.__getitem__, layers)))
 
 
 @remembered
 def stage_works(scenario: Scenario, kind: StageKind, settings: LayerSettings) -> tuple[LayerWork, ...]:
     """Return the work of a stage of one kind in model order; see ``Stage.works``."""
-    made = {alike: _layer(scenario, *alike, settings) for alike in dict.fromkeys(kind.layers)}
-    works = [made[alike] for alike in kind.layers]
+    made = [_layer(scenario, *each, settings) for each in kind.layers]
+    works = [made[place] for place in kind.places]
     if kind.outline.has_embedding:
         works.insert(0, _edge(scenario, "embedding", settings))
     if kind.outline.has_head:
