@@ -143,11 +143,14 @@ class MessageRun:
         """Tell the step's messages which ops the passes noted are; let what they send wait for them."""
         messages, noted = self.messages, self.shift != _NEVER
         made = self.places + self.shift
-        numbers = self.numbers[noted]
-        messages.first[numbers] = messages.last[numbers] = made[noted]
-        mine = noted[self.pass_of]
-        pass_of, receives = self.pass_of[mine], self.receives[mine]
+        passes = np.flatnonzero(noted)
+        numbers = self.numbers[passes]
+        messages.first[numbers] = messages.last[numbers] = made[passes]
+        mine = np.flatnonzero(noted[self.pass_of])
+        pass_of = self.pass_of[mine]
         ops, numbers = self.message_places[mine] + self.shift[pass_of], self.numbers[pass_of]
-        messages.received[numbers[receives]] = ops[receives]
-        messages.sent[numbers[~receives]] = ops[~receives]
-        messages.builder.wait_all(ops[~receives], made[pass_of[~receives]])
+        receives = self.receives[mine]
+        received, sent = np.flatnonzero(receives), np.flatnonzero(~receives)
+        messages.received[numbers[received]] = ops[received]
+        messages.sent[numbers[sent]] = ops[sent]
+        messages.builder.wait_all(ops[sent], made[pass_of[sent]])
