@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,7 +9,8 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from simulator import files
-from simulator.cli.screen import note, show_json, show_text
+from simulator.cli.progress import counted
+from simulator.cli.screen import show_json, show_text
 from simulator.cli.settings import NO_SETTINGS, Json, ScenarioPath, Settings
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def measure_command(
     if steps:
         return _steps(scenario, device, steps, as_json)
     timer = Timer(device=device, settle_s=settle_s, repeats=repeats)
-    progress = _progress if sys.stderr.isatty() else lambda *_: None
-    found = measure(scenario, timer, progress)
+    with counted("kernels") as progress:
+        found = measure(scenario, timer, progress)
     if as_json:
         show_json(plain(found))
     else:
@@ -67,7 +67,3 @@ def _steps(scenario: Scenario, device: Literal["cuda", "cpu"], steps: int, as_js
     else:
         show_text("\n".join((f"Measured on {name} ({software})", "", *step_lines(found))))
     return 0
-
-
-def _progress(done: int, kernels: int) -> None:
-    note(f"[{done}/{kernels}] kernels")

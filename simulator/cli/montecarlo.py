@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from simulator import files
+from simulator.cli.progress import counted
 from simulator.cli.screen import show, show_json, warn
 from simulator.cli.settings import NO_SETTINGS, Json, ScenarioPath, Settings
 from simulator.reports.output import check_writable, write_whole
 from simulator.reports.save import FIGURE_SUFFIXES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 
 def montecarlo_command(
@@ -28,8 +24,10 @@ def montecarlo_command(
     steps: Annotated[int, Parameter(validator=Number(gte=1))] = 100,
     as_json: Json = False,
     plot: Path | None = None,
+    store: Path | None = None,
     jobs: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
     backend: str = "local",
+    shard: str = "1/1",
 ) -> int:
     """Simulate steps on GPUs that differ: 'simulation.noise' says how, every GPU of every replica by itself.
 
@@ -39,19 +37,26 @@ def montecarlo_command(
         steps: Steps to draw.
         as_json: Print JSON: every step time, and what each straggler costs.
         plot: Draw the distribution of step times into this .png, .pdf or .svg file.
+        store: File that keeps steps as soon as they are done; those that it holds are not simulated again,
+            so an interrupted run goes on where it was.
         jobs: Local processes; the result does not depend on their number.
         backend: local, or a cluster's scheduler: dask:ADDRESS or ray:ADDRESS.
+        shard: Part i/n of the steps, for job arrays that share a store: --shard $SLURM_ARRAY_TASK_ID/8. What
+            is printed is of these steps; the same command without --shard then sums them all up.
     """
     from simulator.explore.execute import Backend
     from simulator.explore.montecarlo import monte_carlo
+    from simulator.explore.shard import Shard
 
     if plot is not None:
         check_writable(plot, FIGURE_SUFFIXES)
-    where = Backend.parse(backend, jobs)
+    if store is not None:
+        check_writable(store)
+    where, part = Backend.parse(backend, jobs), Shard.parse(shard)
     scenario = files.load(file, overrides=settings.overrides())
     warn(text for text in scenario.warnings if not text.startswith("simulation."))
-    with _bar() as progress:
-        found = monte_carlo(scenario, steps=steps, progress=progress, backend=where)
+    with counted("steps") as progress:
+        found = monte_carlo(scenario, steps=steps, progress=progress, backend=where, store=store, shard=part)
     if plot is not None:
         from simulator.reports.figure import figure_bytes
         from simulator.reports.montecarlo_figure import montecarlo_figure
@@ -64,17 +69,3 @@ def montecarlo_command(
 
         show(montecarlo_table(found))
     return 0
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[int, int], None] | None]:
-    """Yield what moves a progress bar on stderr; nothing where that is no terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("steps", total=None)
-        yield lambda done, steps: bar.update(task, completed=done, total=steps)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +10,8 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from simulator import files
-from simulator.cli.screen import note, show, show_json, show_text
+from simulator.cli.progress import told
+from simulator.cli.screen import show, show_json, show_text
 from simulator.cli.settings import NO_SETTINGS, Json, OutputPath, ScenarioPath, Settings
 from simulator.errors import InputError
 from simulator.explore.execute import Backend
@@ -84,7 +84,8 @@ def search_command(
         free or [],
         fix or [],
     )
-    table = search(scenario, progress=note if sys.stderr.isatty() else None, backend=where)
+    with told() as progress:
+        table = search(scenario, progress=progress, backend=where)
     if csv is not None and not to_stdout:
         write_whole(csv, table.to_csv().encode())
     if plot is not None and table.simulated:

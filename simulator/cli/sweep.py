@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,8 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from simulator import files
-from simulator.cli.screen import note, show, show_json, show_text, warn
+from simulator.cli.progress import told
+from simulator.cli.screen import show, show_json, show_text, warn
 from simulator.cli.settings import NO_TIMED_SETTINGS, Json, OutputPath, ScenarioPath, TimedSettings
 from simulator.explore import SweepTable, sweep
 from simulator.explore.execute import Backend
@@ -64,8 +64,8 @@ def sweep_command(
         check_writable(store)
     where, part = Backend.parse(backend, jobs), Shard.parse(shard)
     scenario = files.load(file, overrides=settings.overrides())
-    progress = note if sys.stderr.isatty() else None
-    table = sweep(scenario, progress=progress, backend=where, store=store, shard=part)
+    with told() as progress:
+        table = sweep(scenario, progress=progress, backend=where, store=store, shard=part)
     if parquet is not None:
         write_whole(parquet, parquet_bytes(table.rows()))
     if csv is not None and not to_stdout:

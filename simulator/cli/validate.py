@@ -12,7 +12,8 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from simulator import api, validation
-from simulator.cli.screen import note, show_json
+from simulator.cli.progress import counted
+from simulator.cli.screen import show_json
 from simulator.cli.settings import Flag, Json
 from simulator.reports.output import check_writable, write_whole
 from simulator.reports.save import FIGURE_SUFFIXES
@@ -46,15 +47,16 @@ def validate_command(
     """
     if plot is not None:
         check_writable(plot, FIGURE_SUFFIXES)
-    report = validation.validate(
-        paths or [validation.PUBLISHED],
-        limit=limit,
-        progress=_progress if sys.stderr.isatty() else None,
-        simulate=partial(_simulate, engine=engine),
-        leave_one_out=leave_one_out,
-        jobs=jobs,
-        with_components=not paths,
-    )
+    with counted("rows") as progress:
+        report = validation.validate(
+            paths or [validation.PUBLISHED],
+            limit=limit,
+            progress=progress,
+            simulate=partial(_simulate, engine=engine),
+            leave_one_out=leave_one_out,
+            jobs=jobs,
+            with_components=not paths,
+        )
     if plot is not None:
         _write_plot(report, plot)
     if as_json:
@@ -74,8 +76,3 @@ def _write_plot(report: validation.ValidationReport, path: Path) -> None:
 
     rows = [row.to_dict() for row in report.rows]
     write_whole(path, figure_bytes(validation_figure(rows), path.suffix))
-
-
-def _progress(done: int, rows: int) -> None:
-    if done % 100 == 0 or done == rows:
-        note(f"[{done}/{rows}] rows")

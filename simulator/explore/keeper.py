@@ -1,60 +1,77 @@
-"""What a sweep remembers of points that were simulated before."""
+"""What is remembered of tasks that were done before, in a store of runs."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from simulator import files
-from simulator.errors import SimulatorError
-from simulator.explore.point import SweepPoint, Task
-from simulator.explore.store import RunStore, run_key
+from simulator.explore.store import RunStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+Given = TypeVar("Given")
+Found = TypeVar("Found")
 
 
-class Keeper:
-    """Keeps the points of a sweep in a store, if there is one, under the content of their scenarios."""
+class Label(NamedTuple):
+    """How a record stands in the store.
 
-    def __init__(self, store: RunStore | None, tasks: Sequence[Task]) -> None:
+    Attributes:
+        key: ``store.run_key`` of everything that decides it.
+        name: What people call it.
+    """
+
+    key: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records(Generic[Given, Found]):
+    """How results of one kind are kept.
+
+    Attributes:
+        label: Names the record of a task.
+        write: Writes a result as text, every bit of it.
+        read: Reads it.
+    """
+
+    label: Callable[[Given], Label]
+    write: Callable[[Found], str]
+    read: Callable[[str], Found]
+
+
+class Keeper(Generic[Given, Found]):
+    """Keeps the results of tasks in a store, if there is one."""
+
+    def __init__(
+        self, store: RunStore | None, tasks: Sequence[Given], records: Records[Given, Found]
+    ) -> None:
         self._store = store
-        self._tasks = tasks
-        self._keys = [_key(task) for task in tasks] if store is not None else []
+        self._records = records
+        self._labels = [records.label(task) for task in tasks] if store is not None else []
 
-    def known(self) -> dict[int, SweepPoint]:
-        """Return the points that the store holds, by position."""
-        records = self._store.known(self._keys) if self._store is not None else {}
-        return {
-            number: SweepPoint.from_record(records[key])
-            for number, key in enumerate(self._keys)
-            if key in records
-        }
+    def known(self) -> dict[int, Found]:
+        """Return the results that the store holds, by position."""
+        keys = [label.key for label in self._labels]
+        records = self._store.known(keys) if self._store is not None else {}
+        return {number: self._records.read(records[key]) for number, key in enumerate(keys) if key in records}
 
-    def keep(self, number: int, point: SweepPoint) -> None:
-        """Write the point at a position."""
+    def keep(self, number: int, found: Found) -> None:
+        """Write the result of the task at a position."""
         if self._store is not None:
-            self._store.put(self._keys[number], self._tasks[number].name, point.to_record())
+            self._store.put(*self._labels[number], self._records.write(found))
 
 
 @contextmanager
-def keeper_of(path: str | Path | None, tasks: Sequence[Task]) -> Iterator[Keeper]:
+def keeper_of(
+    path: str | Path | None, tasks: Sequence[Given], records: Records[Given, Found]
+) -> Iterator[Keeper[Given, Found]]:
     """Open a store, or do without one."""
     if path is None:
-        yield Keeper(None, tasks)
+        yield Keeper(None, tasks, records)
         return
     with RunStore(Path(path)) as store:
-        yield Keeper(store, tasks)
-
-
-def _key(task: Task) -> str:
-    """Return a task's key: its scenario's content, or the reason why its settings make no scenario.
-
-    The varied settings belong to it, for they are columns of the point's row.
-    """
-    try:
-        content = files.from_document(task.named, overrides=task.overrides).digest()
-    except SimulatorError as error:
-        content = f"{files.from_document(task.named).digest()} {error}"
-    return run_key(f"{content} {task.overrides}")
+        yield Keeper(store, tasks, records)

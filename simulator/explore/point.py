@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from simulator import api, files
 from simulator.errors import SimulatorError
 from simulator.explore.columns import row_of
+from simulator.explore.keeper import Label, Records
+from simulator.explore.store import run_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,3 +95,19 @@ def simulate_point(task: Task) -> SweepPoint:
         result=result.to_dict(),
         warnings=scenario.warnings,
     )
+
+
+def label_of(task: Task) -> Label:
+    """Name a point's record by its scenario's content, or by why its settings make no scenario.
+
+    The varied settings belong to it, for they are columns of the point's row.
+    """
+    try:
+        content = files.from_document(task.named, overrides=task.overrides).digest()
+    except SimulatorError as error:
+        content = f"{files.from_document(task.named).digest()} {error}"
+    return Label(key=run_key(f"{content} {task.overrides}"), name=task.name)
+
+
+RECORDS = Records(label=label_of, write=SweepPoint.to_record, read=SweepPoint.from_record)
+"""How points are kept."""

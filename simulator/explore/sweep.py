@@ -13,7 +13,7 @@ from simulator.errors import InputError
 from simulator.explore.columns import COLUMNS
 from simulator.explore.execute import LOCAL, Backend, execute
 from simulator.explore.keeper import keeper_of
-from simulator.explore.point import SweepPoint, Task, simulate_point
+from simulator.explore.point import RECORDS, SweepPoint, Task, simulate_point
 from simulator.explore.shard import WHOLE, Shard
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def sweep(
     ]
     tasks = every[shard.number - 1 :: shard.of]
     say = progress or (lambda _: None)
-    with keeper_of(store, tasks) as keeper:
+    with keeper_of(store, tasks, RECORDS) as keeper:
         found = keeper.known()
         if found:
             say(f"{len(found)} of {len(tasks)} points are in the store")

@@ -10,13 +10,18 @@ import numpy as np
 from simulator.engines.replicas import run_replicas
 from simulator.errors import InputError
 from simulator.explore.execute import LOCAL, Backend, execute
+from simulator.explore.keeper import keeper_of
 from simulator.explore.montecarlo.cells import cell_of
-from simulator.explore.montecarlo.steps import job_of, simulate_steps, tasks_of
+from simulator.explore.montecarlo.steps import job_of, records_of, simulate_steps, tasks_of
+from simulator.explore.shard import WHOLE, Shard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
+    from simulator.explore.keeper import Records
     from simulator.explore.montecarlo.fleet import Fleet
+    from simulator.explore.montecarlo.steps import Steps
     from simulator.explore.montecarlo.template import Template
     from simulator.scenario import Scenario
     from simulator.workload.program import Floats
@@ -100,6 +105,8 @@ def monte_carlo(
     steps: int = 100,
     progress: Callable[[int, int], None] | None = None,
     backend: Backend = LOCAL,
+    store: str | Path | None = None,
+    shard: Shard = WHOLE,
 ) -> MonteCarlo:
     """Simulate steps of a job whose GPUs differ, every GPU of every replica by itself.
 
@@ -110,9 +117,13 @@ def monte_carlo(
         steps: Steps to draw.
         progress: Called with the number of steps done and of all.
         backend: Where steps are simulated; see ``execute``.
+        store: File that keeps steps as soon as they are done, some at a time, and gives back those that it
+            holds already: an interrupted run goes on where it was, a longer one where a shorter one ended.
+        shard: Part of the steps to draw, for job arrays; the result is that of these steps.
 
     Raises:
-        InputError: Fewer than one step, a cluster of several kinds of GPUs, or no such backend.
+        InputError: Fewer than one step, a cluster of several kinds of GPUs, or the store or the backend
+            cannot be used.
     """
     if steps < 1:
         raise InputError(f"{steps} steps: at least one is needed")
@@ -120,15 +131,17 @@ def monte_carlo(
         raise InputError("Monte Carlo needs a cluster of one kind of GPUs")
     job = job_of(scenario)
     suspects = _suspects(job.fleet)
-    tasks = list(tasks_of(scenario, steps, suspects))
-    times, done = np.empty((1 + len(suspects), steps)), 0
+    tasks = list(tasks_of(scenario, steps, suspects, shard))
+    if not tasks:
+        raise InputError(f"--shard {shard.number}/{shard.of}: {steps} steps make fewer parts than that")
+    found = _times(tasks, records_of(scenario), progress, backend, store)
+    times = np.array(
+        [
+            [seconds for task in tasks if task.healed == healed for seconds in found[task.healed, task.first]]
+            for healed in (None, *suspects)
+        ]
+    )
     rows = {healed: row for row, healed in enumerate((None, *suspects))}
-    for number, found in execute(simulate_steps, tasks, backend):
-        task = tasks[number]
-        times[rows[task.healed], task.first : task.end] = found
-        done += len(found)
-        if progress is not None:
-            progress(done, times.size)
     costs = [_cost(job.fleet, gpu, times[0], times[rows[gpu]]) for gpu in suspects]
     return MonteCarlo(
         scenario=scenario,
@@ -137,6 +150,30 @@ def monte_carlo(
         stragglers=tuple(sorted(costs, key=lambda cost: (-cost.cost_s, cost.gpu))),
         left_out=len({each.gpu for each in job.fleet.slow}.difference(suspects)),
     )
+
+
+def _times(
+    tasks: Sequence[Steps],
+    records: Records[Steps, list[float]],
+    progress: Callable[[int, int], None] | None,
+    backend: Backend,
+    store: str | Path | None,
+) -> dict[tuple[int | None, int], list[float]]:
+    """Return the seconds of the steps of each task, by the GPU that is healed and the first step."""
+    say = progress or (lambda _done, _all: None)
+    total = sum(task.end - task.first for task in tasks)
+    with keeper_of(store, tasks, records) as keeper:
+        found = keeper.known()
+        done = sum(map(len, found.values()))
+        say(done, total)
+        missing = [number for number in range(len(tasks)) if number not in found]
+        for position, seconds in execute(simulate_steps, [tasks[number] for number in missing], backend):
+            number = missing[position]
+            found[number] = seconds
+            keeper.keep(number, seconds)
+            done += len(seconds)
+            say(done, total)
+    return {(task.healed, task.first): found[number] for number, task in enumerate(tasks)}
 
 
 def _suspects(fleet: Fleet) -> list[int]:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simulator.engines.replicas import run_replicas
+from simulator.explore.keeper import Label, Records
 from simulator.explore.montecarlo.draw import Drawer
 from simulator.explore.montecarlo.fleet import Fleet
 from simulator.explore.montecarlo.template import Template, template_of
+from simulator.explore.shard import WHOLE
+from simulator.explore.store import run_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from simulator.explore.shard import Shard
     from simulator.scenario import Scenario
 
 _PER_TASK = 10
@@ -79,11 +84,31 @@ def job_of(scenario: Scenario) -> Job:
     return job
 
 
-def tasks_of(scenario: Scenario, steps: int, suspects: list[int]) -> Iterator[Steps]:
-    """Yield all steps of a job as it is, and then with each suspect healed."""
+def tasks_of(
+    scenario: Scenario, steps: int, suspects: Sequence[int], shard: Shard = WHOLE
+) -> Iterator[Steps]:
+    """Yield the steps of a job as it is, and then with each suspect healed.
+
+    Args:
+        scenario: The job.
+        steps: How many in all.
+        suspects: GPUs to heal, one at a time.
+        shard: Part of the steps, the same ones whoever is healed.
+    """
     for healed in (None, *suspects):
-        for first in range(0, steps, _PER_TASK):
+        for first in range(0, steps, _PER_TASK)[shard.number - 1 :: shard.of]:
             yield Steps(scenario=scenario, healed=healed, first=first, end=min(first + _PER_TASK, steps))
+
+
+def records_of(scenario: Scenario) -> Records[Steps, list[float]]:
+    """Return how the seconds of steps are kept; more steps of the same job begin with the same ones."""
+    digest = scenario.digest()
+
+    def label(task: Steps) -> Label:
+        key = run_key(f"{digest} montecarlo without {task.healed} steps {task.first} to {task.end}")
+        return Label(key=key, name=scenario.name)
+
+    return Records(label=label, write=json.dumps, read=json.loads)
 
 
 def simulate_steps(task: Steps) -> list[float]:

@@ -7,7 +7,6 @@ what simulating all of them would find.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -65,22 +64,20 @@ class BranchAndBound:
         top: How many of the best are wanted.
         front: Whether layouts that hold less memory (or run on fewer GPUs) than all better ones are wanted:
             ``memory``, ``gpus`` or ``none``.
-        progress: Called now and then with a line for people.
+        say: Called now and then with a line for people.
         found: What was simulated and fits.
         lost: Why other layouts lost, and how many.
         simulated: Layouts that were simulated.
-        reported_s: When ``progress`` was called last.
     """
 
     regions: Sequence[Region]
     workers: Workers
     top: int
     front: str
-    progress: Callable[[str], None] | None = None
+    say: Callable[[str], None]
     found: list[Simulated] = field(default_factory=list)
     lost: Counter[str] = field(default_factory=Counter)
     simulated: int = 0
-    reported_s: float = 0.0
 
     def run(self) -> None:
         """Simulate what must be."""
@@ -99,20 +96,15 @@ class BranchAndBound:
                 left[first] = False
                 waiting = waiting.take(left)
             waiting = self._prune(waiting)
-            self._report(waiting)
-
-    def _report(self, waiting: Candidates) -> None:
-        """Say how far the search has come, once a second."""
-        now_s = time.monotonic()
-        if self.progress is not None and now_s > self.reported_s + 1.0:
-            self.reported_s = now_s
-            self.progress(f"{self.simulated:,} layouts simulated, {len(waiting):,} may still be better")
+            self.say(f"{self.simulated:,} layouts simulated, {len(waiting):,} may still be better")
 
     def _candidates(self, number: int) -> list[Candidates]:
         """Bound every possible layout of a region, counting kernels only."""
         region = self.regions[number]
         layouts = region.layouts
         capacity = layouts.system.cluster.gpu.memory_bytes
+        place = f", part {number + 1} of {len(self.regions)}" if len(self.regions) > 1 else ""
+        self.say(f"bounds of {int(layouts.space.possible.sum()):,} layouts{place}")
         self.lost += layouts.space.excluded
         parts = []
         all_pairs = [np.arange(len(family.shape)) for family in layouts.families]

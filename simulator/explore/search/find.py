@@ -64,7 +64,7 @@ def search(
             workers=workers,
             top=wanted.top,
             front=wanted.front,
-            progress=progress,
+            say=progress or (lambda _: None),
             lost=space.lost,
         )
         run.run()
