@@ -7,6 +7,7 @@ sharded weights a single one (FSDP's unit).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ from simulator.results.layer_times import block_seconds
 from simulator.scenario.remembered import remembered
 from simulator.workload.fully_sharded import unit_copies
 from simulator.workload.gradients import bucket_collectives, bucket_parts, unit_parts
+from simulator.workload.static_memory import summed_bytes
 from simulator.workload.work import Elementwise
 
 if TYPE_CHECKING:
@@ -25,8 +27,7 @@ if TYPE_CHECKING:
 
     from simulator.scenario import Scenario
     from simulator.workload.fully_sharded import Copy
-    from simulator.workload.gradients import Part
-    from simulator.workload.program import Floats
+    from simulator.workload.program import Floats, Ints
     from simulator.workload.stages import StageKind
     from simulator.workload.weights import StageParameters
     from simulator.workload.work import Collective
@@ -41,55 +42,77 @@ Counts = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Starts:
+    """The works of a stage with which its buckets begin; equal ones are one object."""
+
+    works: Ints
+
+    @staticmethod
+    @lru_cache(maxsize=4096)
+    def of(works: tuple[int, ...]) -> Starts:
+        """Return the one object for some works."""
+        return Starts(works=np.array(works))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BucketCosts:
-    """Collectives and copies of a stage's buckets.
+    """What data parallelism costs a stage.
 
     Attributes:
-        seconds: Seconds alone, by bucket, ``WHICH`` and number; zero where there is none.
-        held: Share of the multiprocessors that each holds, alike.
-        copies: Seconds by bucket and ``COPIES``.
+        starts: Where its buckets begin.
+        collectives: Seconds alone and share of the multiprocessors (rows), by bucket, ``WHICH`` and number as
+            one column each; zero where there is none.
+        copies: Seconds by bucket and ``COPIES``, likewise.
         counts: Collectives of each bucket.
+        summed: Bytes of its whole gradients that exist only while they are summed up.
     """
 
-    seconds: Floats
-    held: Floats
+    starts: Starts
+    collectives: Floats
     copies: Floats
     counts: tuple[Counts, ...]
-
-
-def data_parallel_parts(scenario: Scenario, kind: StageKind) -> tuple[Part, ...]:
-    """Divide a stage into its buckets."""
-    divide = unit_parts if scenario.parallelism.sharding == "zero3" else bucket_parts
-    return divide(scenario, kind.outline)
+    summed: float
 
 
 @remembered
 def bucket_costs(scenario: Scenario, kind: StageKind) -> BucketCosts:
-    """Return what the collectives and copies of a stage's buckets cost."""
-    parts = data_parallel_parts(scenario, kind)
-    costs, copies = np.zeros((2, len(parts), len(WHICH), EACH)), np.zeros((len(parts), len(COPIES)))
+    """Return what data parallelism costs a stage."""
+    divide = unit_parts if scenario.parallelism.sharding == "zero3" else bucket_parts
+    parts = divide(scenario, kind.outline)
     known: dict[tuple[StageParameters, int], tuple[Floats, Floats, Counts]] = {}
-    counts = []
-    for number, part in enumerate(parts):
+    found = []
+    for part in parts:
         alike = part.parameters, part.end - part.first
         if alike not in known:
             reduces, sums, gathers = bucket_collectives(scenario, *alike)
             works = (gathers, reduces, sums)
             copied = _copy_seconds(scenario, part.parameters.total)
             known[alike] = _collective_costs(scenario, works), copied, tuple(map(len, works))
-        costs[:, number], copies[number], each = known[alike]
-        counts.append(each)
-    return BucketCosts(seconds=costs[0], held=costs[1], copies=copies, counts=tuple(counts))
+        found.append(known[alike])
+    collectives, copies, counts = zip(*found, strict=True)
+    return BucketCosts(
+        starts=Starts.of(tuple(part.first for part in parts)),
+        collectives=np.concatenate(collectives, axis=1),
+        copies=np.concatenate(copies),
+        counts=counts,
+        summed=summed_bytes(scenario, kind),
+    )
 
 
 def _collective_costs(scenario: Scenario, works: Sequence[Sequence[Collective]]) -> Floats:
-    """Return seconds, and shares of the multiprocessors, of a bucket's collectives by ``WHICH``."""
-    system, costs = System.of(scenario), np.zeros((2, len(WHICH), EACH))
+    """Return the columns of a bucket's collectives."""
+    costs = np.zeros((2, len(WHICH) * EACH))
     for which, number in ((which, number) for which, each in enumerate(works) for number in range(len(each))):
-        work = works[which][number]
-        share = held_multiprocessors(work, system) / system.cluster.gpu.multiprocessors
-        costs[:, which, number] = collective_seconds(scenario, work), min(1.0, share)
+        costs[:, which * EACH + number] = _collective_cost(scenario, works[which][number])
     return costs
+
+
+@remembered
+def _collective_cost(scenario: Scenario, work: Collective) -> tuple[float, float]:
+    """Return the seconds of a collective over data-parallel ranks, and its share of the multiprocessors."""
+    system = System.of(scenario)
+    share = held_multiprocessors(work, system) / system.cluster.gpu.multiprocessors
+    return alone_s(work, system), min(1.0, share)
 
 
 def _copy_seconds(scenario: Scenario, parameters: float) -> Floats:
@@ -106,9 +129,3 @@ def _one_copy_s(copy: Copy, system: System) -> float:
     if isinstance(copy, Elementwise):
         return alone_s(copy, system)
     return sum(count * block_seconds(block, system) for block, count in copy.blocks)
-
-
-@remembered
-def collective_seconds(scenario: Scenario, work: Collective) -> float:
-    """Return the seconds of a collective over data-parallel ranks."""
-    return alone_s(work, System.of(scenario))

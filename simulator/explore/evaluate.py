@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,12 +16,12 @@ from simulator.explore.configurations import configure, is_regular
 from simulator.explore.together import Row, run_together
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from simulator.explore.configurations import Configuration
-    from simulator.explore.templates import Template
+    from simulator.explore.structures import Structure
     from simulator.scenario import Scenario
 
     Floats = NDArray[np.float64]
@@ -58,21 +60,34 @@ def evaluate(scenarios: Sequence[Scenario]) -> Evaluations:
     """
     rows = np.full((len(Row._fields), len(scenarios)), np.nan)
     problems = [""] * len(scenarios)
-    groups: dict[Template, list[tuple[int, Configuration]]] = {}
+    groups: dict[Structure, list[tuple[int, Configuration]]] = {}
     quick = has_numba()
-    for number, scenario in enumerate(scenarios):
-        try:
-            if quick and is_regular(scenario):
-                made = configure(scenario)
-                groups.setdefault(made.template, []).append((number, made))
-            else:
-                rows[:, number] = _simulated(scenario)
-        except SimulatorError as error:
-            problems[number] = str(error)
+    with _no_collection():
+        for number, scenario in enumerate(scenarios):
+            try:
+                if quick and is_regular(scenario):
+                    made = configure(scenario)
+                    groups.setdefault(made.structure, []).append((number, made))
+                else:
+                    rows[:, number] = _simulated(scenario)
+            except SimulatorError as error:
+                problems[number] = str(error)
     for members in groups.values():
         numbers, made_ = zip(*members, strict=True)
         rows[:, list(numbers)] = run_together(made_)
     return Evaluations(**dict(zip(Row._fields, rows, strict=True)), problems=tuple(problems))
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Let the garbage collector rest: what is built stays, and it would look through it again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _simulated(scenario: Scenario) -> Row:

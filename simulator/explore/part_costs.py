@@ -1,4 +1,4 @@
-"""What the parts of a step cost, stage kind by stage kind: the columns of ``templates``.
+"""What the passes of a step cost, stage kind by stage kind: the columns of ``templates``.
 
 Everything here is looked up where a scenario with the same settings, as far as they matter, was asked about
 before; see ``remembered``.
@@ -6,93 +6,132 @@ before; see ``remembered``.
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.costs.collectives import leaves_domain
 from simulator.costs.pass_contention import matrix_seconds
-from simulator.costs.price import alone_s
 from simulator.costs.system import System
-from simulator.explore.bucket_costs import data_parallel_parts
 from simulator.results.layer_times import block_seconds
 from simulator.scenario.remembered import remembered
-from simulator.workload.messages import message
 from simulator.workload.op_kind import OpKind
 from simulator.workload.passes import block_of, pass_bytes
 from simulator.workload.stages import stage_works
-from simulator.workload.work import StepOverhead
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from simulator.explore.bucket_costs import Starts
     from simulator.scenario import Scenario
     from simulator.workload.program import Floats
     from simulator.workload.stages import LayerSettings, LayerWork, StageKind
-    from simulator.workload.work import Block, Transfer
+    from simulator.workload.work import Block
 
 PASSES = (OpKind.FORWARD, OpKind.BACKWARD, OpKind.BACKWARD_INPUT, OpKind.BACKWARD_WEIGHT)
 """Kinds of passes, in the order of the columns."""
-SECONDS, MATRIX_SECONDS, ALLOCATED, FREED = range(4)
-"""Rows of what is known of each part: seconds alone, those of matrix kernels, and bytes.
+SECONDS, SHARE, ALLOCATED, FREED = range(4)
+"""Rows of what is known of each part: seconds alone, share of matrix kernels in them, and bytes.
 
-In place of the seconds of matrix kernels, tables by slot hold their share in a pass, and the share of the
-multiprocessors that a collective takes.
+Of a collective, the share is that of the multiprocessors that it takes.
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WorksCosts:
+    """What the works of a stage cost, in model order.
+
+    Attributes:
+        seconds: Seconds alone and those of matrix kernels (rows), by ``PASSES`` and work.
+        saved_bytes: See ``LayerWork``; likewise ``kept_bytes`` (zero where no pass is split) and
+            ``offloaded_bytes``.
+        working_bytes: The largest transient of a backward pass.
+        splits: Whether backward passes are split.
+    """
+
+    seconds: Floats
+    saved_bytes: Floats
+    kept_bytes: Floats
+    offloaded_bytes: Floats
+    working_bytes: float
+    splits: bool
+
+
 @remembered
-def pass_costs(scenario: Scenario, kind: StageKind, settings: LayerSettings, parts: int) -> Floats:
-    """Return what passes over a stage cost: rows as above, by ``PASSES``, and whole or bucket by bucket.
+def works_costs(scenario: Scenario, kind: StageKind, settings: LayerSettings) -> WorksCosts:
+    """Return what the works of a stage cost."""
+    works = stage_works(scenario, kind, settings)
+    distinct = {id(work): work for work in works}
+    columns = {identity: _work_costs(scenario, work) for identity, work in distinct.items()}
+    table = np.stack([columns[id(work)] for work in works], axis=1)
+    saved, kept, offloaded = table[2 * len(PASSES) :]
+    return WorksCosts(
+        seconds=table[: 2 * len(PASSES)].reshape(2, len(PASSES), len(works)),
+        saved_bytes=saved,
+        kept_bytes=kept,
+        offloaded_bytes=offloaded,
+        working_bytes=max(work.working_bytes for work in distinct.values()),
+        splits=all(work.halves is not None for work in distinct.values()),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PassCosts:
+    """What passes over a stage cost.
+
+    Attributes:
+        table: Rows as above, by ``PASSES``, and whole or bucket by bucket.
+        working_bytes: The largest transient of a backward pass.
+    """
+
+    table: Floats
+    working_bytes: float
+
+
+@remembered
+def pass_costs(
+    scenario: Scenario, kind: StageKind, settings: LayerSettings, starts: Starts | None
+) -> PassCosts:
+    """Return what passes over a stage cost.
 
     Args:
         scenario: The request.
         kind: The stage.
         settings: Settings of its layers.
-        parts: Buckets to return; those that the stage does not have cost nothing.
+        starts: Buckets that passes may be cut into.
     """
-    works = stage_works(scenario, kind, settings)
-    seconds = {
-        id(work): _work_seconds(scenario, work) for work in {id(work): work for work in works}.values()
-    }
-    bounds = [(part.first, part.end) for part in data_parallel_parts(scenario, kind)]
-    costs = np.zeros((4, len(PASSES), 1 + parts))
-    known: dict[tuple[int, ...], Floats] = {}
-    for number, (first, end) in enumerate([(0, len(works)), *bounds]):
-        mine = tuple(map(id, works[first:end]))
-        if mine not in known:
-            known[mine] = _run_costs(seconds, works[first:end])
-        costs[:, :, number] = known[mine]
+    works = works_costs(scenario, kind, settings)
+    table = _runs_costs(works, _WHOLE)
+    if starts is not None:
+        table = np.concatenate((table, _runs_costs(works, starts.works)), axis=2)
+    return PassCosts(table=table, working_bytes=works.working_bytes)
+
+
+_WHOLE = np.zeros(1, dtype=np.int64)
+"""A run of all works."""
+
+
+def _runs_costs(works: WorksCosts, starts: np.ndarray) -> Floats:
+    """Return what passes over runs of works cost, given where these begin."""
+    costs = np.zeros((4, len(PASSES), len(starts)))
+    seconds, matrix = np.add.reduceat(works.seconds, starts, axis=2)
+    costs[SECONDS] = seconds
+    np.divide(matrix, seconds, out=costs[SHARE], where=seconds > 0.0)
+    np.minimum(costs[SHARE], 1.0, out=costs[SHARE])
+    saved = np.add.reduceat(works.saved_bytes, starts)
+    kept = np.add.reduceat(works.kept_bytes, starts)
+    away = works.offloaded_bytes
+    copied = np.minimum(2 * np.maximum.reduceat(away, starts), np.add.reduceat(away, starts))
+    for number, which in enumerate(PASSES if works.splits else PASSES[:2]):
+        costs[ALLOCATED:, number] = pass_bytes(which, saved, kept, copied)
     return costs
 
 
-def _run_costs(seconds: Mapping[int, Floats], works: tuple[LayerWork, ...]) -> Floats:
-    """Return what passes over some layers cost, by ``PASSES``, given the seconds of each by its id."""
-    costs = np.zeros((4, len(PASSES)))
-    for identity, count in Counter(map(id, works)).items():
-        costs[:2] += count * seconds[identity]
-    splits = all(work.halves is not None for work in works)
-    for number, which in enumerate(PASSES if splits else PASSES[:2]):
-        costs[2:, number] = pass_bytes(which, works)
-    if not splits:
-        costs[:2, 2:] = 0.0
-    return costs
-
-
-def _work_seconds(scenario: Scenario, work: LayerWork) -> Floats:
-    """Return the seconds of passes over a layer, and those of their matrix kernels, by ``PASSES``."""
+def _work_costs(scenario: Scenario, work: LayerWork) -> Floats:
+    """Return a column of ``WorksCosts``: seconds, those of matrix kernels, and bytes."""
     seconds = np.zeros((2, len(PASSES)))
     for number, which in enumerate(PASSES if work.halves is not None else PASSES[:2]):
         seconds[:, number] = _block_costs(scenario, block_of(which, work))
-    return seconds
-
-
-@remembered
-def working_bytes(scenario: Scenario, kind: StageKind, settings: LayerSettings) -> float:
-    """Return the largest transient of a stage's backward passes."""
-    return max((work.working_bytes for work in stage_works(scenario, kind, settings)), default=0.0)
+    kept = 0.0 if work.halves is None else work.halves.kept_bytes
+    return np.array([*seconds.reshape(-1), work.saved_bytes, kept, work.offloaded_bytes])
 
 
 @remembered
@@ -101,29 +140,3 @@ def _block_costs(scenario: Scenario, block: Block) -> tuple[float, float]:
         return 0.0, 0.0
     system = System.of(scenario)
     return block_seconds(block, system), matrix_seconds(block, system)
-
-
-@remembered
-def message_seconds(scenario: Scenario, pairs: tuple[tuple[int, int, bool], ...]) -> Floats:
-    """Return the seconds of messages, by source, target and whether it is the receiver's part."""
-    system = System.of(scenario)
-    known: dict[tuple[int, bool, bool], float] = {}
-    first: dict[int, Transfer] = {}
-    seconds: list[float] = []
-    for source, target, receives in pairs:
-        hops = abs(target - source)
-        if hops not in first:
-            first[hops] = message(scenario, source, target)
-        work = replace(first[hops], source=source, target=target, receives=receives)
-        # Of where the two ranks lie it only matters whether the message leaves a domain.
-        alike = (hops, receives, leaves_domain(work, system.cluster))
-        if alike not in known:
-            known[alike] = alone_s(work, system)
-        seconds.append(known[alike])
-    return np.array(seconds)
-
-
-@remembered
-def overhead_seconds(scenario: Scenario) -> float:
-    """Return the fixed part of a step."""
-    return alone_s(StepOverhead(), System.of(scenario))

@@ -16,6 +16,7 @@ import numpy as np
 from simulator.engines.compiled import order_of
 from simulator.engines.graph import Graph
 from simulator.explore.bucket_costs import COPIES, EACH, WHICH, Counts
+from simulator.explore.end_costs import SINGLES, Pairs
 from simulator.explore.part_costs import PASSES
 from simulator.workload.data_parallel import MAKES_GRADIENTS
 from simulator.workload.gradients import Bucket
@@ -49,33 +50,46 @@ class Slots:
         stages: Pipeline stages.
         parts: Buckets of the stage with most.
         ranks: Pipeline ranks.
-        pairs: Messages by source, target and whether it is the receiver's part.
+        messages: Messages between ranks.
+        collectives: First slot of a stage's collectives, counted from its own first slot.
+        copies: First slot of its copies, likewise.
+        per_stage: Slots of one stage.
+        ends: First slot of the ranks' optimizer steps.
+        singles: First slot of the gradient norm, tied embeddings and step overhead.
+        size: All slots.
     """
 
     stages: int
     parts: int
     ranks: int
-    pairs: tuple[tuple[int, int, bool], ...]
+    messages: Pairs
+    collectives: int
+    copies: int
+    per_stage: int
+    ends: int
+    singles: int
+    size: int
 
-    @property
-    def per_stage(self) -> int:
-        """Slots of one stage."""
-        return len(PASSES) * (1 + self.parts) + (len(WHICH) * EACH + len(COPIES)) * self.parts
-
-    @property
-    def messages(self) -> int:
-        """First slot of the messages."""
-        return self.stages * self.per_stage
-
-    @property
-    def ends(self) -> int:
-        """First slot of the ranks' optimizer steps."""
-        return self.messages + len(self.pairs)
-
-    @property
-    def singles(self) -> int:
-        """First slot of the gradient norm, tied embeddings and step overhead."""
-        return self.ends + 2 * self.ranks
+    @classmethod
+    def of(cls, stages: int, parts: int, ranks: int, messages: Pairs) -> Slots:
+        """Lay out the slots of a template."""
+        collectives = len(PASSES) * (1 + parts)
+        copies = collectives + len(WHICH) * EACH * parts
+        per_stage = copies + len(COPIES) * parts
+        ends = stages * per_stage + len(messages.pairs)
+        singles = ends + 2 * ranks
+        return cls(
+            stages=stages,
+            parts=parts,
+            ranks=ranks,
+            messages=messages,
+            collectives=collectives,
+            copies=copies,
+            per_stage=per_stage,
+            ends=ends,
+            singles=singles,
+            size=singles + len(SINGLES),
+        )
 
     def of_pass(self, kind: int, stage: int, bucket: int) -> int:
         """Return the slot of a pass over a bucket; -1 stands for the whole stage."""
@@ -83,18 +97,15 @@ class Slots:
 
     def of_collective(self, which: int, number: int, stage: int, bucket: int) -> int:
         """Return the slot of a bucket's collective."""
-        passes = len(PASSES) * (1 + self.parts)
-        return stage * self.per_stage + passes + (bucket * len(WHICH) + which) * EACH + number
+        return stage * self.per_stage + self.collectives + (bucket * len(WHICH) + which) * EACH + number
 
     def of_copy(self, which: Ints, stage: Ints, bucket: Ints) -> Ints:
         """Return the slots of buckets' copies."""
-        before = len(PASSES) * (1 + self.parts) + len(WHICH) * EACH * self.parts
-        return stage * self.per_stage + before + bucket * len(COPIES) + which
+        return stage * self.per_stage + self.copies + bucket * len(COPIES) + which
 
 
 _MOST_PARTS = 100_000
 """Parts of stages that are kept for further templates."""
-SINGLES = ("gradient norm", "tied embedding gradients", "step overhead")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -105,6 +116,8 @@ class Template:
         program: The ops.
         order: In which they can end.
         graph: What they wait for.
+        last: Ops that nothing waits for.
+        cuts: Whether passes may be cut into buckets.
         slots: Where costs are found.
         slot: Slot of each op.
         held: Stages of each rank.
@@ -119,6 +132,8 @@ class Template:
     program: Program
     order: Order
     graph: Graph
+    last: Ints
+    cuts: bool
     slots: Slots
     slot: Ints
     held: tuple[tuple[int, ...], ...]
@@ -130,9 +145,7 @@ class Template:
     beside: Ints
 
 
-def make_template(
-    scenario: Scenario, kinds: tuple[StageKind, ...], buckets: Items[Items[Counts]]
-) -> Template:
+def make_template(scenario: Scenario, kinds: Items[StageKind], buckets: Items[Items[Counts]]) -> Template:
     """Lay out a template.
 
     Args:
@@ -151,17 +164,20 @@ def make_template(
     step = lay_out(scenario, pipeline_order(scenario), stages, parts)
     program = step.program
     most = max(1, *map(len, buckets))
-    slots = Slots(stages=len(kinds), parts=most, ranks=program.num_ranks, pairs=_pairs(program))
+    slots = Slots.of(len(kinds), most, program.num_ranks, _pairs(program))
     pass_start, passes = _in_streams(program, (Stream.COMPUTE,))
     is_pass = program.kind[passes] <= OpKind.BACKWARD_WEIGHT
     kept = np.concatenate(([0], np.cumsum(is_pass)))
     pass_start, passes = kept[pass_start], passes[is_pass]
     opens, closes = _gradient_edges(program, passes)
     beside_start, beside = _in_streams(program, (Stream.DP_GATHER, Stream.DP_REDUCE))
+    graph = Graph.of(program)
     return Template(
         program=program,
         order=order_of(program),
-        graph=Graph.of(program),
+        graph=graph,
+        last=np.flatnonzero(np.diff(graph.successor_start) == 0),
+        cuts=scenario.parallelism.sharding == "zero3" or any(any(each) for mine in buckets for each in mine),
         slots=slots,
         slot=_slots_of(step, slots),
         held=step.held,
@@ -213,9 +229,9 @@ def _collective(name: str) -> Collective:
     return Collective(kind="all_reduce", group=group, bytes=1.0, name=f"bucket {name}")
 
 
-def _pairs(program: Program) -> tuple[tuple[int, int, bool], ...]:
+def _pairs(program: Program) -> Pairs:
     messages = (work for work in program.works if isinstance(work, Transfer))
-    return tuple((work.source, work.target, work.receives) for work in messages)
+    return Pairs.of(tuple((work.source, work.target, work.receives) for work in messages))
 
 
 def _slots_of(step: Step, slots: Slots) -> Ints:
@@ -223,7 +239,8 @@ def _slots_of(step: Step, slots: Slots) -> Ints:
     program = step.program
     kind_of = np.zeros(len(program.works), dtype=np.int64)
     kind_of[program.work] = program.kind
-    messages = {pair: slots.messages + number for number, pair in enumerate(slots.pairs)}
+    first = slots.ends - len(slots.messages.pairs)
+    messages = {pair: first + number for number, pair in enumerate(slots.messages.pairs)}
     of_work, by_rank, copy, bucket_of = np.zeros((4, len(program.works)), dtype=np.int64)
     for index, work in enumerate(program.works):
         match work:

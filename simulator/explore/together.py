@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from simulator.explore.configurations import TERMS, Configuration, chunks
-from simulator.explore.part_costs import ALLOCATED, FREED, MATRIX_SECONDS, SECONDS
+from simulator.explore.configurations import TERMS, Configuration
+from simulator.explore.part_costs import ALLOCATED, FREED, SECONDS, SHARE
 from simulator.results.memory import PASSING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from simulator.explore.templates import Template
+    from simulator.explore.structures import Structure
     from simulator.workload.program import Floats
 
 _CHUNK_BYTES = 32e6
 """Ends of ops that are kept at a time."""
+_MOST = 16
+"""Configurations evaluated at a time: what is known of an op then fits in two lines of a cache."""
 
 
 class Row(NamedTuple):
@@ -30,20 +32,26 @@ class Row(NamedTuple):
 
 
 def run_together(configurations: Sequence[Configuration]) -> Floats:
-    """Return a column for each configuration, rows as in ``Row``; all have the same template."""
-    return np.concatenate([_run(chunk) for chunk in chunks(configurations, _CHUNK_BYTES)], axis=1)
+    """Return a column for each configuration, rows as in ``Row``; all have the same structure."""
+    return np.concatenate([_run(chunk) for chunk in _chunks(configurations)], axis=1)
+
+
+def _chunks(configurations: Sequence[Configuration]) -> Iterator[Sequence[Configuration]]:
+    ops = configurations[0].structure.template.program.num_ops
+    size = max(1, min(_MOST, int(_CHUNK_BYTES / 8 / ops)))
+    return (configurations[first : first + size] for first in range(0, len(configurations), size))
 
 
 def _run(configurations: Sequence[Configuration]) -> Floats:
-    template = configurations[0].template
+    structure = configurations[0].structure
     costs = np.stack([each.costs for each in configurations], axis=2)
     scenarios = [each.scenario for each in configurations]
-    step_time_s = _step_times(template, costs)
+    step_time_s = _step_times(structure, costs)
     tokens = np.array([scenario.tokens_per_step for scenario in scenarios])
     capacity = np.array([scenario.cluster.gpu.memory_bytes for scenario in scenarios])
-    summed = np.stack([each.summed for each in configurations], axis=1)
-    held, raised = _peaks(template, costs, summed)
-    terms = np.stack([each.static for each in configurations], axis=2)
+    summed = np.array([each.summed for each in configurations]).T[structure.which]
+    held, raised = _peaks(structure, costs, summed)
+    terms = np.moveaxis(np.array([each.static for each in configurations]), 0, 2)[structure.rank]
     terms[:, TERMS.index("gradients")] += raised
     passing = held + terms[:, [TERMS.index(term) for term in PASSING]].sum(axis=1)
     fragmentation = np.array([scenario.software.memory_fragmentation for scenario in scenarios])
@@ -51,12 +59,13 @@ def _run(configurations: Sequence[Configuration]) -> Floats:
     return np.stack((step_time_s, tokens / step_time_s, total.max(axis=0), capacity))
 
 
-def _step_times(template: Template, costs: Floats) -> Floats:
+def _step_times(structure: Structure, costs: Floats) -> Floats:
     """Return the seconds of a step: first alone, then with what passes lose to collectives beside them."""
     from simulator.engines import loops  # noqa: PLC0415  numba is slow to import
 
+    template = structure.template
     graph, order = template.graph, template.order
-    seconds = costs[SECONDS][template.slot]
+    seconds = costs[SECONDS][structure.slot]
     nodes = graph.node[graph.joined]
     np.maximum.at(seconds, nodes, seconds[graph.joined])
     seconds[graph.joined] = seconds[nodes]
@@ -69,26 +78,27 @@ def _step_times(template: Template, costs: Floats) -> Floats:
             template.passes,
             template.beside_start,
             template.beside,
-            template.slot,
-            costs[MATRIX_SECONDS],
+            structure.slot,
+            costs[SHARE],
             ends,
             seconds,
             longer,
         )
         ends = order.ends(longer)
-    makespan: Floats = ends.max(axis=0)
+    makespan: Floats = ends[template.last].max(axis=0)
     return makespan
 
 
-def _peaks(template: Template, costs: Floats, summed: Floats) -> tuple[Floats, Floats]:
+def _peaks(structure: Structure, costs: Floats, summed: Floats) -> tuple[Floats, Floats]:
     """Return by rank the peak of activations, and by how much gradients raise it."""
     from simulator.engines import loops  # noqa: PLC0415  numba is slow to import
 
+    template = structure.template
     peak, both = np.zeros((2, len(template.held), costs.shape[2]))
     loops.hold_memory(
         template.pass_start,
         template.passes,
-        template.slot,
+        structure.slot,
         template.opens,
         template.closes,
         costs[ALLOCATED],

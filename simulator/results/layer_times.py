@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from simulator.engines.timeline import Timeline
     from simulator.workload.program import Program
 
-    Answers = dict[Hashable, tuple[float, Mapping[str, float]]]
+    Answers = dict[Hashable, "_Layer"]
 
 _CONTENTION_ROUNDS = 3
 _SYSTEMS = 32
@@ -65,7 +64,8 @@ def sequence_shares(program: Program, system: System) -> dict[int, dict[str, flo
 
 def block_seconds(block: Block, system: System) -> float:
     """Return how long a layer takes, or the host to launch it."""
-    return math.fsum(_shares(block, system).values())
+    makespan_s = device_s(block.program, system)
+    return makespan_s + _held_up_s(block, system, makespan_s)
 
 
 def kernel_seconds(block: Block, system: System) -> float:
@@ -86,13 +86,18 @@ def _runners(program: Program) -> list[int]:
 
 
 def _shares(block: Block, system: System) -> dict[str, float]:
-    makespan_s, on_device = _on_device(block.program, system)
-    shares = dict(on_device)
-    host_s = _launch_s(block, system)
-    hidden_s = 0.0 if system.software.blocks_launches else makespan_s
-    if host_s > hidden_s:
-        shares["overhead"] = shares.get("overhead", 0.0) + host_s - hidden_s
+    layer = _on_device(block.program, system)
+    shares = dict(layer.shares)
+    held_up_s = _held_up_s(block, system, layer.makespan_s)
+    if held_up_s:
+        shares["overhead"] = shares.get("overhead", 0.0) + held_up_s
     return shares
+
+
+def _held_up_s(block: Block, system: System, makespan_s: float) -> float:
+    """Return by how much the host's launches take longer than the kernels that hide them."""
+    hidden_s = 0.0 if system.software.blocks_launches else makespan_s
+    return max(0.0, _launch_s(block, system) - hidden_s)
 
 
 def _launch_s(block: Block, system: System) -> float:
@@ -112,7 +117,7 @@ def host_holds_up(program: Program, system: System) -> bool:
         for block, _ in work.blocks
     }
     return any(
-        _eager_s(block.program, system.at(kind)) > _on_device(block.program, system.at(kind))[0]
+        _eager_s(block.program, system.at(kind)) > device_s(block.program, system.at(kind))
         for block, kind in pairs
     )
 
@@ -125,11 +130,29 @@ def _eager_s(program: Program, system: System) -> float:
 
 def device_s(program: Program, system: System) -> float:
     """Return how long the kernels and collectives of a layer take, host launches left aside."""
-    return _on_device(program, system)[0]
+    return _on_device(program, system).makespan_s
 
 
-def _on_device(program: Program, system: System) -> tuple[float, Mapping[str, float]]:
-    """Return a layer's makespan and its seconds by category, looked up where the same was asked before."""
+class _Layer:
+    """How a layer runs; broken down by category when that is asked for."""
+
+    __slots__ = ("_shares", "_timeline", "makespan_s")
+
+    def __init__(self, timeline: Timeline) -> None:
+        self.makespan_s = timeline.makespan_s
+        self._timeline: Timeline | None = timeline
+        self._shares: Mapping[str, float] = {}
+
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """Seconds by category."""
+        if self._timeline is not None:
+            self._shares, self._timeline = block_shares(self._timeline), None
+        return self._shares
+
+
+def _on_device(program: Program, system: System) -> _Layer:
+    """Run a layer, or look up where the same was asked before."""
     answers = _answers(system)
     content = program.derived.get("content")
     if content is None:
@@ -137,8 +160,7 @@ def _on_device(program: Program, system: System) -> tuple[float, Mapping[str, fl
     if content not in answers:
         if len(answers) >= _LAYERS:
             answers.clear()
-        timeline = _timeline(program, system)
-        answers[content] = timeline.makespan_s, block_shares(timeline)
+        answers[content] = _Layer(_timeline(program, system))
     return answers[content]
 
 

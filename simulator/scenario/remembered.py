@@ -9,9 +9,11 @@ values of these settings get the same result. Results are shared, so nobody may 
 from __future__ import annotations
 
 from functools import update_wrapper
-from operator import attrgetter
+from operator import itemgetter
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Concatenate, Generic, ParamSpec, TypeVar, cast
+
+from simulator.scenario.setting_codes import SettingCodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -36,18 +38,36 @@ def remembered(function: Callable[Concatenate[Scenario, P], R]) -> Callable[Conc
 
 
 class _Results:
-    """What a function returned after it had read certain settings, by their values and its arguments."""
+    """What a function returned after it had read certain settings, by their codes and its arguments."""
 
-    __slots__ = ("known", "paths", "read")
+    __slots__ = ("known", "noted", "read")
 
-    def __init__(self, paths: tuple[str, ...]) -> None:
-        self.paths = paths
-        self.read: Callable[[object], object] = attrgetter(*paths) if paths else _nothing
+    def __init__(self, noted: dict[str, None]) -> None:
+        self.noted = noted
+        places = [_codes.place(path) for path in noted]
+        self.read: Callable[[tuple[int, ...]], object] = itemgetter(*places) if places else _nothing
         self.known: dict[Hashable, object] = {}
 
 
-def _nothing(_scenario: object) -> tuple[()]:
+def _nothing(_codes: tuple[int, ...]) -> tuple[()]:
     return ()
+
+
+class _Asked:
+    """A scenario with what is remembered of its like, and the codes of its settings."""
+
+    __slots__ = ("_read", "scenario", "world")
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.world = _world(scenario)
+        self._read: tuple[int, ...] = ()
+
+    def codes(self) -> tuple[int, ...]:
+        """Return the codes of all settings that have one by now."""
+        if len(self._read) < len(_codes):
+            self._read = _codes.of(self.scenario)
+        return self._read
 
 
 class _Remembered(Generic[P, R]):
@@ -55,47 +75,50 @@ class _Remembered(Generic[P, R]):
         self._function = function
 
     def __call__(self, scenario: Scenario, *args: P.args, **kwargs: P.kwargs) -> R:
-        reader = cast("_Reader", scenario) if type(scenario) in _READERS else None
-        actual = scenario if reader is None else cast("Scenario", reader.actual)
-        known = _world(actual).setdefault(self, [])
+        reader: _Reader | None = scenario if type(scenario) in _READERS else None  # type: ignore[assignment]
+        asked = _asked(scenario) if reader is None else reader.asked
+        known = asked.world.get(self)
+        if known is None:
+            known = asked.world[self] = []
+        codes = asked.codes()
         for results in known:
-            found = results.known.get((results.read(actual), args, *kwargs.items()), _MISSING)
+            found = results.known.get((results.read(codes), args, *kwargs.items()), _MISSING)
             if found is not _MISSING:
                 if reader is not None:
-                    results.read(reader)  # so that whoever asked notes it too
+                    reader.log.update(results.noted)  # so that whoever asked notes it too
                 return cast("R", found)
-        return self._compute(actual, reader, known, *args, **kwargs)
-
-    def _compute(
-        self,
-        actual: Scenario,
-        reader: _Reader | None,
-        known: list[_Results],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> R:
         log: dict[str, None] = {}
-        value = self._function(cast("Scenario", _Reader(actual, "", log)), *args, **kwargs)
-        paths = tuple(log)
-        results = next((each for each in known if each.paths == paths), None)
-        if results is None:
-            results = _Results(paths)
-            known.append(results)
-        if len(results.known) >= _RESULTS:
-            results.known.clear()
-        results.known[results.read(actual), args, *kwargs.items()] = value
+        value = self._function(cast("Scenario", _Reader(asked.scenario, "", log, asked)), *args, **kwargs)
+        _keep(known, log, asked, value, (args, *kwargs.items()))
         if reader is not None:
-            results.read(reader)
+            reader.log.update(log)
         return value
+
+
+def _keep(
+    known: list[_Results],
+    log: dict[str, None],
+    asked: _Asked,
+    value: object,
+    arguments: tuple[object, ...],
+) -> None:
+    results = next((each for each in known if each.noted == log), None)
+    if results is None:
+        results = _Results(log)
+        known.append(results)
+    if len(results.known) >= _RESULTS:
+        results.known.clear()
+    results.known[results.read(asked.codes()), *arguments] = value
 
 
 class _Reader:
     """A scenario, or a part of one, that notes which of its settings are read."""
 
-    def __init__(self, actual: object, path: str, log: dict[str, None]) -> None:
+    def __init__(self, actual: object, path: str, log: dict[str, None], asked: _Asked) -> None:
         self.actual = actual
         self.path = path
         self.log = log
+        self.asked = asked
 
     def __getattr__(self, name: str) -> object:
         """Note a setting when it is read first; from then on it is an attribute like others."""
@@ -111,7 +134,7 @@ class _Reader:
         value = getattr(self.actual, name)
         path = f"{self.path}{name}"
         if not self.path and name in _PARTS:
-            return _Reader(value, f"{path}.", self.log)
+            return _Reader(value, f"{path}.", self.log, self.asked)
         if self.path or name not in _WHOLE:
             self.log[path] = None
         return value
@@ -121,12 +144,27 @@ _READERS: tuple[type, ...] = (_Reader,)
 _Known = dict[object, list[_Results]]
 _by_identity: dict[tuple[int, ...], tuple[_Known, tuple[object, ...]]] = {}
 _by_content: list[tuple[tuple[object, ...], _Known]] = []
+_codes = SettingCodes()
+_latest: list[_Asked] = []
 
 
 def forget() -> None:
     """Drop everything that is remembered."""
+    _forget_worlds()
+    _latest.clear()
+    _codes.clear()
+
+
+def _forget_worlds() -> None:
     _by_identity.clear()
     _by_content.clear()
+
+
+def _asked(scenario: Scenario) -> _Asked:
+    """Return what is asked of a scenario; often that is the one of the call before."""
+    if not _latest or _latest[0].scenario is not scenario:
+        _latest[:] = (_Asked(scenario),)
+    return _latest[0]
 
 
 def _world(scenario: Scenario) -> _Known:
@@ -136,7 +174,7 @@ def _world(scenario: Scenario) -> _Known:
     world = _by_identity.get(key)
     if world is None:
         if len(_by_identity) >= _WORLDS:
-            forget()
+            _forget_worlds()
         known = next((known for content, known in _by_content if content == parts), None)
         if known is None:
             known = {}

@@ -14,13 +14,17 @@ import numpy as np
 
 from simulator.workload.data_parallel import DataParallel, Segment
 from simulator.workload.gradients import Bucket, buckets_of
-from simulator.workload.program import OpKind, Stream
+from simulator.workload.pieces import Pieces
+from simulator.workload.program import OpKind, Ops, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from simulator.workload.program import Bools
+    from simulator.workload.pieces import Follower, Part
+    from simulator.workload.program import Ints
     from simulator.workload.schedules import Action
+    from simulator.workload.stages import LayerWork
+    from simulator.workload.work import Collective
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,12 +34,14 @@ class Bucketed(DataParallel):
     Attributes:
         buckets: Buckets of each stage.
         gathered: Ops that gather a bucket's weights, by rank, stage and bucket.
+        last_gather: The last of them, by rank.
         pending: Reductions that the next pass of a rank must wait for: those that are not overlapped.
         cuts: Segments of a pass, by its kind and stage and whether it is one of the rank's edges.
     """
 
     buckets: list[list[Bucket]] = field(init=False)
     gathered: dict[tuple[int, int, int], tuple[int, ...]] = field(default_factory=dict)
+    last_gather: dict[int, tuple[int, ...]] = field(default_factory=dict)
     pending: dict[int, tuple[int, ...]] = field(default_factory=dict)
     cuts: dict[tuple[OpKind, int, bool], list[Segment]] = field(default_factory=dict)
 
@@ -43,27 +49,92 @@ class Bucketed(DataParallel):
         """Gather the weights that the optimizer of the step before updated, first stages first."""
         given = self.parts
         self.buckets = given or [buckets_of(self.scenario, stage) for stage in self.stages]
-        holders = ((stage, rank) for rank in range(len(self.order)) for stage in self.held_stages(rank))
-        for stage, rank in sorted(holders):
+        holders = sorted((stage, rank) for rank in range(len(self.order)) for stage in self.held_stages(rank))
+        works: list[Collective] = []
+        places: list[tuple[int, int]] = []
+        for stage, rank in holders:
             for number, bucket in enumerate(self.buckets[stage]):
-                self.gathered[rank, stage, number] = tuple(
-                    self.builder.add(OpKind.COLLECTIVE, rank, Stream.DP_GATHER, collective, stage=stage)
-                    for collective in bucket.gathers
+                first = self.builder.num_ops + len(works)
+                ops = tuple(range(first, first + len(bucket.gathers)))
+                self.gathered[rank, stage, number] = ops
+                self.last_gather[rank] = ops[-1:] or self.last_gather.get(rank, ())
+                works += bucket.gathers
+                places += [(rank, stage)] * len(bucket.gathers)
+        if works:
+            ranks, stages = np.array(places).T
+            none = np.full(len(works), -1)
+            self.builder.add_many(
+                Ops(
+                    kind=np.full(len(works), OpKind.COLLECTIVE),
+                    rank=ranks,
+                    stream=np.full(len(works), Stream.DP_GATHER),
+                    work=self.builder.number_works(works),
+                    microbatch=none,
+                    stage=stages,
+                    join=none,
+                    allocated_bytes=np.zeros(len(works)),
+                    freed_bytes=np.zeros(len(works)),
                 )
+            )
 
-    def untouched(self, rank: int) -> Bools:
-        """Tell that only a rank's first pass and a stage's first and last one gather or reduce.
+    def pieces(self) -> Pieces | None:
+        """Cut the passes that wait for weights or send gradients off; the others run whole.
 
         With gradients reduced after every micro-batch, any pass may have to wait for a reduction.
         """
-        passes = self.order[rank]
-        whole = np.full(len(passes), not self.scenario.parallelism.reduce_every_microbatch)
-        whole[[0, *self.edge_places[rank]]] = False
-        return whole
+        if self.scenario.parallelism.reduce_every_microbatch:
+            return None
+        edges = self.passes.taken(self.edge_places)
+        cut = {
+            place: self._parts(rank, action)
+            for place, rank, action in zip(
+                self.edge_places.tolist(), self._ranks(self.edge_places), edges, strict=True
+            )
+        }
+        if not self.scenario.training.overlap.grad_reduce:
+            for rank, last in enumerate((self.first[1:] - 1).tolist()):
+                *others, (number, _) = cut.get(last, [(-1, ())])
+                cut[last] = [*others, (number, self._every_reduction(rank))]
+        return Pieces.of(len(self.passes), dict(sorted(cut.items())))
+
+    def bucket_works(self, stage: int, number: int) -> tuple[LayerWork, ...]:
+        """Return the layers of a bucket."""
+        return self.buckets[stage][number].works
+
+    def _ranks(self, places: Ints) -> list[int]:
+        """Return the ranks of passes by their places."""
+        ranks: list[int] = (np.searchsorted(self.first, places, side="right") - 1).tolist()
+        return ranks
+
+    def _parts(self, rank: int, action: Action) -> list[Part]:
+        segments = self.segments(rank, action)
+        return [(segment.number, _followers(segment.reduces, action.stage)) for segment in segments]
+
+    def _every_reduction(self, rank: int) -> list[Follower]:
+        stages = reversed(self.held_stages(rank))
+        return [each for stage in stages for each in _followers(self.buckets[stage][::-1], stage)]
+
+    def waits(self, pieces: Pieces) -> Ints:
+        """Let a first pass wait for its weights: bucket by bucket, or without overlap for all of them."""
+        starts = self.first[:-1]
+        overlaps = self.scenario.training.overlap.param_gather
+        if overlaps:
+            starts = self.edge_places[self.passes.kind[self.edge_places] == OpKind.FORWARD]
+        stages = self.passes.stage[starts].tolist()
+        waits: list[tuple[int, int]] = []
+        for part, rank, stage in zip(
+            pieces.first_part[starts].tolist(), self._ranks(starts), stages, strict=True
+        ):
+            if overlaps:
+                numbers = range(len(self.buckets[stage]))
+                waits += [(part + n, op) for n in numbers for op in self.gathered[rank, stage, n]]
+            else:
+                waits += [(part, op) for op in self.last_gather.get(rank, ())]
+        return np.array(waits, dtype=np.int64).reshape(-1, 2).T
 
     def segments(self, rank: int, action: Action) -> Sequence[Segment]:
         """Cut a stage's first forward pass, and passes whose gradients are sent off, into buckets."""
-        key = (action.kind, action.stage, action in self.edges[rank])
+        key = (action.kind, action.stage, self.is_edge(rank, action))
         if key not in self.cuts:
             self.cuts[key] = self._cut(rank, action)
         return self.cuts[key]
@@ -74,7 +145,7 @@ class Bucketed(DataParallel):
         whole = Segment(works=self.stages[action.stage].works)
         if action.kind is OpKind.FORWARD:
             gathers = any(bucket.gathers for _, bucket in numbered)
-            if gathers and overlap.param_gather and action in self.edges[rank]:
+            if gathers and overlap.param_gather and self.is_edge(rank, action):
                 return [Segment(works=bucket.works, number=number) for number, bucket in numbered]
         elif self.sends_gradients(rank, action) and any(
             bucket.reduces or bucket.sums for _, bucket in numbered
@@ -92,14 +163,10 @@ class Bucketed(DataParallel):
         if action.kind is not OpKind.FORWARD:
             return waits
         if not self.scenario.training.overlap.param_gather:
-            return waits + self._last_gather(rank) if action == self.order[rank][0] else waits
+            return waits + self.last_gather.get(rank, ()) if action == self.order[rank][0] else waits
         if segment.number < 0:
             return waits
         return waits + self.gathered[rank, action.stage, segment.number]
-
-    def _last_gather(self, rank: int) -> tuple[int, ...]:
-        mine = [op for (holder, _, _), ops in self.gathered.items() if holder == rank for op in ops]
-        return tuple(mine[-1:])
 
     def after(self, rank: int, action: Action, segment: Segment, op: int) -> None:
         """Send off the gradients that the segment completed."""
@@ -119,7 +186,16 @@ class Bucketed(DataParallel):
     def _reduce(self, rank: int, stage: int, bucket: Bucket, after: int) -> list[int]:
         ops = [
             self.builder.add(OpKind.COLLECTIVE, rank, Stream.DP_REDUCE, each, after=(after,), stage=stage)
-            for each in (*bucket.reduces, *bucket.sums)
+            for each in _reductions(bucket)
         ]
         self.reduced[rank] += ops
         return ops
+
+
+def _reductions(bucket: Bucket) -> tuple[Collective, ...]:
+    """Return the collectives that sum up the gradients of a bucket."""
+    return (*bucket.reduces, *bucket.sums)
+
+
+def _followers(buckets: Sequence[Bucket], stage: int) -> list[Follower]:
+    return [(work, stage) for bucket in buckets for work in _reductions(bucket)]

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator.workload.op_kind import OpKind
+from simulator.workload.schedules.columns import Passes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from simulator.scenario import Scenario
     from simulator.workload.gradients import Bucket
-    from simulator.workload.program import Bools, ProgramBuilder
+    from simulator.workload.pieces import Pieces
+    from simulator.workload.program import Ints, ProgramBuilder
     from simulator.workload.schedules import Action
-    from simulator.workload.schedules.columns import Passes
     from simulator.workload.stages import LayerWork, Stage
 
 MAKES_GRADIENTS = (OpKind.BACKWARD, OpKind.BACKWARD_WEIGHT)
@@ -57,8 +58,10 @@ class DataParallel:
         order: Passes of each rank in their order.
         parts: Buckets or units of each stage; empty: those of the scenario.
         reduced: Ops that reduce gradients, by rank.
-        edges: First forward pass and last pass that makes gradients of each stage, by rank.
-        edge_places: Their places in the rank's order.
+        passes: Passes of all ranks, one rank behind the other.
+        first: Where the passes of each rank begin among them, and where the last one's end.
+        edge_places: Places among them of the first forward pass and of the last pass that makes gradients of
+            each stage on each rank.
     """
 
     scenario: Scenario
@@ -67,24 +70,33 @@ class DataParallel:
     order: Sequence[Passes]
     parts: list[list[Bucket]] = field(default_factory=list)
     reduced: dict[int, list[int]] = field(init=False)
-    edges: Mapping[int, frozenset[Action]] = field(init=False)
-    edge_places: Mapping[int, frozenset[int]] = field(init=False)
+    passes: Passes = field(init=False)
+    first: Ints = field(init=False)
+    edge_places: Ints = field(init=False)
+    _edges: dict[int, frozenset[Action]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.reduced = {rank: [] for rank in range(len(self.order))}
-        self.edge_places = {rank: _edges(passes) for rank, passes in enumerate(self.order)}
-        self.edges = {
-            rank: frozenset(self.order[rank][place] for place in places)
-            for rank, places in self.edge_places.items()
-        }
+        self.passes = Passes.joined(*self.order)
+        self.first = np.concatenate(([0], np.cumsum([len(passes) for passes in self.order])))
+        self.edge_places = self._edge_places()
         self.prepare()
 
     def prepare(self) -> None:
         """Lay out what the strategy needs before the first pass."""
 
-    def untouched(self, rank: int) -> Bools:
-        """Tell which passes of a rank run whole, wait for nothing of the strategy's and start nothing."""
-        return np.ones(len(self.order[rank]), dtype=np.bool_)
+    def pieces(self) -> Pieces | None:
+        """Return what all passes run as, or None where that is found out pass by pass."""
+        return None
+
+    def waits(self, pieces: Pieces) -> Ints:
+        """Return parts of passes (first row) and the ops, appended before, which they wait for."""
+        del pieces
+        return np.zeros((2, 0), dtype=np.int64)
+
+    def bucket_works(self, stage: int, number: int) -> tuple[LayerWork, ...]:
+        """Return the layers of a bucket that passes are cut into."""
+        return self.parts[stage][number].works
 
     def segments(self, rank: int, action: Action) -> Sequence[Segment]:
         """Cut a pass into the parts that run as one op each, in the order in which they run."""
@@ -102,25 +114,30 @@ class DataParallel:
     def finish(self, rank: int, last: int) -> None:
         """Append what follows a rank's last pass."""
 
+    def is_edge(self, rank: int, action: Action) -> bool:
+        """Tell whether a pass is its stage's first forward pass, or the last that makes its gradients."""
+        if rank not in self._edges:
+            begin, end = np.searchsorted(self.edge_places, self.first[rank : rank + 2])
+            self._edges[rank] = frozenset(self.passes.taken(self.edge_places[begin:end]))
+        return action in self._edges[rank]
+
     def sends_gradients(self, rank: int, action: Action) -> bool:
         """Tell whether gradients are reduced after a pass, rather than summed up with those of later ones."""
         if action.kind not in MAKES_GRADIENTS:
             return False
-        return self.scenario.parallelism.reduce_every_microbatch or action in self.edges[rank]
+        return self.scenario.parallelism.reduce_every_microbatch or self.is_edge(rank, action)
 
     def held_stages(self, rank: int) -> list[int]:
         """Return the stages of a rank in model order."""
         held: list[int] = np.flatnonzero(np.bincount(self.order[rank].stage)).tolist()
         return held
 
-
-def _edges(passes: Passes) -> frozenset[int]:
-    """Return the places of the first forward pass and the last one that makes gradients, of each stage."""
-    forward = np.flatnonzero(passes.kind == OpKind.FORWARD)[::-1]
-    makes = np.flatnonzero(np.logical_or.reduce([passes.kind == kind for kind in MAKES_GRADIENTS]))
-    edges: set[int] = set()
-    for places in (forward, makes):
-        latest = np.full(1 + int(passes.stage.max(initial=0)), -1)
-        latest[passes.stage[places]] = places  # of several the last one stays
-        edges.update(latest[latest >= 0].tolist())
-    return frozenset(edges)
+    def _edge_places(self) -> Ints:
+        rank = np.repeat(np.arange(len(self.order)), np.diff(self.first))
+        holder = rank * len(self.stages) + self.passes.stage
+        forward = np.flatnonzero(self.passes.kind == OpKind.FORWARD)[::-1]
+        makes = np.flatnonzero(np.logical_or.reduce([self.passes.kind == kind for kind in MAKES_GRADIENTS]))
+        latest = np.full((2, len(self.order) * len(self.stages)), -1)
+        for row, places in zip(latest, (forward, makes), strict=True):
+            row[holder[places]] = places  # of several the last one stays
+        return np.unique(latest[latest >= 0])

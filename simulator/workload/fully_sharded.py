@@ -15,8 +15,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from simulator.workload.data_parallel import NEEDS_WEIGHTS, DataParallel, Segment
 from simulator.workload.gradients import Bucket, units_of, weight_tensors
 from simulator.workload.layer_program import Habits, forward_program
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from simulator.scenario import Scenario
-    from simulator.workload.program import Bools
     from simulator.workload.schedules import Action
 
 
@@ -81,10 +78,6 @@ class FullySharded(DataParallel):
             self.cuts.append(cuts)
             self.queues.append(_Queue([action for action, _ in pairs], [segment for _, segment in pairs]))
 
-    def untouched(self, rank: int) -> Bools:
-        """Tell that every pass counts: gathers look ahead over all of them."""
-        return np.zeros(len(self.order[rank]), dtype=np.bool_)
-
     def segments(self, rank: int, action: Action) -> Sequence[Segment]:
         """Return the units of a pass that gathers or reduces; other passes run whole."""
         return self.cuts[rank][action]
@@ -110,7 +103,7 @@ class FullySharded(DataParallel):
     def _gathers(self, rank: int, action: Action, number: int) -> bool:
         """Tell whether a pass gathers a unit's weights, or finds them gathered."""
         if keeps_weights_over_step(self.scenario):
-            return action.kind is OpKind.FORWARD and action in self.edges[rank]
+            return action.kind is OpKind.FORWARD and self.is_edge(rank, action)
         if action.kind is OpKind.FORWARD:
             return True
         frees = self.scenario.parallelism.reshard_after_forward
@@ -224,6 +217,6 @@ def unit_copies(scenario: Scenario, parameters: float) -> UnitCopies:
 
 def _part_by_part(scenario: Scenario, name: str, size: float) -> Blocks:
     """Copy every rank's part of every tensor of a unit by a kernel of its own."""
-    count = weight_tensors(scenario) * dense_sharing(scenario.parallelism).shard.size
+    count = weight_tensors(scenario) * dense_sharing(scenario).shard.size
     copies = Pointwise(forward=(Elementwise(name=name, bytes_moved=size, kernels=count),), backward=())
     return Blocks(name, ((Block(name, forward_program([copies], Habits.of(scenario))), 1),))

@@ -134,7 +134,7 @@ def bucket_collectives(
         works: How many works of a stage it holds.
     """
     dense, experts = parameters.dense, parameters.experts
-    sharings = ((dense_sharing(scenario.parallelism), dense), (expert_sharing(scenario.parallelism), experts))
+    sharings = ((dense_sharing(scenario), dense), (expert_sharing(scenario), experts))
     each = reduced_bytes(scenario)
     tensors = works * weight_tensors(scenario)
     reduces: tuple[Collective, ...]

@@ -1,4 +1,4 @@
-"""Whole passes of some ranks with the messages between them, as columns."""
+"""All passes of a step with the collectives and the messages between them, as columns."""
 
 from __future__ import annotations
 
@@ -8,146 +8,123 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simulator.workload.op_kind import OpKind
-from simulator.workload.ragged import distinct
-from simulator.workload.schedules.columns import Passes
+from simulator.workload.ragged import distinct, ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import ArrayLike, NDArray
 
     from simulator.workload.messages import Messages
+    from simulator.workload.pieces import Pieces
     from simulator.workload.program import Bools, Ints
+    from simulator.workload.schedules.columns import Passes
     from simulator.workload.work import Transfer
-
-
-_NEVER = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageRun:
-    """Where passes and messages of some ranks lie: a pass after its receiver's part and before its message.
+    """Where parts of passes, collectives and messages lie.
 
-    Ranks lie one after the other, each with its passes in their order.
+    A pass comes after its receiver's part and before its message.
 
     Attributes:
         messages: The messages of the step.
-        rank: Rank of each place.
-        first: Where the passes of each rank begin, and where the last one's end.
-        passes: The passes.
-        numbers: Number of each pass.
-        places: Place of each pass in the run.
-        message_places: Place of each message.
-        pass_of: Pass that each message belongs to.
+        parts: Places of the parts of passes.
+        collectives: Places of the collectives that follow parts.
+        places: Places of the messages.
+        owner: Pass of each place.
+        before: Part that each collective follows.
+        first: First part of each pass.
+        last: Last part of each pass.
         receives: Whether each message is the receiver's part of one.
         stream: Stream of each message.
-        codes: Numbers of the works of messages: a larger source, then a larger target, has a larger one.
-        work: Place of each message's work among these.
-        message_first: Where the messages of each rank begin, and where the last one's end.
-        stage: Stage of each place.
-        microbatch: Micro-batch of each place.
-        start: Where the places of each pass begin, and where the last one's end.
-        shift: From a place of each pass to its op; a number that is none before these are appended.
+        stage: Stage of each message.
+        code: Number of each message's work: a larger source, then a larger target, has a larger one.
+        numbers: Number of each pass.
     """
 
     messages: Messages
-    rank: Ints
-    first: Ints
-    passes: Passes
-    numbers: Ints
+    parts: Ints
+    collectives: Ints
     places: Ints
-    message_places: Ints
-    pass_of: Ints
+    owner: Ints
+    before: Ints
+    first: Ints
+    last: Ints
     receives: Bools
     stream: Ints
-    codes: Ints
-    work: Ints
-    message_first: Ints
     stage: Ints
-    microbatch: Ints
-    start: Ints
-    shift: Ints
+    code: Ints
+    numbers: Ints
 
     @classmethod
-    def of(cls, messages: Messages, ranks: Mapping[int, Passes]) -> MessageRun:
-        """Lay out the passes of some ranks."""
-        lengths = np.array([len(each) for each in ranks.values()])
-        rank = np.repeat(np.array(list(ranks)), lengths)
-        passes = Passes.joined(*ranks.values())
+    def of(cls, messages: Messages, passes: Passes, rank: Ints, pieces: Pieces) -> MessageRun:
+        """Lay out passes.
+
+        Args:
+            messages: Who needs whose result.
+            passes: All passes, one rank behind the other.
+            rank: Rank of each pass.
+            pieces: What they run as.
+        """
         numbers = messages.numbers(passes)
         comes = messages.travels[numbers] & messages.blocks
         goes = messages.target[numbers] >= 0
-        counts = 1 + comes + goes
-        places = np.cumsum(counts) - 1 - goes
-        start = np.concatenate(([0], np.cumsum(counts)))
-        is_message = np.ones(start[-1], dtype=np.bool_)
-        is_message[places] = False
-        message_places = np.flatnonzero(is_message)
-        pass_of = np.repeat(np.arange(len(passes)), counts - 1)
-        receives = message_places < places[pass_of]
+        counts = pieces.count + comes + goes
+        first_place = np.cumsum(counts) - counts + comes
+        inner = ranges(first_place, pieces.count)
+        owner = np.repeat(np.arange(len(passes)), counts)
+        is_message = np.ones(len(owner), dtype=np.bool_)
+        is_message[inner] = False
+        places = np.flatnonzero(is_message)
+        pass_of = owner[places]
+        receives = places < first_place[pass_of]
         mine = numbers[pass_of]
         producer = messages.producer[mine]
         source = np.where(receives, messages.owner[producer], rank[pass_of])
         target = np.where(receives, rank[pass_of], messages.target[mine])
-        stage = np.repeat(passes.stage, counts)
-        stage[message_places[receives]] = messages.stage(producer[receives])
         is_forward = passes.kind[pass_of] == OpKind.FORWARD
-        first = np.concatenate(([0], np.cumsum(lengths)))
-        codes, work = distinct((source * messages.ranks + target) * 2 + receives)
         return cls(
             messages=messages,
-            rank=np.repeat(rank, counts),
-            first=first,
-            passes=passes,
-            numbers=numbers,
+            parts=inner[pieces.is_part],
+            collectives=inner[~pieces.is_part],
             places=places,
-            message_places=message_places,
-            pass_of=pass_of,
+            owner=owner,
+            before=(np.cumsum(pieces.is_part) - 1)[~pieces.is_part],
+            first=pieces.first_part,
+            last=np.append(pieces.first_part[1:], len(pieces.number)) - 1,
             receives=receives,
             stream=np.where(is_forward, messages.stream(OpKind.FORWARD), messages.stream(OpKind.BACKWARD)),
-            codes=codes,
-            work=work,
-            message_first=np.searchsorted(message_places, start[first]),
-            stage=stage,
-            microbatch=np.repeat(passes.microbatch, counts),
-            start=start,
-            shift=np.full(len(passes), _NEVER),
+            stage=np.where(receives, messages.stage(producer), passes.stage[pass_of]),
+            code=(source * messages.ranks + target) * 2 + receives,
+            numbers=numbers,
         )
 
-    def works(self, number: int) -> tuple[list[Transfer], Ints, Ints]:
-        """Return the works of the messages of a rank by its position, their places, and the work of each."""
-        begin, end = self.message_first[number : number + 2].tolist()
-        mine = self.work[begin:end]
-        lowest = mine.min(initial=len(self.codes))
-        used, work = distinct(mine - lowest)
+    def works(self) -> tuple[list[Transfer], Ints]:
+        """Return the works of the messages, and which of them each has."""
+        codes, work = distinct(self.code)
         ranks = self.messages.ranks
         works = [
             self.messages.work(code // 2 // ranks, code // 2 % ranks, receives=bool(code % 2))
-            for code in self.codes[lowest + used].tolist()
+            for code in codes.tolist()
         ]
-        return works, self.message_places[begin:end], work
+        return works, work
 
-    def filled(self, messages: ArrayLike, passes: ArrayLike) -> NDArray[Any]:
-        """Return a column from its values at messages and at passes."""
-        column = np.empty(len(self.stage), dtype=np.result_type(messages, passes))
-        column[self.message_places] = messages
-        column[self.places] = passes
+    def filled(self, messages: ArrayLike, parts: ArrayLike, collectives: ArrayLike) -> NDArray[Any]:
+        """Return a column from its values at messages, parts of passes and collectives."""
+        column = np.empty(len(self.owner), dtype=np.result_type(messages, parts, collectives))
+        column[self.places] = messages
+        column[self.parts] = parts
+        column[self.collectives] = collectives
         return column
 
-    def note(self, op: int, first: int, end: int) -> int:
-        """Note that passes ``first`` up to ``end`` begin with op ``op``; return the op of the last one."""
-        self.shift[first:end] = op - self.start[first]
-        return int(self.places[end - 1] + self.shift[end - 1])
-
-    def connect(self) -> None:
-        """Tell the step's messages which ops the passes noted are; let what they send wait for them."""
-        messages, noted = self.messages, self.shift != _NEVER
-        made = self.places + self.shift
-        numbers = self.numbers[noted]
-        messages.first[numbers] = messages.last[numbers] = made[noted]
-        mine = noted[self.pass_of]
-        pass_of, receives = self.pass_of[mine], self.receives[mine]
-        ops, numbers = self.message_places[mine] + self.shift[pass_of], self.numbers[pass_of]
-        messages.received[numbers[receives]] = ops[receives]
-        messages.sent[numbers[~receives]] = ops[~receives]
-        messages.builder.wait_all(ops[~receives], made[pass_of[~receives]])
+    def connect(self, first_op: int) -> None:
+        """Tell the step's messages which ops the passes are; let messages and collectives wait for theirs."""
+        messages, numbers, pass_of = self.messages, self.numbers, self.owner[self.places]
+        parts = first_op + self.parts
+        messages.first[numbers], messages.last[numbers] = parts[self.first], parts[self.last]
+        ops, mine = first_op + self.places, numbers[pass_of]
+        messages.received[mine[self.receives]] = ops[self.receives]
+        sends = ~self.receives
+        messages.sent[mine[sends]] = ops[sends]
+        messages.builder.wait_all(ops[sends], messages.last[mine[sends]])
+        messages.builder.wait_all(first_op + self.collectives, parts[self.before])

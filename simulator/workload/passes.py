@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import groupby, pairwise, zip_longest
-from typing import TYPE_CHECKING
+from itertools import groupby, zip_longest
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simulator.workload.data_parallel import Segment
 from simulator.workload.message_run import MessageRun
 from simulator.workload.overlapped_program import overlapped_block
-from simulator.workload.program import OpKind, Ops, ProgramBuilder, Stream
+from simulator.workload.program import OpKind, Ops, Stream
 from simulator.workload.ragged import distinct
 from simulator.workload.schedules import Action, Overlapped
 from simulator.workload.schedules.columns import columns
@@ -25,34 +26,16 @@ if TYPE_CHECKING:
     from simulator.scenario import Scenario
     from simulator.workload.data_parallel import DataParallel
     from simulator.workload.messages import Messages
-    from simulator.workload.program import Bools, Ints
+    from simulator.workload.pieces import Pieces
+    from simulator.workload.program import ProgramBuilder
     from simulator.workload.schedules import Entry, Order
-    from simulator.workload.schedules.columns import Passes
     from simulator.workload.stages import LayerWork, Stage
     from simulator.workload.vocabulary import OutputWriter
+    from simulator.workload.work import Work
 
-_MANY = 8
-"""Passes from which on appending them at once takes less time than one by one."""
+FloatOrFloats = TypeVar("FloatOrFloats", float, NDArray[np.float64])
+
 _OUTPUT = (OpKind.OUTPUT_FORWARD, OpKind.OUTPUT_BACKWARD)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WholePasses:
-    """Ranks whose passes are laid out at once.
-
-    Attributes:
-        run: Their passes and messages.
-        ops: These as ops, as far as their works are known.
-        ranks: Position in the run by rank.
-        untouched: Which passes of each of them are nothing but passes.
-        kind: Kind and stage of each pass as one number.
-    """
-
-    run: MessageRun
-    ops: Ops
-    ranks: dict[int, int]
-    untouched: list[Bools]
-    kind: Ints
 
 
 @dataclass(slots=True, kw_only=True)
@@ -85,76 +68,68 @@ class PassWriter:
 
     def run(self, order: Order) -> None:
         """Append the passes of all ranks in their order, and the messages between them."""
-        whole = self._whole(order)
-        for rank, entries in enumerate(order):
-            if whole is not None and rank in whole.ranks:
-                self._rank(rank, whole)
-            else:
+        pieces = self.data_parallel.pieces() if all(columns(each) is not None for each in order) else None
+        if pieces is not None:
+            self._at_once(pieces)
+        else:
+            for rank, entries in enumerate(order):
                 for entry in entries:
                     self._entry(rank, entry)
-            self.data_parallel.finish(rank, self.last_compute[rank])
-        if whole is not None:
-            whole.run.connect()
+                self.data_parallel.finish(rank, self.last_compute[rank])
         self.messages.connect()
         if self.output is not None:
             self.output.connect(self.messages)
 
-    def _whole(self, order: Order) -> WholePasses | None:
-        """Lay out the ranks with many passes that are nothing but passes, all at once."""
-        ranks: dict[int, Passes] = {}
-        untouched: list[Bools] = []
-        for rank, entries in enumerate(order):
-            single = columns(entries)
-            if single is not None:
-                alone = self.data_parallel.untouched(rank)
-                if alone.sum() >= _MANY:
-                    ranks[rank] = single
-                    untouched.append(alone)
-        if not ranks:
-            return None
-        run = MessageRun.of(self.messages, ranks)
-        kinds, which = distinct(run.passes.kind * len(self.stages) + run.passes.stage)
-        taken = [self._bytes(*self._undivided(kind)) for kind in kinds.tolist()]
-        allocated, freed = np.array(taken).T
-        ops = Ops(
-            kind=run.filled(OpKind.TRANSFER, run.passes.kind),
-            rank=run.rank,
-            stream=run.filled(run.stream, Stream.COMPUTE),
-            work=np.empty_like(run.rank),
-            microbatch=run.microbatch,
-            stage=run.stage,
-            join=np.full(len(run.rank), -1),
-            allocated_bytes=run.filled(0.0, allocated[which]),
-            freed_bytes=run.filled(0.0, freed[which]),
+    def _at_once(self, pieces: Pieces) -> None:
+        """Append passes none of which run in pairs."""
+        data = self.data_parallel
+        passes, builder = data.passes, self.builder
+        rank = np.repeat(np.arange(len(data.order)), np.diff(data.first))
+        run = MessageRun.of(self.messages, passes, rank, pieces)
+        of_part, of_collective = run.owner[run.parts], run.owner[run.collectives]
+        buckets = 2 + int(pieces.number.max(initial=-1))
+        holder = rank * bool(self.scenario.cluster.pools)  # whose hardware runs it
+        code = (holder * len(OpKind) + passes.kind) * len(self.stages) + passes.stage
+        codes, which = distinct(code[of_part] * buckets + pieces.number + 1)
+        alike = [self._part(code, buckets) for code in codes.tolist()]
+        allocated, freed = np.array([self._bytes(pass_, part) for _, pass_, part in alike]).T[:, which]
+        messages, of_message = run.works()
+        works: list[Work] = [self._sequence(*each) for each in alike]
+        works += [*messages, *pieces.collectives]
+        number_of = builder.number_works(works)
+        first = builder.add_many(
+            Ops(
+                kind=run.filled(OpKind.TRANSFER, passes.kind[of_part], OpKind.COLLECTIVE),
+                rank=rank[run.owner],
+                stream=run.filled(run.stream, Stream.COMPUTE, Stream.DP_REDUCE),
+                work=run.filled(
+                    number_of[len(alike) + of_message],
+                    number_of[which],
+                    number_of[len(alike) + len(messages) :],
+                ),
+                microbatch=run.filled(
+                    passes.microbatch[run.owner[run.places]], passes.microbatch[of_part], -1
+                ),
+                stage=run.filled(run.stage, passes.stage[of_part], pieces.stage),
+                join=np.full(len(run.owner), -1),
+                allocated_bytes=run.filled(0.0, allocated, 0.0),
+                freed_bytes=run.filled(0.0, freed, 0.0),
+            )
         )
-        places = {rank: number for number, rank in enumerate(ranks)}
-        return WholePasses(run=run, ops=ops, ranks=places, untouched=untouched, kind=kinds[which])
+        run.connect(first)
+        part, before = data.waits(pieces)
+        builder.wait_all(first + run.parts[part], before)
+        for each, op in zip(rank[of_collective].tolist(), (first + run.collectives).tolist(), strict=True):
+            data.reduced[each].append(op)
+        self.last_compute = dict(enumerate((first + run.parts[run.last[data.first[1:] - 1]]).tolist()))
 
-    def _undivided(self, kind: int) -> tuple[Action, Segment]:
-        """Return a pass of a kind and stage, and all of its layers."""
-        which, stage = divmod(kind, len(self.stages))
-        return Action(OpKind(which), stage, 0), Segment(works=self.stages[stage].works)
-
-    def _rank(self, rank: int, whole: WholePasses) -> None:
-        """Append single passes: at once those that are nothing but passes, one by one the others."""
-        run, number = whole.run, whole.ranks[rank]
-        begin, end = run.first[number : number + 2].tolist()
-        kinds, which = distinct(whole.kind[begin:end])
-        messages, places, of_messages = run.works(number)
-        works = [self._sequence(rank, *self._undivided(kind)) for kind in kinds.tolist()]
-        number_of = self.builder.number_works([*works, *messages])
-        whole.ops.work[run.places[begin:end]] = number_of[which]
-        whole.ops.work[places] = number_of[len(works) + of_messages]
-        untouched = whole.untouched[number]
-        bounds = [0, *(np.flatnonzero(np.diff(untouched)) + 1).tolist(), len(untouched)]
-        for first, last in pairwise(bounds):
-            here, there = begin + first, begin + last
-            if untouched[first]:
-                op = self.builder.add_many(whole.ops.part(run.start[here], run.start[there]))
-                self.last_compute[rank] = run.note(op, here, there)
-            else:
-                for action in run.passes[here:there]:
-                    self._entry(rank, action)
+    def _part(self, code: int, buckets: int) -> tuple[int, Action, Segment]:
+        """Return the rank of a part of a pass, its pass and what it runs."""
+        whole, number = divmod(code, buckets)
+        kind, stage = divmod(whole, len(self.stages))
+        rank, kind = divmod(kind, len(OpKind))
+        works = self.data_parallel.bucket_works(stage, number - 1) if number else self.stages[stage].works
+        return rank, Action(OpKind(kind), stage, 0), Segment(works=works, number=number - 1)
 
     def _entry(self, rank: int, entry: Entry) -> None:
         if self.output is not None and isinstance(entry, Action) and entry.kind in _OUTPUT:
@@ -215,7 +190,8 @@ class PassWriter:
         if (*key, forward.kind) not in self.sequences:
             counted = _counted(self._beside(_blocks(forward, first), _blocks(backward, second)))
             work = sum(map(_flops, _blocks(forward, first)))
-            share = work / (work + sum(map(_flops, _blocks(backward, second))))
+            both = work + sum(map(_flops, _blocks(backward, second)))
+            share = work / both if both else 0.5  # two embeddings
             name = f"stage {forward.stage}, forward beside stage {backward.stage}, backward"
             self.sequences[(*key, forward.kind)] = Blocks(name, counted, share)
             self.sequences[(*key, backward.kind)] = Blocks(name, counted, 1.0 - share)
@@ -249,7 +225,7 @@ class PassWriter:
     def _bytes(self, action: Action, segment: Segment) -> tuple[float, float]:
         key = (action.kind, action.stage, segment.number)
         if key not in self.memory:
-            self.memory[key] = pass_bytes(action.kind, segment.works)
+            self.memory[key] = _bytes_of(action.kind, segment.works)
         return self.memory[key]
 
     def _sequence(self, rank: int, action: Action, segment: Segment) -> Blocks:
@@ -286,22 +262,35 @@ def _counted(blocks: Iterable[Block]) -> tuple[tuple[Block, int], ...]:
     return tuple((block, len(list(same))) for block, same in groupby(blocks) if block.program.num_ops)
 
 
-def pass_bytes(kind: OpKind, works: Sequence[LayerWork]) -> tuple[float, float]:
-    """Return the activation bytes that a pass takes when it starts and gives back when it ends.
+def _bytes_of(kind: OpKind, works: Sequence[LayerWork]) -> tuple[float, float]:
+    """Return the activation bytes that a pass takes when it starts and gives back when it ends."""
+    saved = sum(work.saved_bytes for work in works)
+    kept = sum(work.halves.kept_bytes for work in works if work.halves is not None)
+    taken, freed = pass_bytes(kind, saved, kept, copied_bytes(works))
+    return float(taken), float(freed)
+
+
+def pass_bytes(
+    kind: OpKind, saved: FloatOrFloats, kept: FloatOrFloats, copied: FloatOrFloats
+) -> tuple[FloatOrFloats, FloatOrFloats]:
+    """Return the activation bytes that passes take when they start and give back when they end.
 
     Input gradients free everything but what weight gradients wait with: inputs and output gradients of linear
     layers (Qi et al., arXiv:2401.10241, section 2).
+
+    Args:
+        kind: Kind of the passes.
+        saved: Activation bytes that forward passes leave.
+        kept: What weight gradients wait with.
+        copied: Activation bytes on their way to or from host memory while a pass runs.
     """
-    saved = sum(work.saved_bytes for work in works)
-    kept = sum(work.halves.kept_bytes for work in works if work.halves is not None)
-    copied = copied_bytes(works)
     match kind:
         case OpKind.FORWARD:
             return saved + copied, copied
         case OpKind.BACKWARD_INPUT:
-            return max(0.0, kept - saved) + copied, max(0.0, saved - kept) + copied
+            return np.maximum(0.0, kept - saved) + copied, np.maximum(0.0, saved - kept) + copied
         case OpKind.BACKWARD_WEIGHT:
-            return 0.0, kept
+            return 0.0 * kept, kept
     return copied, saved + copied
 
 

@@ -11,10 +11,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from simulator.scenario.remembered import remembered
 from simulator.workload.grid import expert_gradient_group, gradient_group
 from simulator.workload.work import Group
 
 if TYPE_CHECKING:
+    from simulator.scenario import Scenario
     from simulator.scenario.parallelism import Parallelism
 
 
@@ -33,14 +35,16 @@ class Sharing:
     replica: Group
 
 
-def dense_sharing(parallelism: Parallelism) -> Sharing:
+@remembered
+def dense_sharing(scenario: Scenario) -> Sharing:
     """Return who shares the parameters that every data- and context-parallel rank holds."""
-    return _sharing(gradient_group(parallelism), parallelism)
+    return _sharing(gradient_group(scenario.parallelism), scenario.parallelism)
 
 
-def expert_sharing(parallelism: Parallelism) -> Sharing:
+@remembered
+def expert_sharing(scenario: Scenario) -> Sharing:
     """Return who shares the parameters of experts."""
-    return _sharing(expert_gradient_group(parallelism), parallelism)
+    return _sharing(expert_gradient_group(scenario.parallelism), scenario.parallelism)
 
 
 def _sharing(whole: Group, parallelism: Parallelism) -> Sharing:

@@ -55,7 +55,7 @@ def sum_stage_copies(
     before: list[list[int]],
 ) -> None:
     """Sum the gradients of stages that two ranks hold (DualPipe), each rank its shard of them."""
-    dense, experts = dense_sharing(scenario.parallelism), expert_sharing(scenario.parallelism)
+    dense, experts = dense_sharing(scenario), expert_sharing(scenario)
     is_sharded = scenario.parallelism.sharding != "none"
     for number, stage in enumerate(stages):
         ranks = [rank for rank, mine in enumerate(held) if number in mine]

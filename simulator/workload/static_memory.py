@@ -89,13 +89,12 @@ def summed_bytes(scenario: Scenario, stage: StageKind) -> float:
     return stage_parameters(scenario, stage.outline).total * gradient_bytes(scenario)
 
 
-def _gradients(scenario: Scenario, stages: Sequence[Outline]) -> float:
+def _gradients(scenario: Scenario, parts: Sequence[StageParameters]) -> float:
     """Return the bytes of accumulated gradients: whole ones, or shards."""
     each = gradient_bytes(scenario)
-    parts = [stage_parameters(scenario, stage) for stage in stages]
     if scenario.parallelism.sharding not in {"zero2", "zero3"}:
         return sum(part.total * each for part in parts)
-    return sum(_shard(scenario, part) for part in parts) * each
+    return _shards(scenario, parts) * each
 
 
 @remembered
@@ -105,7 +104,7 @@ def held_memory(scenario: Scenario, kinds: tuple[StageKind, ...]) -> StaticMemor
     stages = tuple(kind.outline for kind in kinds)
     parts = [stage_parameters(scenario, stage) for stage in stages]
     held = sum(part.total for part in parts)
-    divided = sum(_shard(scenario, part) for part in parts)
+    divided = _shards(scenario, parts)
     has_master = weight_bytes(scenario) < MASTER_BYTES
     layers = held - sum(boundary_parameters(scenario, stage) for stage in stages)
     low = 0.0 if sharding == "zero3" else layers * (layer_weight_bytes(scenario) - weight_bytes(scenario))
@@ -115,7 +114,7 @@ def held_memory(scenario: Scenario, kinds: tuple[StageKind, ...]) -> StaticMemor
     kept = divided if sharding == "zero3" and not has_master and whole < held else 0.0
     return StaticMemory(
         weights=(whole + kept) * weight_bytes(scenario) + low,
-        gradients=_gradients(scenario, stages),
+        gradients=_gradients(scenario, parts),
         optimizer=held_state_bytes(scenario, held if sharding == "none" else divided),
         communication_buffers=_buffers(scenario, stages),
         logits=0.0,
@@ -123,10 +122,10 @@ def held_memory(scenario: Scenario, kinds: tuple[StageKind, ...]) -> StaticMemor
     )
 
 
-def _shard(scenario: Scenario, part: StageParameters) -> float:
-    """Return the parameters of one rank's shard."""
-    dense = part.dense / dense_sharing(scenario.parallelism).shard.size
-    return dense + part.experts / expert_sharing(scenario.parallelism).shard.size
+def _shards(scenario: Scenario, parts: Sequence[StageParameters]) -> float:
+    """Return the parameters of one rank's shards of some stages."""
+    dense, experts = dense_sharing(scenario).shard.size, expert_sharing(scenario).shard.size
+    return sum(part.dense / dense + part.experts / experts for part in parts)
 
 
 def _gathered_parameters(scenario: Scenario, stages: tuple[Outline, ...]) -> float:
@@ -151,7 +150,7 @@ def _gathered_parameters(scenario: Scenario, stages: tuple[Outline, ...]) -> flo
 def _buffers(scenario: Scenario, stages: tuple[Outline, ...]) -> float:
     """Return the bytes of gradients on their way: a bucket, or a layer's as made and as they travel."""
     sharding = scenario.parallelism.sharding
-    if sharding == "none" or dense_sharing(scenario.parallelism).whole.size == 1:
+    if sharding == "none" or dense_sharing(scenario).whole.size == 1:
         return 0.0
     if sharding != "zero3":
         return scenario.software.bucket_bytes

@@ -144,8 +144,8 @@ def _updated_parameters(scenario: Scenario, stages: Sequence[Outline]) -> float:
     parts = [stage_parameters(scenario, stage) for stage in stages]
     dense, experts = sum(part.dense for part in parts), sum(part.experts for part in parts)
     if scenario.parallelism.sharding != "none":
-        dense /= dense_sharing(scenario.parallelism).shard.size
-        experts /= expert_sharing(scenario.parallelism).shard.size
+        dense /= dense_sharing(scenario).shard.size
+        experts /= expert_sharing(scenario).shard.size
     return dense + experts
 
 

@@ -26,7 +26,7 @@ from factories import make_scenario
 from simulator import api, load
 from simulator.engines import order
 from simulator.engines.replicas import Coupling, run_replicas
-from simulator.explore import configurations
+from simulator.explore import structures
 from simulator.explore.evaluate import evaluate
 from simulator.results import layer_times
 from simulator.results.flops import forward_flops
@@ -60,7 +60,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 def forget() -> None:
     forget_results()
     layer_times.forget()
-    configurations.forget()
+    structures.forget()
     forward_flops.cache_clear()
     gc.collect()
 

@@ -375,3 +375,10 @@ def test_sorting_copies_moves_them_more_often_and_no_product_changes(scenario: S
     flow = token_flow(scenario, shapes_of(scenario), EXPERTS)
     assert moved[1] - moved[0] == pytest.approx(2 * flow.copy_bytes)
     assert layer_flops(sorts) == layer_flops(scenario)
+
+
+def test_two_embeddings_beside_each_other_share_their_time() -> None:
+    model = replace(SPARSE, num_hidden_layers=4)
+    scenario = overlapping(make_scenario(model=model, pp=2, vpp=2, ep=2, dp=2, microbatches=8), ep=True)
+    stages = replace(scenario.parallelism, stage_layers=(0, 1, 1, 2))
+    assert math.isfinite(simulate(replace(scenario, parallelism=stages)).metrics["step_time_s"])
