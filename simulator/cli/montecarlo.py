@@ -54,7 +54,7 @@ def montecarlo_command(
         check_writable(store)
     where, part = Backend.parse(backend, jobs), Shard.parse(shard)
     scenario = files.load(file, overrides=settings.overrides())
-    warn(text for text in scenario.warnings if not text.startswith("simulation."))
+    warn(files.unused_by_montecarlo(scenario, steps))
     with counted("steps") as progress:
         found = monte_carlo(scenario, steps=steps, progress=progress, backend=where, store=store, shard=part)
     if plot is not None:

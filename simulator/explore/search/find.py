@@ -93,7 +93,7 @@ def _explained(
     scenario: Scenario, regions: Sequence[Region], wanted: Search, best: Sequence[Simulated]
 ) -> tuple[Ranked, ...]:
     """Simulate the best layouts in full, and say what the others lose to the first."""
-    results = [_whole(scenario, regions[each.region], each) for each in best]
+    results = [_whole(scenario, regions[each.region], wanted, each) for each in best]
     return tuple(
         Ranked(
             layout=_layout(regions, wanted, each),
@@ -104,8 +104,9 @@ def _explained(
     )
 
 
-def _whole(scenario: Scenario, region: Region, each: Simulated) -> Result:
-    settings = {AXES[name]: value for name, value in each.settings.items()} | region.settings
+def _whole(scenario: Scenario, region: Region, wanted: Search, each: Simulated) -> Result:
+    chosen = {AXES[name]: value for name, value in each.settings.items()}
+    settings = {path: value for path, value in chosen.items() if path in wanted.free} | region.settings
     settings["simulation.engine"] = "compiled"
     named = {**scenario.document, "name": scenario.name}
     return api.simulate(files.from_document(named, overrides=overrides_of(settings)))
