@@ -88,14 +88,14 @@ def search_command(
     )
     with told() as progress:
         table = search(scenario, progress=progress, backend=where)
+    warn(_warnings(table))
+    _print(table, as_json=as_json, as_csv=to_stdout)  # before anything that a full disk prevents
     if csv is not None and not to_stdout:
         write_whole(csv, table.to_csv().encode())
     if plot is not None and table.simulated:
         save_curve(table, plot)
     elif plot is not None:
-        warn([f"{plot} is not drawn: no layout was simulated"])
-    warn(_warnings(table))
-    _print(table, as_json=as_json, as_csv=to_stdout)
+        warn([f"{plot} is not drawn: no layout was simulated that fits"])
     return 0 if table.best else 1
 
 
