@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.engines.graph import stream_order
 from simulator.workload.program import Floats, Ints, OpKind, Program, Stream
 from simulator.workload.ragged import ranges, sorted_by
 from simulator.workload.work import Collective
@@ -65,9 +64,9 @@ def communication_categories(program: Program) -> Ints:
     of_work = [
         axis_category(work.group.axis) if isinstance(work, Collective) else -1 for work in program.works
     ]
-    of_stream = [_TRANSFER_STREAMS.get(stream, _PP) for stream in Stream]
-    category: Ints = np.array(of_stream)[program.stream]
-    category[program.kind != OpKind.TRANSFER] = -1
+    of_kind_and_stream = np.full((len(OpKind), len(Stream)), -1)
+    of_kind_and_stream[OpKind.TRANSFER] = [_TRANSFER_STREAMS.get(stream, _PP) for stream in Stream]
+    category: Ints = of_kind_and_stream.reshape(-1)[program.kind * len(Stream) + program.stream]
     collectives = np.flatnonzero(program.kind == OpKind.COLLECTIVE)
     category[collectives] = np.array(of_work)[program.work[collectives]]
     return category
@@ -97,9 +96,10 @@ class Waiting:
     def of(cls, timeline: Timeline, category: Ints) -> Waiting:
         """Read the relation off a timeline, given the category of each op."""
         program = timeline.program
-        previous = np.full(program.num_ops, -1, dtype=np.int64)
-        earlier, later = stream_order(program)
-        previous[later] = earlier
+        order, begins = program.in_queues()
+        previous = np.empty_like(order)
+        previous[order[1:]] = order[:-1]
+        previous[order[begins[begins < len(order)]]] = -1
         joined = np.flatnonzero(program.join >= 0)
         partner = joined[np.argsort(program.join[joined], kind="stable")]
         _, first, which, sizes = np.unique(
@@ -143,7 +143,7 @@ class Waiting:
             if seen.size:
                 new = new[seen[np.minimum(np.searchsorted(seen, new), len(seen) - 1)] != new]
                 seen = np.concatenate((seen, new))
-                seen.sort()
+                seen.sort(kind="stable")  # two ascending runs, which it merges
             else:
                 seen = new
             place, current = np.divmod(new, count)

@@ -123,8 +123,8 @@ class MessageRun:
         parts = first_op + self.parts
         messages.first[numbers], messages.last[numbers] = parts[self.first], parts[self.last]
         ops, mine = first_op + self.places, numbers[pass_of]
-        messages.received[mine[self.receives]] = ops[self.receives]
-        sends = ~self.receives
+        receives, sends = np.flatnonzero(self.receives), np.flatnonzero(~self.receives)
+        messages.received[mine[receives]] = ops[receives]
         messages.sent[mine[sends]] = ops[sends]
         messages.builder.wait_all(ops[sends], messages.last[mine[sends]])
         messages.builder.wait_all(first_op + self.collectives, parts[self.before])
