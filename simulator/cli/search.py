@@ -125,14 +125,14 @@ def _scenario(
     stays = [path for path in (NAMES.get(name, name) for name in fix) if path not in named]
     stays += [path for path in (text.partition("=")[0] for text in overrides) if _is_kept(path, named)]
     if not chosen and not stays:
-        return files.load(file, overrides=[*overrides, *wishes])
-    scenario = files.load(file, overrides=overrides)
+        return files.load(file, overrides=[*overrides, *wishes], searched=True)
+    scenario = files.load(file, overrides=overrides, searched=True)
     before = {AXES[name]: None for name in USUAL} if scenario.search is None else scenario.search.free
     stays += [AXES[name] for name in USUAL if AXES[name] not in before and AXES[name] not in named]
     kept = [(path, "auto" if values is None else json.dumps(values)) for path, values in before.items()]
     frees = [f"search.free.{path}={values}" for path, values in [*kept, *chosen] if path != _DP]
     fixes = f"search.fix={json.dumps(list(dict.fromkeys(stays)))}"
-    return files.load(file, overrides=[*overrides, *wishes, *frees, fixes])
+    return files.load(file, overrides=[*overrides, *wishes, *frees, fixes], searched=True)
 
 
 def _freed(text: str) -> tuple[str, str]:

@@ -27,8 +27,10 @@ def montecarlo_figure(found: MonteCarlo) -> Figure:
     with house_style():
         figure = Figure(figsize=(_WIDTH_IN, _HEIGHT_IN), layout="constrained")
         axes = figure.add_subplot()
-        # Steps that are all alike get a narrow bar: numpy's bins would be a second wide.
-        bins = "auto" if np.ptp(times) > _ALIKE * times.mean() else times.mean() * np.array([0.999, 1.001])
+        bins: str | list[float] = "auto"
+        if np.ptp(times) <= _ALIKE * times.mean():  # numpy's only bin would be a second wide
+            bins = [0.999 * times.mean(), 1.001 * times.mean()]
+            axes.set_xlim(0.98 * times.mean(), 1.02 * times.mean())
         axes.hist(times, bins=bins, color=CURVE_COLOURS[0], edgecolor="white", linewidth=0.6)
         axes.axvline(found.mean_s * scale, color=BLACK, linewidth=1.0)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
