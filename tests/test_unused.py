@@ -15,7 +15,7 @@ TEXT = """
 cluster: {gpu: h100-80gb-sxm, gpus: 16, network: rail-optimised-400g}
 model: llama3-8b
 parallelism: {tp: 2, dp: 8, cp_balance: false}
-training: {seq_length: 4096, global_batch_size: 32}
+training: {seq_length: 1024, global_batch_size: 32}
 simulation: {engine: event, seed: 4, noise: {expert_imbalance: 0.2, stragglers: [{gpus: [1]}]}}
 search: {free: {tp: [2, 4], mbs: [1]}, top: 2}
 """
@@ -86,3 +86,18 @@ def test_options_that_contradict_each_other_are_refused(
 ) -> None:
     assert main([file if word == "FILE" else word for word in arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_an_option_that_a_sweep_varies_warns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "job.yaml"
+    plain = TEXT.partition("parallelism:")[0] + "training: {seq_length: 4096, global_batch_size: 32}\n"
+    path.write_text(plain + "sweep: {parameters: {parallelism.tp: [1, 2]}}\n")
+    assert main(["sweep", str(path), "--tp", "4", "--pp", "2"]) == 0
+    assert "warning: parallelism.tp has no effect: the sweep varies it\n" in capsys.readouterr().err
+    assert main(["sweep", str(path), "--shard", "3/3"]) == 2
+    assert "there are only 2 points to share" in capsys.readouterr().err
+
+
+def test_monte_carlo_says_that_a_job_does_not_fit(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["montecarlo", file, "--steps", "1", "--tp", "1", "--dp", "auto", "--seq", "131072"]) == 0
+    assert "warning: does not fit: " in capsys.readouterr().err

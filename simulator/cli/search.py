@@ -88,14 +88,14 @@ def search_command(
     )
     with told() as progress:
         table = search(scenario, progress=progress, backend=where)
+    warn(_warnings(table))
+    _print(table, as_json=as_json, as_csv=to_stdout)  # before anything that a full disk prevents
     if csv is not None and not to_stdout:
         write_whole(csv, table.to_csv().encode())
     if plot is not None and table.simulated:
         save_curve(table, plot)
     elif plot is not None:
-        warn([f"{plot} is not drawn: no layout was simulated"])
-    warn(_warnings(table))
-    _print(table, as_json=as_json, as_csv=to_stdout)
+        warn([f"{plot} is not drawn: no layout was simulated that fits"])
     return 0 if table.best else 1
 
 
@@ -125,14 +125,14 @@ def _scenario(
     stays = [path for path in (NAMES.get(name, name) for name in fix) if path not in named]
     stays += [path for path in (text.partition("=")[0] for text in overrides) if _is_kept(path, named)]
     if not chosen and not stays:
-        return files.load(file, overrides=[*overrides, *wishes])
-    scenario = files.load(file, overrides=overrides)
+        return files.load(file, overrides=[*overrides, *wishes], searched=True)
+    scenario = files.load(file, overrides=overrides, searched=True)
     before = {AXES[name]: None for name in USUAL} if scenario.search is None else scenario.search.free
     stays += [AXES[name] for name in USUAL if AXES[name] not in before and AXES[name] not in named]
     kept = [(path, "auto" if values is None else json.dumps(values)) for path, values in before.items()]
     frees = [f"search.free.{path}={values}" for path, values in [*kept, *chosen] if path != _DP]
     fixes = f"search.fix={json.dumps(list(dict.fromkeys(stays)))}"
-    return files.load(file, overrides=[*overrides, *wishes, *frees, fixes])
+    return files.load(file, overrides=[*overrides, *wishes, *frees, fixes], searched=True)
 
 
 def _freed(text: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -65,15 +66,23 @@ def sweep_command(
     scenario = files.load(file, overrides=settings.overrides())
     with told() as progress:
         table = sweep(scenario, progress=progress, backend=where, store=store, shard=part)
+    warn(_without_effect(settings.overrides(), table))
+    warn(common([point.warnings for point in table.points], "points"))
+    _print(table, as_json=as_json, as_csv=to_stdout)  # before anything that a full disk prevents
     if parquet is not None:
         write_whole(parquet, parquet_bytes(table.rows()))
     if csv is not None and not to_stdout:
         write_whole(csv, table.to_csv().encode())
     if plot is not None:
         save_curve(table, plot)
-    warn(common([point.warnings for point in table.points], "points"))
-    _print(table, as_json=as_json, as_csv=to_stdout)
     return 0 if any(point.result is not None for point in table.points) else 1
+
+
+def _without_effect(overrides: Iterable[str], table: SweepTable) -> Iterator[str]:
+    """Say which settings of the command line the sweep replaces in every point."""
+    for path in dict.fromkeys(text.partition("=")[0] for text in overrides):
+        if path in table.sweep.parameters:
+            yield f"{path} has no effect: the sweep varies it"
 
 
 def _print(table: SweepTable, *, as_json: bool, as_csv: bool) -> None:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from simulator.scenario import Scenario, Search
 
 
+_ROUNDING = 1e-9
+"""Share of a step's time up to which a term is the same."""
+
+
 def search(
     scenario: Scenario,
     *,
@@ -117,7 +121,7 @@ def _lost_by(best: Result, other: Result) -> tuple[str, float] | None:
     before, after = best.breakdown.as_dict(), other.breakdown.as_dict()
     grown = {name: after[name] - before[name] for name in after}
     most = max(grown, key=grown.__getitem__)
-    return (most, grown[most]) if grown[most] > 0 else None
+    return (most, grown[most]) if grown[most] > _ROUNDING * best.metrics["step_time_s"] else None
 
 
 def _layout(regions: Sequence[Region], wanted: Search, each: Simulated) -> Layout:
