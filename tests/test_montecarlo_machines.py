@@ -113,4 +113,4 @@ def test_a_job_array_fills_one_store(
 
 def test_more_parts_than_steps_are_refused(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["montecarlo", file, "--steps", "20", "--shard", "3/3"]) == 2
-    assert "--shard 3/3" in capsys.readouterr().err
+    assert "--shard 3/3: there are only 2 parts of 10 steps" in capsys.readouterr().err

@@ -124,6 +124,20 @@ def test_the_cheapest_is_not_the_fastest_and_the_fewest_gpus_reach_the_deadline(
     assert [point["gpus"] for point in fewest["front"]] == [32, 16]
 
 
+def test_what_is_free_need_not_be_possible_as_the_file_has_it(
+    file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """25 GPUs are no multiple of the file's tp x pp; what is fixed must still be possible."""
+    given = ("--gpus", "24", "--set", "training.global_batch_size=96")
+    assert {best["gpus"] for best in answer(capsys, file, *given)["best"]} == {24}
+    assert main(["search", file, *given, "--tp", "3"]) == 2
+    assert "tp = 3 does not divide the 32 attention heads" in capsys.readouterr().err
+    with pytest.raises(ScenarioError):
+        files.load(file, overrides=["cluster.gpus=25"])
+    assert main(["search", file, "--gpus", "25"]) == 1
+    assert "No layout is possible" in capsys.readouterr().out
+
+
 def test_nothing_fits(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", file, "--set", "training.seq_length=131072"]) == 1
     text = capsys.readouterr().out

@@ -44,9 +44,11 @@ def montecarlo_command(
         shard: Part i/n of the steps, for job arrays that share a store: --shard $SLURM_ARRAY_TASK_ID/8. What
             is printed is of these steps; the same command without --shard then sums them all up.
     """
+    from simulator.api import estimate_memory
     from simulator.explore.execute import Backend
     from simulator.explore.montecarlo import monte_carlo
     from simulator.explore.shard import Shard
+    from simulator.reports.memory_table import verdict
 
     if plot is not None:
         check_writable(plot, FIGURE_SUFFIXES)
@@ -54,18 +56,20 @@ def montecarlo_command(
         check_writable(store)
     where, part = Backend.parse(backend, jobs), Shard.parse(shard)
     scenario = files.load(file, overrides=settings.overrides())
-    warn(text for text in scenario.warnings if not text.startswith("simulation."))
+    warn(files.unused_by_montecarlo(scenario, steps))
+    memory = estimate_memory(scenario)
+    warn([verdict(memory)] if not memory.fits else [])
     with counted("steps") as progress:
         found = monte_carlo(scenario, steps=steps, progress=progress, backend=where, store=store, shard=part)
-    if plot is not None:
-        from simulator.reports.figure import figure_bytes
-        from simulator.reports.montecarlo_figure import montecarlo_figure
-
-        write_whole(plot, figure_bytes(montecarlo_figure(found), plot.suffix))
     if as_json:
         show_json(found.to_dict())
     else:
         from simulator.reports.montecarlo_table import montecarlo_table
 
         show(montecarlo_table(found))
+    if plot is not None:
+        from simulator.reports.figure import figure_bytes
+        from simulator.reports.montecarlo_figure import montecarlo_figure
+
+        write_whole(plot, figure_bytes(montecarlo_figure(found), plot.suffix))
     return 0

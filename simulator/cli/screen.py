@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 from rich.console import Console, RenderableType
 from rich.measure import Measurement
+
+from simulator.errors import InputError
 
 _WIDTH = 100
 _WIDEST = 400
@@ -45,6 +48,27 @@ def warn(warnings: Iterable[str]) -> None:
     """Print warnings to stderr."""
     for warning in warnings:
         sys.stderr.write(f"warning: {warning}\n")
+
+
+def common(warnings: Sequence[Sequence[str]], what: str) -> Iterator[str]:
+    """Yield each warning of many scenarios once; where not all have it, with the number of those that do.
+
+    >>> list(common([["a", "b"], ["b"]], "points"))
+    ['a (1 of 2 points)', 'b']
+    """
+    counts = Counter(text for each in warnings for text in each)
+    for text, count in counts.items():
+        yield text if count == len(warnings) else f"{text} ({count} of {len(warnings)} {what})"
+
+
+def check_one_result(*, as_csv: bool, as_json: bool) -> None:
+    """Refuse two results on stdout.
+
+    Raises:
+        InputError: CSV and JSON are both asked for there.
+    """
+    if as_csv and as_json:
+        raise InputError("--csv - and --json both go to stdout; give --csv a file")
 
 
 def note(text: str) -> None:

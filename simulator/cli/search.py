@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +12,7 @@ from cyclopts.validators import Number
 
 from simulator import files
 from simulator.cli.progress import told
-from simulator.cli.screen import show, show_json, show_text
+from simulator.cli.screen import check_one_result, common, show, show_json, show_text, warn
 from simulator.cli.settings import NO_SETTINGS, Json, OutputPath, ScenarioPath, Settings
 from simulator.errors import InputError
 from simulator.explore.execute import Backend
@@ -65,6 +66,7 @@ def search_command(
         plot: Draw throughput over memory into this .png, .pdf or .svg file.
     """
     to_stdout = csv is not None and str(csv) == "-"
+    check_one_result(as_csv=to_stdout, as_json=as_json)
     if csv is not None and not to_stdout:
         check_writable(csv)
     if plot is not None:
@@ -86,12 +88,28 @@ def search_command(
     )
     with told() as progress:
         table = search(scenario, progress=progress, backend=where)
+    warn(_warnings(table))
+    _print(table, as_json=as_json, as_csv=to_stdout)  # before anything that a full disk prevents
     if csv is not None and not to_stdout:
         write_whole(csv, table.to_csv().encode())
     if plot is not None and table.simulated:
         save_curve(table, plot)
-    _print(table, as_json=as_json, as_csv=to_stdout)
+    elif plot is not None:
+        warn([f"{plot} is not drawn: no layout was simulated that fits"])
     return 0 if table.best else 1
+
+
+def _warnings(table: SearchTable) -> Iterator[str]:
+    """Say what changes nothing, and what the best layouts warn of besides what the search chose."""
+    yield from files.unused_by_search(table.scenario, table.search)
+    mine = ("simulation.", *table.search.free)
+    yield from common(
+        [
+            [text for text in each.result.scenario.warnings if not text.startswith(mine)]
+            for each in table.best
+        ],
+        "best layouts",
+    )
 
 
 def _scenario(
@@ -102,17 +120,19 @@ def _scenario(
         raise InputError("standard input is read once: put what is free into its 'search:' block")
     chosen = [_freed(text) for text in free]
     named = {path for path, _ in chosen}
+    if both := named.intersection(NAMES.get(name, name) for name in fix):
+        raise InputError(f"--free and --fix say the opposite of {', '.join(sorted(both))}")
     stays = [path for path in (NAMES.get(name, name) for name in fix) if path not in named]
     stays += [path for path in (text.partition("=")[0] for text in overrides) if _is_kept(path, named)]
     if not chosen and not stays:
-        return files.load(file, overrides=[*overrides, *wishes])
-    scenario = files.load(file, overrides=overrides)
+        return files.load(file, overrides=[*overrides, *wishes], searched=True)
+    scenario = files.load(file, overrides=overrides, searched=True)
     before = {AXES[name]: None for name in USUAL} if scenario.search is None else scenario.search.free
     stays += [AXES[name] for name in USUAL if AXES[name] not in before and AXES[name] not in named]
     kept = [(path, "auto" if values is None else json.dumps(values)) for path, values in before.items()]
     frees = [f"search.free.{path}={values}" for path, values in [*kept, *chosen] if path != _DP]
     fixes = f"search.fix={json.dumps(list(dict.fromkeys(stays)))}"
-    return files.load(file, overrides=[*overrides, *wishes, *frees, fixes])
+    return files.load(file, overrides=[*overrides, *wishes, *frees, fixes], searched=True)
 
 
 def _freed(text: str) -> tuple[str, str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +11,7 @@ from cyclopts.validators import Number
 
 from simulator import files
 from simulator.cli.progress import told
-from simulator.cli.screen import show, show_json, show_text, warn
+from simulator.cli.screen import check_one_result, common, show, show_json, show_text, warn
 from simulator.cli.settings import NO_TIMED_SETTINGS, Json, OutputPath, ScenarioPath, TimedSettings
 from simulator.explore import SweepTable, sweep
 from simulator.explore.execute import Backend
@@ -54,6 +53,7 @@ def sweep_command(
         shard: Part i/n of the points, for job arrays: --shard $SLURM_ARRAY_TASK_ID/8.
     """
     to_stdout = csv is not None and str(csv) == "-"
+    check_one_result(as_csv=to_stdout, as_json=as_json)
     if csv is not None and not to_stdout:
         check_writable(csv)
     if plot is not None:
@@ -66,22 +66,23 @@ def sweep_command(
     scenario = files.load(file, overrides=settings.overrides())
     with told() as progress:
         table = sweep(scenario, progress=progress, backend=where, store=store, shard=part)
+    warn(_without_effect(settings.overrides(), table))
+    warn(common([point.warnings for point in table.points], "points"))
+    _print(table, as_json=as_json, as_csv=to_stdout)  # before anything that a full disk prevents
     if parquet is not None:
         write_whole(parquet, parquet_bytes(table.rows()))
     if csv is not None and not to_stdout:
         write_whole(csv, table.to_csv().encode())
     if plot is not None:
         save_curve(table, plot)
-    warn(_warnings(table))
-    _print(table, as_json=as_json, as_csv=to_stdout)
     return 0 if any(point.result is not None for point in table.points) else 1
 
 
-def _warnings(table: SweepTable) -> Iterator[str]:
-    """Say each warning once, with the number of its points; the table itself shows what does not fit."""
-    counts = Counter(text for point in table.points for text in point.warnings)
-    for text, count in counts.items():
-        yield text if count == len(table.points) else f"{text} ({count} of {len(table.points)} points)"
+def _without_effect(overrides: Iterable[str], table: SweepTable) -> Iterator[str]:
+    """Say which settings of the command line the sweep replaces in every point."""
+    for path in dict.fromkeys(text.partition("=")[0] for text in overrides):
+        if path in table.sweep.parameters:
+            yield f"{path} has no effect: the sweep varies it"
 
 
 def _print(table: SweepTable, *, as_json: bool, as_csv: bool) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from simulator.costs.collectives import collective_cost, transfer_cost
+from simulator.costs.collectives import collective_cost, leaves_domain, transfer_cost
 from simulator.costs.durations import Durations
 from simulator.costs.kernels import kernel_s
 from simulator.costs.slowest import slowest_factor
@@ -27,7 +27,7 @@ from simulator.workload.work import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
     from simulator.costs.message import MessageCost
     from simulator.scenario import Cluster
@@ -45,18 +45,24 @@ def price(program: Program, system: System, sequence_s: Mapping[int, float] | No
         sequence_s: By work of ``program.works`` that is a sequence of blocks, its seconds, found by running
             the blocks' own programs.
     """
-    alike = np.asarray(system.kinds(program.num_ranks), dtype=np.int64)[program.rank]
-    fixed_s = np.zeros((program.num_ranks, len(program.works)))
-    flow_bytes = np.zeros_like(fixed_s)
-    pairs = np.flatnonzero(np.bincount(alike * len(program.works) + program.work))
-    for rank, index in (divmod(pair, len(program.works)) for pair in pairs.tolist()):
+    works = len(program.works)
+    pair = program.work
+    if system.ranks:
+        pair = np.asarray(system.kinds(program.num_ranks))[program.rank] * works + pair
+    pairs = np.flatnonzero(np.bincount(pair))
+    fixed_s, flow_bytes = np.zeros((2, program.num_ranks * works))
+    known: dict[Hashable, tuple[float, float]] = {}
+    for place in pairs.tolist():
+        rank, index = divmod(place, works)
         work = program.works[index]
         if isinstance(work, Sequence):
-            fixed_s[rank, index] = (sequence_s or {})[index]
-        else:
-            fixed_s[rank, index], flow_bytes[rank, index] = _leaf_cost(work, system, rank)
-    at = alike, program.work
-    return _spread(program, system, fixed_s[at], flow_bytes[at])
+            fixed_s[place] = (sequence_s or {})[index]
+            continue
+        like = _message_kind(work, system) or place
+        if like not in known:
+            known[like] = _leaf_cost(work, system, rank)
+        fixed_s[place], flow_bytes[place] = known[like]
+    return _spread(program, system, fixed_s[pair], flow_bytes[pair])
 
 
 def price_layer(program: Program, system: System) -> Durations:
@@ -72,6 +78,13 @@ def price_layer(program: Program, system: System) -> Durations:
 class _Priced(NamedTuple):
     system: System
     durations: Durations
+
+
+def _message_kind(work: Leaf, system: System) -> Hashable:
+    """Return what decides the cost of a message where ranks are alike; None for other work."""
+    if system.ranks or not isinstance(work, Transfer):
+        return None
+    return work.bytes, work.stride, work.span, work.receives, leaves_domain(work, system.cluster)
 
 
 def _leaf_cost(work: Leaf, system: System, rank: int) -> tuple[float, float]:

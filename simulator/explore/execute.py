@@ -49,7 +49,7 @@ class Backend:
         """Read ``local``, ``dask:ADDRESS`` or ``ray:ADDRESS``.
 
         Raises:
-            InputError: No such engine, or a cluster without an address.
+            InputError: No such engine, a cluster without an address, or one with a number of processes.
 
         >>> Backend.parse("dask:tcp://head:8786")
         Backend(engine='dask', address='tcp://head:8786', jobs=1)
@@ -64,6 +64,10 @@ class Backend:
             raise InputError(f"--backend {text}: needs the scheduler's address, as in {engine}:ADDRESS")
         if engine == "local" and address:
             raise InputError(f"--backend {text}: local processes have no address; write --backend local")
+        if engine != "local" and jobs > 1:
+            raise InputError(
+                f"--backend {text}: --jobs counts local processes; a cluster has as many as it has"
+            )
         return cls(engine=engine, address=address, jobs=jobs)
 
 

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 from simulator.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,24 @@ class Shard:
         if not 1 <= number <= of:
             raise InputError(f"--shard {text}: expected i/n with i from 1 to n, for example 1/8")
         return cls(number, of)
+
+    def part(self, parts: Sequence[Part], what: str) -> Sequence[Part]:
+        """Return every ``of``-th part.
+
+        Args:
+            parts: All of them.
+            what: Their name, for people.
+
+        Raises:
+            InputError: There is none left for this number.
+
+        >>> Shard(2, 3).part(range(7), "points")
+        range(1, 7, 3)
+        """
+        mine = parts[self.number - 1 :: self.of]
+        if not mine:
+            raise InputError(f"--shard {self.number}/{self.of}: there are only {len(parts)} {what} to share")
+        return mine
 
 
 WHOLE = Shard()

@@ -120,7 +120,7 @@ def sweep(
         Task(document=scenario.document, name=scenario.name, settings=settings)
         for settings in settings_of(scenario.sweep)
     ]
-    tasks = every[shard.number - 1 :: shard.of]
+    tasks = shard.part(every, "points")
     say = progress or (lambda _: None)
     with keeper_of(store, tasks, RECORDS) as keeper:
         found = keeper.known()

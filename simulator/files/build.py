@@ -31,7 +31,7 @@ from simulator.files.schedule_rules import (
     schedule_name,
     schedule_rows,
 )
-from simulator.files.searches import search
+from simulator.files.searches import search, usual_search
 from simulator.files.sharding_rules import check_sharding, sharding_of, with_sharding
 from simulator.files.sweeps import measured, sweep
 from simulator.scenario import (
@@ -42,13 +42,21 @@ from simulator.scenario import (
     Software,
     Training,
 )
+from simulator.scenario.search import AXES
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from simulator.files.sections import TrainingSection
 
 
-def build(document: Document, default_name: str) -> Scenario:
+def build(document: Document, default_name: str, *, searched: bool = False) -> Scenario:
     """Return the scenario that a document describes, in the schema's spelling and without a base.
+
+    Args:
+        document: The document.
+        default_name: Name of the scenario where it has none.
+        searched: Whether what its search chooses need not be possible as it stands there.
 
     Raises:
         ScenarioError: All problems with it.
@@ -57,7 +65,12 @@ def build(document: Document, default_name: str) -> Scenario:
     findings = Findings(document)
     drawn = sweep(file.sweep, findings)
     wanted = search(file, document, findings)
-    scenario = scenario_of(file, findings, default_name, model_of(file, findings))
+    model = model_of(file, findings)
+    if searched:
+        free = (wanted or usual_search(file, document, findings)).free
+        scenario = _before_search(file, findings, default_name, model, free)
+    else:
+        scenario = scenario_of(file, findings, default_name, model)
     return replace(scenario, sweep=drawn, search=wanted, document=_self_contained(document))
 
 
@@ -109,6 +122,44 @@ def scenario_of(
         measured=measured(file.measured),
         warnings=tuple(findings.warnings),
     )
+
+
+def _before_search(
+    file: ScenarioFile,
+    findings: Findings,
+    default_name: str,
+    model: Model | None,
+    free: Collection[str],
+) -> Scenario:
+    """Return the scenario of a search: as the file has it or, if that is impossible, plain where it is free.
+
+    Raises:
+        ScenarioError: All problems with settings that the search leaves as they are.
+    """
+    check_settings(file, model, findings)
+    noise(file.simulation.noise or NoiseSection(), file.cluster.gpus, findings)
+    if findings.problems:
+        raise ScenarioError(findings.problems)
+    try:
+        return scenario_of(file, Findings(findings.document), default_name, model)
+    except ScenarioError:
+        plain = _plain(file, free)
+        scenario = scenario_of(plain, findings, default_name, model, warns=False, checks=False)
+    fixed = set(AXES.values()).difference(free)
+    if problems := [problem for problem in findings.problems if problem.path in fixed]:
+        raise ScenarioError(problems) from None
+    return scenario
+
+
+def _plain(file: ScenarioFile, free: Collection[str]) -> ScenarioFile:
+    """Return a file with the defaults of its free settings of parallelism."""
+    fields = type(file.parallelism).model_fields
+    usual = {
+        name: field.get_default(call_default_factory=True)
+        for name, field in fields.items()
+        if f"parallelism.{name}" in free
+    }
+    return file.model_copy(update={"parallelism": file.parallelism.model_copy(update=usual)})
 
 
 def check_settings(file: ScenarioFile, model: Model | None, findings: Findings) -> None:

@@ -24,7 +24,7 @@ DP = "parallelism.dp"
 """It follows from the other degrees wherever one of these is free."""
 _SECONDS_PER_DAY = 86_400.0
 _GPUS = "cluster.gpus"
-_NOT_FREE = ("search", "sweep", "measured", "name", "base", "schema")
+_NOT_FREE = ("search", "sweep", "measured", "simulation", "name", "base", "schema")
 
 
 def search(file: ScenarioFile, document: Document, findings: Findings) -> Search | None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.engines.graph import stream_order
 from simulator.workload.program import Floats, Ints, OpKind, Program, Stream
 from simulator.workload.ragged import ranges, sorted_by
 from simulator.workload.work import Collective
@@ -65,9 +64,9 @@ def communication_categories(program: Program) -> Ints:
     of_work = [
         axis_category(work.group.axis) if isinstance(work, Collective) else -1 for work in program.works
     ]
-    of_stream = [_TRANSFER_STREAMS.get(stream, _PP) for stream in Stream]
-    category: Ints = np.array(of_stream)[program.stream]
-    category[program.kind != OpKind.TRANSFER] = -1
+    of_kind_and_stream = np.full((len(OpKind), len(Stream)), -1)
+    of_kind_and_stream[OpKind.TRANSFER] = [_TRANSFER_STREAMS.get(stream, _PP) for stream in Stream]
+    category: Ints = of_kind_and_stream.reshape(-1)[program.kind * len(Stream) + program.stream]
     collectives = np.flatnonzero(program.kind == OpKind.COLLECTIVE)
     category[collectives] = np.array(of_work)[program.work[collectives]]
     return category
@@ -97,9 +96,10 @@ class Waiting:
     def of(cls, timeline: Timeline, category: Ints) -> Waiting:
         """Read the relation off a timeline, given the category of each op."""
         program = timeline.program
-        previous = np.full(program.num_ops, -1, dtype=np.int64)
-        earlier, later = stream_order(program)
-        previous[later] = earlier
+        order, begins = program.in_queues()
+        previous = np.empty_like(order)
+        previous[order[1:]] = order[:-1]
+        previous[order[begins[begins < len(order)]]] = -1
         joined = np.flatnonzero(program.join >= 0)
         partner = joined[np.argsort(program.join[joined], kind="stable")]
         _, first, which, sizes = np.unique(
@@ -130,20 +130,19 @@ class Waiting:
             Pairs of a place in ``ops`` and an op that the op there waits for; ascending.
         """
         count = self.timeline.program.num_ops
-        start_s, end_s = self.timeline.start_s, self.timeline.end_s
+        start_s = self.timeline.start_s
+        in_flight_until = np.where(self.category >= 0, self.timeline.end_s, 0.0)
         seen = found = np.zeros(0, dtype=np.int64)
         place, current = self._needed(np.arange(len(ops)), ops)
         while current.size:
-            flies = np.flatnonzero(self.category[current] >= 0)
-            place, current = place[flies], current[flies]
-            flies = np.flatnonzero(end_s[current] > since_s[place])
+            flies = np.flatnonzero(in_flight_until[current] > since_s[place])
             new = place[flies] * count + current[flies]
             new.sort()
             new = new[np.diff(new, prepend=-1) > 0]
             if seen.size:
                 new = new[seen[np.minimum(np.searchsorted(seen, new), len(seen) - 1)] != new]
                 seen = np.concatenate((seen, new))
-                seen.sort()
+                seen.sort(kind="stable")  # two ascending runs, which it merges
             else:
                 seen = new
             place, current = np.divmod(new, count)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,7 @@ from simulator.workload.grid import stride
 from simulator.workload.op_kind import OpKind
 from simulator.workload.program import Stream
 from simulator.workload.schedules import Action
+from simulator.workload.schedules.columns import Passes
 from simulator.workload.shapes import shapes_of
 from simulator.workload.work import Transfer
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from simulator.scenario import Scenario
     from simulator.workload.program import Bools, Ints, ProgramBuilder
-    from simulator.workload.schedules.columns import Passes
 
 _KINDS = (OpKind.FORWARD, OpKind.BACKWARD, OpKind.BACKWARD_INPUT, OpKind.BACKWARD_WEIGHT)
 
@@ -68,6 +68,7 @@ class Messages:
         sent: Message that each pass sends.
         received: Receiver's part, of the pass that waits for it.
         works: Work of a message by source, target and whether it is the receiver's part.
+        over: Work of a message from rank 0 over so many ranks.
     """
 
     scenario: Scenario
@@ -83,6 +84,7 @@ class Messages:
     sent: Ints = field(init=False)
     received: Ints = field(init=False)
     works: dict[tuple[int, int, bool], Transfer] = field(default_factory=dict)
+    over: dict[int, Transfer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.first, self.last, self.sent, self.received = np.full((4, len(self.owner)), -1)
@@ -92,10 +94,11 @@ class Messages:
         cls, scenario: Scenario, builder: ProgramBuilder, order: Sequence[Passes], stages: int
     ) -> Messages:
         """Work out who needs whose result."""
-        microbatches = 1 + max(int(passes.microbatch.max(initial=0)) for passes in order)
+        passes = Passes.joined(*order)
+        microbatches = 1 + int(passes.microbatch.max(initial=0))
         owners = np.full((len(_KINDS), stages, microbatches), -1)
-        for rank, passes in enumerate(order):
-            owners[passes.kind, passes.stage, passes.microbatch] = rank
+        ranks = np.repeat(np.arange(len(order)), [len(each) for each in order])
+        owners[passes.kind, passes.stage, passes.microbatch] = ranks
         producer = _producers(owners)
         owner: Ints = owners.reshape(-1)
         needs = np.flatnonzero(producer >= 0)
@@ -180,7 +183,10 @@ class Messages:
         """Return the work of a message, one for all micro-batches."""
         key = (source, target, receives)
         if key not in self.works:
-            self.works[key] = message(self.scenario, source, target, receives=receives)
+            hops = abs(source - target)
+            if hops not in self.over:
+                self.over[hops] = message(self.scenario, 0, hops)
+            self.works[key] = replace(self.over[hops], source=source, target=target, receives=receives)
         return self.works[key]
 
     def connect(self) -> None:
@@ -215,5 +221,5 @@ def _producers(owner: Ints) -> Ints:
     producer[forward, 1:] = number[forward, :-1]
     later = np.where(owner[inputs, 1:] >= 0, number[inputs, 1:], number[backward, 1:])
     producer[backward, :-1] = producer[inputs, :-1] = later
-    producer[owner < 0] = -1
-    return producer.reshape(-1)
+    found: Ints = np.where(owner < 0, -1, producer).reshape(-1)
+    return found

@@ -194,7 +194,7 @@ class ProgramBuilder:
     _needs: array[int] = field(default_factory=lambda: array("q"))
     # Ops that came many at a time, each with the number of single ones before it.
     _many: list[tuple[int, Ops]] = field(default_factory=list)
-    _edges: list[Ints] = field(default_factory=list)
+    _edges: list[tuple[Ints, Ints]] = field(default_factory=list)
     _works: dict[Work, int] = field(default_factory=dict)
     _seen: dict[int, tuple[int, Work]] = field(default_factory=dict)
     _count: int = 0
@@ -260,7 +260,7 @@ class ProgramBuilder:
 
     def wait_all(self, ops: Ints, after: Ints) -> None:
         """Let each of some ops that were already added wait for one further op."""
-        self._edges.append(np.stack((ops, after)))
+        self._edges.append((ops, after))
 
     @property
     def num_ops(self) -> int:
@@ -271,7 +271,7 @@ class ProgramBuilder:
         """Return the program."""
         ops = self._ops()
         single = np.array((self._waits, self._needs), dtype=np.int64)
-        waits, needs = np.concatenate([single, *self._edges], axis=1)
+        waits, needs = (np.concatenate(columns) for columns in zip(single, *self._edges, strict=True))
         start = np.zeros(self._count + 1, dtype=np.int64)
         np.cumsum(np.bincount(waits, minlength=self._count), out=start[1:])
         return Program(

@@ -94,9 +94,13 @@ def tasks_of(
         steps: How many in all.
         suspects: GPUs to heal, one at a time.
         shard: Part of the steps, the same ones whoever is healed.
+
+    Raises:
+        InputError: The shard has none.
     """
+    firsts = shard.part(range(0, steps, _PER_TASK), f"parts of {_PER_TASK} steps")
     for healed in (None, *suspects):
-        for first in range(0, steps, _PER_TASK)[shard.number - 1 :: shard.of]:
+        for first in firsts:
             yield Steps(scenario=scenario, healed=healed, first=first, end=min(first + _PER_TASK, steps))
 
 

@@ -96,7 +96,11 @@ class BranchAndBound:
                 left[first] = False
                 waiting = waiting.take(left)
             waiting = self._prune(waiting)
-            self.say(f"{self.simulated:,} layouts simulated, {len(waiting):,} may still be better")
+            closer = int(waiting.placed.sum())
+            self.say(
+                f"{self.simulated:,} layouts simulated, {len(waiting):,} may still be better; "
+                f"the bounds of {closer:,} of them are close"
+            )
 
     def _candidates(self, number: int) -> list[Candidates]:
         """Bound every possible layout of a region, counting kernels only."""

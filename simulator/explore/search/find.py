@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from simulator.scenario import Scenario, Search
 
 
+_ROUNDING = 1e-9
+"""Share of a step's time up to which a term is the same."""
+
+
 def search(
     scenario: Scenario,
     *,
@@ -93,7 +97,7 @@ def _explained(
     scenario: Scenario, regions: Sequence[Region], wanted: Search, best: Sequence[Simulated]
 ) -> tuple[Ranked, ...]:
     """Simulate the best layouts in full, and say what the others lose to the first."""
-    results = [_whole(scenario, regions[each.region], each) for each in best]
+    results = [_whole(scenario, regions[each.region], wanted, each) for each in best]
     return tuple(
         Ranked(
             layout=_layout(regions, wanted, each),
@@ -104,8 +108,9 @@ def _explained(
     )
 
 
-def _whole(scenario: Scenario, region: Region, each: Simulated) -> Result:
-    settings = {AXES[name]: value for name, value in each.settings.items()} | region.settings
+def _whole(scenario: Scenario, region: Region, wanted: Search, each: Simulated) -> Result:
+    chosen = {AXES[name]: value for name, value in each.settings.items()}
+    settings = {path: value for path, value in chosen.items() if path in wanted.free} | region.settings
     settings["simulation.engine"] = "compiled"
     named = {**scenario.document, "name": scenario.name}
     return api.simulate(files.from_document(named, overrides=overrides_of(settings)))
@@ -116,7 +121,7 @@ def _lost_by(best: Result, other: Result) -> tuple[str, float] | None:
     before, after = best.breakdown.as_dict(), other.breakdown.as_dict()
     grown = {name: after[name] - before[name] for name in after}
     most = max(grown, key=grown.__getitem__)
-    return (most, grown[most]) if grown[most] > 0 else None
+    return (most, grown[most]) if grown[most] > _ROUNDING * best.metrics["step_time_s"] else None
 
 
 def _layout(regions: Sequence[Region], wanted: Search, each: Simulated) -> Layout:

@@ -73,7 +73,7 @@ class Origin:
 
     def regions(self) -> Regions:
         """Lay out the space."""
-        scenario = files.from_document({**self.document, "name": self.name})
+        scenario = files.from_document({**self.document, "name": self.name}, searched=True)
         return regions_of(scenario, self.search)
 
 
