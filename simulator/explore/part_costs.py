@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.costs.pass_contention import matrix_seconds
 from simulator.costs.system import System
-from simulator.results.layer_times import block_seconds
+from simulator.results.layer_times import block_matrix_seconds, block_seconds
 from simulator.scenario.remembered import remembered
 from simulator.workload.op_kind import OpKind
 from simulator.workload.passes import block_of, pass_bytes
@@ -140,4 +139,4 @@ def _block_costs(scenario: Scenario, block: Block) -> tuple[float, float]:
     if not block.program.num_ops:
         return 0.0, 0.0
     system = System.of(scenario)
-    return block_seconds(block, system), matrix_seconds(block, system)
+    return block_seconds(block, system), block_matrix_seconds(block, system)
