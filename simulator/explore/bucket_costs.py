@@ -19,7 +19,7 @@ from simulator.results.layer_times import block_seconds
 from simulator.scenario.remembered import remembered
 from simulator.workload.fully_sharded import unit_copies
 from simulator.workload.gradients import bucket_collectives, bucket_parts, unit_parts
-from simulator.workload.static_memory import summed_bytes
+from simulator.workload.static_memory import sharded_gradient_bytes
 from simulator.workload.work import Elementwise
 
 if TYPE_CHECKING:
@@ -64,14 +64,14 @@ class BucketCosts:
             one column each; zero where there is none.
         copies: Seconds by bucket and ``COPIES``, likewise.
         counts: Collectives of each bucket.
-        summed: Bytes of its whole gradients that exist only while they are summed up.
+        sharded_gradient_bytes: Bytes of its gradients, all shards together; zero where they are not sharded.
     """
 
     starts: Starts
     collectives: Floats
     copies: Floats
     counts: tuple[Counts, ...]
-    summed: float
+    sharded_gradient_bytes: float
 
 
 @remembered
@@ -95,7 +95,7 @@ def bucket_costs(scenario: Scenario, kind: StageKind) -> BucketCosts:
         collectives=costs[:, alike].reshape(2, -1),
         copies=copies[alike].reshape(-1),
         counts=tuple(counts[place] for place in alike),
-        summed=summed_bytes(scenario, kind),
+        sharded_gradient_bytes=sharded_gradient_bytes(scenario, kind),
     )
 
 

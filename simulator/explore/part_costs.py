@@ -6,7 +6,7 @@ before; see ``remembered``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,6 +44,7 @@ class WorksCosts:
             ``offloaded_bytes``.
         working_bytes: The largest transient of a backward pass.
         splits: Whether backward passes are split.
+        whole: What passes over all of them cost: see ``PassCosts``.
     """
 
     seconds: Floats
@@ -52,6 +53,10 @@ class WorksCosts:
     offloaded_bytes: Floats
     working_bytes: float
     splits: bool
+    whole: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "whole", _runs_costs(self, np.zeros(1, dtype=np.int64)))
 
 
 @remembered
@@ -99,14 +104,10 @@ def pass_costs(
         starts: Buckets that passes may be cut into.
     """
     works = works_costs(scenario, kind, settings)
-    table = _runs_costs(works, _WHOLE)
+    table = works.whole
     if starts is not None:
         table = np.concatenate((table, _runs_costs(works, starts.works)), axis=2)
     return PassCosts(table=table, working_bytes=works.working_bytes)
-
-
-_WHOLE = np.zeros(1, dtype=np.int64)
-"""A run of all works."""
 
 
 def _runs_costs(works: WorksCosts, starts: np.ndarray) -> Floats:

@@ -80,11 +80,15 @@ def _rank_memory(
     )
 
 
-@remembered
 def summed_bytes(scenario: Scenario, stage: StageKind) -> float:
     """Return the bytes of whole gradients of a stage that exist only while they are summed up."""
-    is_sharded = scenario.parallelism.sharding in {"zero2", "zero3"}
-    if not is_sharded or not sums_gradients_locally(scenario):
+    return sharded_gradient_bytes(scenario, stage) if sums_gradients_locally(scenario) else 0.0
+
+
+@remembered
+def sharded_gradient_bytes(scenario: Scenario, stage: StageKind) -> float:
+    """Return the bytes of a stage's gradients, all shards together; zero where they are not sharded."""
+    if scenario.parallelism.sharding not in {"zero2", "zero3"}:
         return 0.0
     return stage_parameters(scenario, stage.outline).total * gradient_bytes(scenario)
 
