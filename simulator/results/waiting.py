@@ -130,13 +130,12 @@ class Waiting:
             Pairs of a place in ``ops`` and an op that the op there waits for; ascending.
         """
         count = self.timeline.program.num_ops
-        start_s, end_s = self.timeline.start_s, self.timeline.end_s
+        start_s = self.timeline.start_s
+        in_flight_until = np.where(self.category >= 0, self.timeline.end_s, 0.0)
         seen = found = np.zeros(0, dtype=np.int64)
         place, current = self._needed(np.arange(len(ops)), ops)
         while current.size:
-            flies = np.flatnonzero(self.category[current] >= 0)
-            place, current = place[flies], current[flies]
-            flies = np.flatnonzero(end_s[current] > since_s[place])
+            flies = np.flatnonzero(in_flight_until[current] > since_s[place])
             new = place[flies] * count + current[flies]
             new.sort()
             new = new[np.diff(new, prepend=-1) > 0]

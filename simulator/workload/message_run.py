@@ -82,19 +82,23 @@ class MessageRun:
         producer = messages.producer[mine]
         source = np.where(receives, messages.owner[producer], rank[pass_of])
         target = np.where(receives, rank[pass_of], messages.target[mine])
+        followers = np.flatnonzero(~pieces.is_part)
+        stage = passes.stage[pass_of]
+        received = np.flatnonzero(receives)
+        stage[received] = messages.stage(producer[received])
         is_forward = passes.kind[pass_of] == OpKind.FORWARD
         return cls(
             messages=messages,
-            parts=inner[pieces.is_part],
-            collectives=inner[~pieces.is_part],
+            parts=inner[np.flatnonzero(pieces.is_part)],
+            collectives=inner[followers],
             places=places,
             owner=owner,
-            before=(np.cumsum(pieces.is_part) - 1)[~pieces.is_part],
+            before=np.cumsum(pieces.is_part)[followers] - 1,
             first=pieces.first_part,
             last=np.append(pieces.first_part[1:], len(pieces.number)) - 1,
             receives=receives,
             stream=np.where(is_forward, messages.stream(OpKind.FORWARD), messages.stream(OpKind.BACKWARD)),
-            stage=np.where(receives, messages.stage(producer), passes.stage[pass_of]),
+            stage=stage,
             code=(source * messages.ranks + target) * 2 + receives,
             numbers=numbers,
         )

@@ -221,5 +221,5 @@ def _producers(owner: Ints) -> Ints:
     producer[forward, 1:] = number[forward, :-1]
     later = np.where(owner[inputs, 1:] >= 0, number[inputs, 1:], number[backward, 1:])
     producer[backward, :-1] = producer[inputs, :-1] = later
-    producer[owner < 0] = -1
-    return producer.reshape(-1)
+    found: Ints = np.where(owner < 0, -1, producer).reshape(-1)
+    return found
