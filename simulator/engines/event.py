@@ -85,8 +85,7 @@ class _Simulation(Environment):
         self._turns = [Turn() for _ in range(max(self._stream, default=0) + 1)]
         self.start_s = array("d", [math.nan]) * (program.num_ops + 1)
         self.end_s = array("d", [math.nan]) * (program.num_ops + 1)
-        self._calls: list[Callable[[Turn], None]] = []
-        self._calls.append(self._ending(graph, seconds.tolist()))
+        self._end = self._ending(graph, seconds.tolist())
         self._end_now(program.num_ops, Turn())
 
     def _ending(self, graph: Graph, seconds: list[float]) -> Callable[[Turn], None]:
@@ -96,7 +95,7 @@ class _Simulation(Environment):
         """
         waiting, successor, bounds = _edges(graph)
         start_s, end_s, flows = self.start_s, self.end_s, self._flows
-        turns, stream, calls = self._turns, self._stream, self._calls
+        turns, stream = self._turns, self._stream
         queue, numbers = self._queue, self._eid
 
         def end(turn: Turn) -> None:
@@ -120,6 +119,7 @@ class _Simulation(Environment):
                         end_s[later] = now
                         ended.append(later)
 
+        calls = [end]
         return end
 
     def _start_parts(self, node: int) -> None:
@@ -150,19 +150,19 @@ class _Simulation(Environment):
             self._end_now(node, self._turns[self._stream[node]])
 
     def _end_now(self, node: int, turn: Turn) -> None:
-        """End a node now, behind all that is to happen now already."""
         self.end_s[node] = self.now
-        turn.node, turn.callbacks = node, self._calls
-        self.schedule(turn)
+        turn.node = node
+        self._end(turn)
 
 
 def _flows(graph: Graph, durations: Durations, ops: list[int]) -> dict[int, list[_Flow]]:
     """Return the flows of each node that has some."""
     flows: dict[int, list[_Flow]] = {}
-    for op in ops:
-        route = tuple(dict.fromkeys(durations.links(op).tolist()))
-        flow = _Flow(op, float(durations.fixed_s[op]), float(durations.flow_bytes[op]), route)
-        flows.setdefault(int(graph.node[op]), []).append(flow)
+    start, route = durations.route_start.tolist(), durations.route.tolist()
+    columns = (graph.node[ops].tolist(), durations.fixed_s[ops].tolist(), durations.flow_bytes[ops].tolist())
+    for op, node, fixed_s, size in zip(ops, *columns, strict=True):
+        links = tuple(dict.fromkeys(route[start[op] : start[op + 1]]))
+        flows.setdefault(node, []).append(_Flow(op, fixed_s, size, links))
     return flows
 
 
