@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -151,6 +152,17 @@ def test_a_dask_scheduler_without_workers_is_an_error(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="no worker"):
             list(execute(_inverse, [1], Backend.parse(f"dask:{address}")))
         assert time.monotonic() - begin < 30
+
+
+def test_a_single_dask_worker_is_not_passed_over(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    with dask_cluster(tmp_path, workers=1) as (address, (worker,)):
+        found = list(execute(_process, [1, 2], Backend.parse(f"dask:{address}")))
+    assert [process for _, process in found] == [worker.pid] * 2
+
+
+def _process(_task: int) -> int:
+    return os.getpid()
 
 
 def _inverse(number: int) -> float:

@@ -201,10 +201,17 @@ def pool_of(backend: Backend) -> Iterator[Pool]:
 def _on_dask(calls: Iterable[Any]) -> Generator[Any]:
     """Run calls on the workers of the client that is connected."""
     from joblib import Parallel, parallel_config  # noqa: PLC0415  only where it is used
+    from joblib._dask import DaskDistributedBackend  # noqa: PLC0415  as above
+
+    class Dask(DaskDistributedBackend):  # type: ignore[misc]  # joblib has no types
+        """Sends calls to a single worker, too: joblib would run them here, on a login node perhaps."""
+
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            return max(2, int(super().effective_n_jobs(n_jobs)))
 
     with (
         warnings.catch_warnings(),
-        parallel_config("dask", n_jobs=-1),
+        parallel_config(Dask(), n_jobs=-1),
         closing(Parallel(return_as="generator_unordered")(calls)) as answers,
     ):
         warnings.simplefilter("ignore")  # that closing it early cancels the other calls is meant
