@@ -24,7 +24,7 @@ _WORKER = "from distributed.cli.dask_worker import main; main()"
 def dask_cluster(
     folder: Path, *options: str, workers: int = 2
 ) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """Start a scheduler and workers, the latter with further options of their command line."""
+    """Start a scheduler and workers, these with further options of their command line; yield all of them."""
     from distributed import Client
 
     found = folder / "scheduler.json"
@@ -37,7 +37,7 @@ def dask_cluster(
     )  # fmt: skip
     started: list[subprocess.Popen[bytes]] = []
     try:
-        while not found.exists():
+        while not found.exists() or not found.read_text().rstrip().endswith("}"):
             assert scheduler.poll() is None
             time.sleep(0.1)
         address = json.loads(found.read_text())["address"]
@@ -47,7 +47,7 @@ def dask_cluster(
         with Client(address, timeout=60) as client:
             if workers:
                 client.wait_for_workers(workers, timeout=120)
-        yield address, started
+        yield address, [scheduler, *started]
     finally:
         for process in (*started, scheduler):
             process.kill()

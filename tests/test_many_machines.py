@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -121,12 +122,12 @@ def test_another_scenario_or_setting_is_another_record(file: Path, tmp_path: Pat
 
 def test_dask_workers_of_their_own_one_killed_midway(file: Path, serial: SweepTable, tmp_path: Path) -> None:
     pytest.importorskip("distributed")
-    with dask_cluster(tmp_path) as (address, workers):
+    with dask_cluster(tmp_path) as (address, (_, worker, _)):
         backend, points = Backend.parse(f"dask:{address}"), {}
         for number, value in execute(_slow_square, list(range(12)), backend):
             points[number] = value
             if len(points) == 2:
-                workers[0].kill()
+                worker.kill()
         assert points == {n: n * n for n in range(12)}
         assert sweep(load(file), backend=backend) == serial
 
@@ -135,13 +136,16 @@ def test_what_goes_wrong_on_a_dask_worker_is_an_error_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("distributed")
-    with dask_cluster(tmp_path) as (address, _):
+    with dask_cluster(tmp_path) as (address, (scheduler, *_)):
         backend = Backend.parse(f"dask:{address}")
         with pytest.raises(SimulationError, match="ZeroDivisionError"):
             list(execute(_inverse, [1, 0], backend))
         monkeypatch.setattr("simulator.explore.execute.version", lambda: "another")
         with pytest.raises(InputError, match="here another"):
             list(execute(_inverse, [1, 2], backend))
+        monkeypatch.undo()
+        with pytest.raises(SimulationError, match="the cluster failed"):
+            _run_and_kill(backend, scheduler)
 
 
 def test_a_dask_scheduler_without_workers_is_an_error(tmp_path: Path) -> None:
@@ -151,6 +155,23 @@ def test_a_dask_scheduler_without_workers_is_an_error(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="no worker"):
             list(execute(_inverse, [1], Backend.parse(f"dask:{address}")))
         assert time.monotonic() - begin < 30
+
+
+def _run_and_kill(backend: Backend, scheduler: subprocess.Popen[bytes]) -> None:
+    for number, _ in execute(_slow_square, list(range(100)), backend):
+        if number == 3:
+            scheduler.kill()
+
+
+def test_a_single_dask_worker_is_not_passed_over(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    with dask_cluster(tmp_path, workers=1) as (address, (_, worker)):
+        found = list(execute(_process, [1, 2], Backend.parse(f"dask:{address}")))
+    assert [process for _, process in found] == [worker.pid] * 2
+
+
+def _process(_task: int) -> int:
+    return os.getpid()
 
 
 def _inverse(number: int) -> float:

@@ -59,6 +59,15 @@ def test_a_table_a_curve_and_a_spreadsheet(
     assert speeds == sorted(speeds, reverse=True)
 
 
+def test_the_best_layouts_as_parquet(file: str, tmp_path: Path) -> None:
+    reader = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "best.parquet"
+    assert main(["search", file, "--parquet", str(path)]) == 0
+    read = reader.read_table(path).to_pylist()
+    assert [row["rank"] for row in read] == [1, 2, 3]
+    assert read[0]["parallelism.tp"] in {1, 2, 4}
+
+
 def test_the_figure_names_the_best_and_its_legend_covers_nothing(file: str) -> None:
     free = ["search.free.recompute=[none, full]", "search.free.sharding=[none, zero1]"]
     figure = search_figure(search(files.load(file, overrides=free)))

@@ -74,7 +74,7 @@ def test_dask_workers_find_the_same_although_one_dies_in_the_middle_of_a_task(
     monkeypatch.setattr(cluster, "_LEAST", 2)
     marker, preload = tmp_path / "died", tmp_path / "preload.py"
     preload.write_text(SUICIDAL.format(marker=str(marker)))
-    with dask_cluster(tmp_path, "--preload", str(preload)) as (address, workers):
+    with dask_cluster(tmp_path, "--preload", str(preload)) as (address, (_, *workers)):
         found = search(load(file), backend=Backend.parse(f"dask:{address}"))
         assert marker.exists()
         assert [worker.poll() for worker in workers].count(None) == 1

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from simulator import files
-from simulator.cli.progress import counted
+from simulator.cli.progress import counted, kept
 from simulator.cli.screen import show, show_json, warn
 from simulator.cli.settings import NO_SETTINGS, Json, ScenarioPath, Settings
 from simulator.reports.output import check_writable, write_whole
@@ -59,7 +59,7 @@ def montecarlo_command(
     warn(files.unused_by_montecarlo(scenario, steps))
     memory = estimate_memory(scenario)
     warn([verdict(memory)] if not memory.fits else [])
-    with counted("steps") as progress:
+    with kept(store), counted("steps") as progress:
         found = monte_carlo(scenario, steps=steps, progress=progress, backend=where, store=store, shard=part)
     if as_json:
         show_json(found.to_dict())

@@ -11,6 +11,7 @@ from simulator.cli.screen import note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 _EVERY_S = 10.0
 """Seconds between lines, and before the first: what takes less time says nothing."""
@@ -47,6 +48,17 @@ def told() -> Iterator[Callable[[str], None]]:
 
     with Console(stderr=True, highlight=False).status("") as line:
         yield lambda text: line.update(escape(text))
+
+
+@contextmanager
+def kept(store: Path | None) -> Iterator[None]:
+    """Say, when the user interrupts, that what is done is in the store, if there is one."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if store is not None:
+            note(f"interrupted; the same command goes on with what {store} holds")
+        raise
 
 
 def _now_and_then() -> Callable[[str], None]:

@@ -18,6 +18,7 @@ from simulator.errors import InputError
 from simulator.explore.execute import Backend
 from simulator.explore.search import SearchTable, search
 from simulator.reports.output import check_writable, write_whole
+from simulator.reports.parquet import check_parquet, parquet_bytes
 from simulator.reports.save import FIGURE_SUFFIXES, save_curve
 from simulator.scenario import Scenario
 from simulator.scenario.search import AXES, NAMES, USUAL
@@ -39,6 +40,7 @@ def search_command(
     tokens_per_s: float | None = None,
     days: float | None = None,
     csv: OutputPath | None = None,
+    parquet: Path | None = None,
     as_json: Json = False,
     plot: Path | None = None,
     jobs: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
@@ -60,6 +62,7 @@ def search_command(
         tokens_per_s: Leave out layouts that train on fewer tokens per second.
         days: Leave out layouts that take longer for all of training.tokens.
         csv: Write the best layouts to this CSV file; - prints it instead of the table for people.
+        parquet: Write the best layouts to this .parquet file.
         as_json: Print everything as JSON.
         jobs: Local processes.
         backend: local, or a cluster's scheduler: dask:ADDRESS or ray:ADDRESS.
@@ -71,6 +74,8 @@ def search_command(
         check_writable(csv)
     if plot is not None:
         check_writable(plot, FIGURE_SUFFIXES)
+    if parquet is not None:
+        check_parquet(parquet)
     where = Backend.parse(backend, jobs)
     wishes = {
         "rank_by": rank_by,
@@ -92,6 +97,8 @@ def search_command(
     _print(table, as_json=as_json, as_csv=to_stdout)  # before anything that a full disk prevents
     if csv is not None and not to_stdout:
         write_whole(csv, table.to_csv().encode())
+    if parquet is not None:
+        write_whole(parquet, parquet_bytes(table.rows()))
     if plot is not None and table.simulated:
         save_curve(table, plot)
     elif plot is not None:

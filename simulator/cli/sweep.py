@@ -10,14 +10,14 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from simulator import files
-from simulator.cli.progress import told
+from simulator.cli.progress import kept, told
 from simulator.cli.screen import check_one_result, common, show, show_json, show_text, warn
 from simulator.cli.settings import NO_TIMED_SETTINGS, Json, OutputPath, ScenarioPath, TimedSettings
 from simulator.explore import SweepTable, sweep
 from simulator.explore.execute import Backend
 from simulator.explore.shard import Shard
 from simulator.reports.output import check_writable, write_whole
-from simulator.reports.parquet import parquet_bytes
+from simulator.reports.parquet import check_parquet, parquet_bytes
 from simulator.reports.save import FIGURE_SUFFIXES, save_curve
 
 
@@ -59,12 +59,12 @@ def sweep_command(
     if plot is not None:
         check_writable(plot, FIGURE_SUFFIXES)
     if parquet is not None:
-        check_writable(parquet, (".parquet",))
+        check_parquet(parquet)
     if store is not None:
         check_writable(store)
     where, part = Backend.parse(backend, jobs), Shard.parse(shard)
     scenario = files.load(file, overrides=settings.overrides())
-    with told() as progress:
+    with kept(store), told() as progress:
         table = sweep(scenario, progress=progress, backend=where, store=store, shard=part)
     warn(_without_effect(settings.overrides(), table))
     warn(common([point.warnings for point in table.points], "points"))

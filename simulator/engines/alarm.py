@@ -38,9 +38,9 @@ class Alarm(Event, Generic[T]):
 
 
 class Turn(Event):
-    """The end of the node that a stream runs now.
+    """What happens next on a stream: the end of the op that it runs, or of the op's fixed time.
 
-    A stream runs one node at a time, so one event does for all of its nodes, one after the other: whoever
+    A stream runs one op at a time, so one event does for all of its ops, one after the other: whoever
     schedules it sets ``node``, and ``callbacks`` anew, which SimPy takes away when it happens.
     """
 

@@ -55,9 +55,10 @@ def run(program: Program, durations: Durations) -> Timeline:
 
 
 class _Flow(NamedTuple):
-    """What an op moves over links that others may want too, after its fixed time."""
+    """What an op of a node moves over links that others may want too, after its fixed time."""
 
     op: int
+    node: int
     fixed_s: float
     size: float
     route: tuple[int, ...]
@@ -75,18 +76,21 @@ class _Simulation(Environment):
         super().__init__()
         sharing = sharing_ops(program, durations)
         seconds = _node_seconds(graph, np.where(sharing, 0.0, durations.alone_s()))
-        self._node = graph.node
-        self._flows = _flows(graph, durations, np.flatnonzero(sharing).tolist())
-        self._beside_s = {node: float(seconds[node]) for node in self._flows}
-        seconds[list(self._flows)] = 0.0
-        self._parts: dict[int, int] = {}
-        self._links = Links(self, durations.link_bytes_per_s.tolist(), self._end_part)
+        self._flow = _flows(graph, durations, np.flatnonzero(sharing).tolist())
+        self._flows: dict[int, list[_Flow]] = {}
+        for flow in self._flow.values():
+            self._flows.setdefault(flow.node, []).append(flow)
+        nodes = list(self._flows)
+        self._beside_s = dict(zip(nodes, seconds[nodes].tolist(), strict=True))
+        self._parts = {node: len(self._flows[node]) + (self._beside_s[node] > 0.0) for node in nodes}
+        seconds[nodes] = 0.0
+        self._links = Links(self, durations.link_bytes_per_s.tolist(), self._end_flow)
         self._stream = queues(program).tolist()
         self._turns = [Turn() for _ in range(max(self._stream, default=0) + 1)]
         self.start_s = array("d", [math.nan]) * (program.num_ops + 1)
         self.end_s = array("d", [math.nan]) * (program.num_ops + 1)
-        self._calls: list[Callable[[Turn], None]] = []
-        self._calls.append(self._ending(graph, seconds.tolist()))
+        self._on_fixed_time = [self._end_fixed_time]
+        self._end = self._ending(graph, seconds.tolist())
         self._end_now(program.num_ops, Turn())
 
     def _ending(self, graph: Graph, seconds: list[float]) -> Callable[[Turn], None]:
@@ -96,7 +100,7 @@ class _Simulation(Environment):
         """
         waiting, successor, bounds = _edges(graph)
         start_s, end_s, flows = self.start_s, self.end_s, self._flows
-        turns, stream, calls = self._turns, self._stream, self._calls
+        turns, stream = self._turns, self._stream
         queue, numbers = self._queue, self._eid
 
         def end(turn: Turn) -> None:
@@ -120,49 +124,54 @@ class _Simulation(Environment):
                         end_s[later] = now
                         ended.append(later)
 
+        calls = [end]
         return end
 
     def _start_parts(self, node: int) -> None:
         """Start the flows of a node, each after its fixed time, beside what shares nothing."""
-        flows = self._flows[node]
-        self._parts[node] = len(flows)
         if self._beside_s[node]:
-            self._parts[node] += 1
             Alarm(self, self._beside_s[node], node, self._end_timed_part)
-        for flow in flows:
+        for flow in self._flows[node]:
             if flow.fixed_s:
-                Alarm(self, flow.fixed_s, flow, self._end_fixed_time)
+                turn = self._turns[self._stream[flow.op]]
+                turn.node, turn.callbacks = flow.op, self._on_fixed_time
+                self.schedule(turn, NORMAL, flow.fixed_s)
             else:
                 self._links.start(flow.op, flow.size, flow.route)
 
-    def _end_fixed_time(self, alarm: Alarm[_Flow]) -> None:
-        flow = alarm.subject
+    def _end_fixed_time(self, turn: Turn) -> None:
+        flow = self._flow[turn.node]
         self._links.start(flow.op, flow.size, flow.route)
 
     def _end_timed_part(self, alarm: Alarm[int]) -> None:
         self._end_part(alarm.subject)
 
-    def _end_part(self, op: int) -> None:
+    def _end_flow(self, op: int) -> None:
+        self._end_part(self._flow[op].node)
+
+    def _end_part(self, node: int) -> None:
         """End a node with its last part."""
-        node = int(self._node[op])
         self._parts[node] -= 1
         if not self._parts[node]:
             self._end_now(node, self._turns[self._stream[node]])
 
     def _end_now(self, node: int, turn: Turn) -> None:
-        """End a node now, behind all that is to happen now already."""
         self.end_s[node] = self.now
-        turn.node, turn.callbacks = node, self._calls
-        self.schedule(turn)
+        turn.node = node
+        self._end(turn)
 
 
-def _flows(graph: Graph, durations: Durations, ops: list[int]) -> dict[int, list[_Flow]]:
-    """Return the flows of each node that has some."""
-    flows: dict[int, list[_Flow]] = {}
-    for op in ops:
-        route = tuple(dict.fromkeys(durations.links(op).tolist()))
-        flow = _Flow(op, float(durations.fixed_s[op]), float(durations.flow_bytes[op]), route)
-        flows.setdefault(int(graph.node[op]), []).append(flow)
+def _flows(graph: Graph, durations: Durations, ops: list[int]) -> dict[int, _Flow]:
+    """Return the flows of some ops."""
+    flows: dict[int, _Flow] = {}
+    routes: dict[tuple[int, ...], tuple[int, ...]] = {}  # each without the links that it crosses twice
+    start, route = durations.route_start.tolist(), durations.route.tolist()
+    columns = (graph.node[ops].tolist(), durations.fixed_s[ops].tolist(), durations.flow_bytes[ops].tolist())
+    for op, node, fixed_s, size in zip(ops, *columns, strict=True):
+        links = tuple(route[start[op] : start[op + 1]])
+        if links not in routes:
+            routes[links] = tuple(dict.fromkeys(links))
+        flows[op] = _Flow(op, node, fixed_s, size, routes[links])
     return flows
 
 

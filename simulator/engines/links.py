@@ -74,21 +74,27 @@ class Links:
         self._on_end = on_end
         self._crossing: list[dict[int, Flow]] = [{} for _ in capacity]
         self._changed: dict[int, Flow] = {}
+        self._slowest: dict[tuple[int, ...], float] = {}
 
     def start(self, op: int, size: float, route: tuple[int, ...]) -> None:
         """Let an op move ``size`` bytes over all links of its route at once, and call ``on_end(op)`` then."""
         flow = Flow(op=op, route=route, left=size, since=self._env.now)
+        alone = True
         for link in route:
-            self._crossing[link][op] = flow
-        if all(len(self._crossing[link]) == 1 for link in route):
-            flow.rate = min(self._capacity[link] for link in route)
-            self._time([flow])
-        else:
+            crossing = self._crossing[link]
+            alone = alone and not crossing
+            crossing[op] = flow
+        if not alone:
             self._share_again({op: flow})
+            return
+        if route not in self._slowest:
+            self._slowest[route] = min(self._capacity[link] for link in route)
+        flow.rate = self._slowest[route]
+        flow.timer = Alarm(self._env, size / flow.rate, [flow], self._end)
 
     def _share_again(self, changed: dict[int, Flow]) -> None:
         """Compute the rates around some flows anew, once everything else of this instant has happened."""
-        if changed and not self._changed:
+        if not self._changed:
             Alarm(self._env, 0.0, None, self._share, END_OF_INSTANT)
         self._changed |= changed
 
@@ -144,6 +150,7 @@ class Links:
                 del self._crossing[link][flow.op]
         for flow in ending:
             for link in flow.route:
-                self._share_again(self._crossing[link])
+                if self._crossing[link]:
+                    self._share_again(self._crossing[link])
         for flow in ending:
             self._on_end(flow.op)

@@ -125,12 +125,19 @@ class Pool:
             calls = (call(run, number, task, version()) for number, task in wave)
             try:
                 with closing(self.parallel(calls)) as answers:
-                    for answer in answers:
-                        if isinstance(answer, _Failure):
-                            raise answer.error(self.backend)
-                        yield answer
+                    yield from (_found(answer, self.backend) for answer in answers)
+            except SimulatorError:
+                raise
             except TimeoutError as error:
                 raise InputError(f"--backend {self.backend}: the cluster has no worker") from error
+            except Exception as error:
+                if self.backend.engine == "local":
+                    raise
+                # Tasks return their errors, so this is the cluster's: a scheduler that is gone, say.
+                kind = type(error).__name__
+                raise SimulationError(
+                    f"--backend {self.backend}: the cluster failed: {kind}: {error}"
+                ) from error
 
 
 def _numbered(run: Callable[[Given], Found], number: int, task: Given, _version: str) -> tuple[int, Found]:
@@ -154,6 +161,12 @@ class _Failure:
     def error(self, backend: Backend) -> SimulatorError:
         text = f"--backend {backend}: on {self.host}: {self.message}"
         return InputError(text) if self.exit_code == InputError.exit_code else SimulationError(text)
+
+
+def _found(answer: tuple[int, Found] | _Failure, backend: Backend) -> tuple[int, Found]:
+    if isinstance(answer, _Failure):
+        raise answer.error(backend)
+    return answer
 
 
 def _answered(
@@ -201,10 +214,17 @@ def pool_of(backend: Backend) -> Iterator[Pool]:
 def _on_dask(calls: Iterable[Any]) -> Generator[Any]:
     """Run calls on the workers of the client that is connected."""
     from joblib import Parallel, parallel_config  # noqa: PLC0415  only where it is used
+    from joblib._dask import DaskDistributedBackend  # noqa: PLC0415  as above
+
+    class Dask(DaskDistributedBackend):  # type: ignore[misc]  # joblib has no types
+        """Sends calls to a single worker, too: joblib would run them here, on a login node perhaps."""
+
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            return max(2, int(super().effective_n_jobs(n_jobs)))
 
     with (
         warnings.catch_warnings(),
-        parallel_config("dask", n_jobs=-1),
+        parallel_config(Dask(), n_jobs=-1),
         closing(Parallel(return_as="generator_unordered")(calls)) as answers,
     ):
         warnings.simplefilter("ignore")  # that closing it early cancels the other calls is meant

@@ -72,12 +72,14 @@ def _points(layouts: Sequence[Layout], *, over_gpus: bool) -> tuple[Floats, Floa
 
 
 def _name(axes: Axes, best: Layout, at: tuple[float, float]) -> None:
-    """Write the settings of the best layout beside its point."""
-    numbers = [
-        f"{_SHORT[path]} {value}"
+    """Write the settings of the best layout beside its point: numbers above one, or all if there is none."""
+    counts = {
+        path: value
         for path, value in best.settings.items()
-        if path in _SHORT and isinstance(value, int) and not isinstance(value, bool) and value > 1
-    ]
+        if path in _SHORT and isinstance(value, int) and not isinstance(value, bool)
+    }
+    above = {path: value for path, value in counts.items() if value > 1}
+    numbers = [f"{_SHORT[path]} {value}" for path, value in (above or counts).items()]
     words = [
         f"{prefix}{best.settings[path]}"
         for path, prefix in _WORDS.items()
