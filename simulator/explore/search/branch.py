@@ -96,11 +96,8 @@ class BranchAndBound:
                 left[first] = False
                 waiting = waiting.take(left)
             waiting = self._prune(waiting)
-            closer = int(waiting.placed.sum())
-            self.say(
-                f"{self.simulated:,} layouts simulated, {len(waiting):,} may still be better; "
-                f"the bounds of {closer:,} of them are close"
-            )
+            close = f", {int(waiting.placed.sum()):,} of these looked at closely" if len(waiting) else ""
+            self.say(f"{self.simulated:,} layouts simulated, {len(waiting):,} may still be better{close}")
 
     def _candidates(self, number: int) -> list[Candidates]:
         """Bound every possible layout of a region, counting kernels only."""

@@ -51,6 +51,9 @@ class Layouts:
     tables: dict[tuple[int, int, bool, bool], Floats] = field(default_factory=dict)
     _parameters: dict[tuple[object, ...], Parameters] = field(default_factory=dict)
     _layers: dict[tuple[int, ...], Floats] = field(default_factory=dict)
+    _examples: dict[tuple[int, int], Scenario] = field(default_factory=dict)
+    _strides: dict[Family, Strides] = field(default_factory=dict)
+    _of_families: dict[Family, Parameters] = field(default_factory=dict)
 
     @classmethod
     def of(cls, values: Values, variations: Variations) -> Layouts:
@@ -77,8 +80,11 @@ class Layouts:
 
     def example(self, shape: int, layer: int) -> Scenario:
         """Return a layout of a shape and a way of running layers, for what all of these have in common."""
-        step = int(np.argmax(self.space.possible[shape, layer]))
-        return scenario_of(self.space, self.variations, shape, layer, step, checks=False)
+        key = (shape, layer)
+        if key not in self._examples:
+            step = int(np.argmax(self.space.possible[key]))
+            self._examples[key] = scenario_of(self.space, self.variations, *key, step, checks=False)
+        return self._examples[key]
 
     def layer_class(self, number: int, *, placed: bool) -> LayerClass:
         """Return a class of layers."""
@@ -93,6 +99,11 @@ class Layouts:
 
     def strides(self, family: Family) -> Strides:
         """Return where the ranks of each pair of a family lie."""
+        if family not in self._strides:
+            self._strides[family] = self._find_strides(family)
+        return self._strides[family]
+
+    def _find_strides(self, family: Family) -> Strides:
         placement = self.space.layers[family.layer, LAYER_AXES.index("placement")]
         found = [Strides.of(self.space.shapes, order) for order in self.space.values["placement"]]  # type: ignore[arg-type]
         at = placement, family.shape
@@ -102,6 +113,11 @@ class Layouts:
 
     def parameters(self, family: Family) -> Parameters:
         """Return the parameters of each pair of a family."""
+        if family not in self._of_families:
+            self._of_families[family] = self._count_parameters(family)
+        return self._of_families[family]
+
+    def _count_parameters(self, family: Family) -> Parameters:
         shapes = self.space.shapes
         columns = np.stack([shapes.tp, shapes.ep], axis=1)[family.shape]
         rows, first, of = np.unique(columns, axis=0, return_index=True, return_inverse=True)
