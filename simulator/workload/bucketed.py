@@ -20,7 +20,7 @@ from simulator.workload.program import OpKind, Ops, Stream
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from simulator.workload.pieces import Follower, Part
+    from simulator.workload.pieces import Part
     from simulator.workload.program import Ints
     from simulator.workload.schedules import Action
     from simulator.workload.stages import LayerWork
@@ -37,6 +37,7 @@ class Bucketed(DataParallel):
         last_gather: The last of them, by rank.
         pending: Reductions that the next pass of a rank must wait for: those that are not overlapped.
         cuts: Segments of a pass, by its kind and stage and whether it is one of the rank's edges.
+        edge_parts: Buckets and reductions of an edge pass, by its kind and the first stage like its own.
     """
 
     buckets: list[list[Bucket]] = field(init=False)
@@ -44,6 +45,7 @@ class Bucketed(DataParallel):
     last_gather: dict[int, tuple[int, ...]] = field(default_factory=dict)
     pending: dict[int, tuple[int, ...]] = field(default_factory=dict)
     cuts: dict[tuple[OpKind, int, bool], list[Segment]] = field(default_factory=dict)
+    edge_parts: dict[tuple[OpKind, int], list[tuple[int, list[Collective]]]] = field(default_factory=dict)
 
     def prepare(self) -> None:
         """Gather the weights that the optimizer of the step before updated, first stages first."""
@@ -93,8 +95,8 @@ class Bucketed(DataParallel):
         }
         if not self.scenario.training.overlap.grad_reduce:
             for rank, last in enumerate((self.first[1:] - 1).tolist()):
-                *others, (number, _) = cut.get(last, [(-1, ())])
-                cut[last] = [*others, (number, self._every_reduction(rank))]
+                *others, (number, _, _) = cut.get(last, [(-1, (), ())])
+                cut[last] = [*others, (number, *self._every_reduction(rank))]
         return Pieces.of(len(self.passes), dict(sorted(cut.items())))
 
     def bucket_works(self, stage: int, number: int) -> tuple[LayerWork, ...]:
@@ -107,12 +109,23 @@ class Bucketed(DataParallel):
         return ranks
 
     def _parts(self, rank: int, action: Action) -> list[Part]:
-        segments = self.segments(rank, action)
-        return [(segment.number, _followers(segment.reduces, action.stage)) for segment in segments]
+        """Return the parts of an edge pass; those of stages that are alike are found once."""
+        key = action.kind, int(self.alike[action.stage])
+        if key not in self.edge_parts:
+            self.edge_parts[key] = [
+                (segment.number, [work for bucket in segment.reduces for work in _reductions(bucket)])
+                for segment in self.segments(rank, action)
+            ]
+        return [(number, works, (action.stage,) * len(works)) for number, works in self.edge_parts[key]]
 
-    def _every_reduction(self, rank: int) -> list[Follower]:
-        stages = reversed(self.held_stages(rank))
-        return [each for stage in stages for each in _followers(self.buckets[stage][::-1], stage)]
+    def _every_reduction(self, rank: int) -> tuple[list[Collective], list[int]]:
+        """Return the reductions of all buckets of a rank, the last stage first, and their stages."""
+        works: list[Collective] = []
+        stages: list[int] = []
+        for stage in reversed(self.held_stages(rank)):
+            works += [work for bucket in self.buckets[stage][::-1] for work in _reductions(bucket)]
+            stages += [stage] * (len(works) - len(stages))
+        return works, stages
 
     def waits(self, pieces: Pieces) -> Ints:
         """Let a first pass wait for its weights: bucket by bucket, or without overlap for all of them."""
@@ -195,7 +208,3 @@ class Bucketed(DataParallel):
 def _reductions(bucket: Bucket) -> tuple[Collective, ...]:
     """Return the collectives that sum up the gradients of a bucket."""
     return (*bucket.reduces, *bucket.sums)
-
-
-def _followers(buckets: Sequence[Bucket], stage: int) -> list[Follower]:
-    return [(work, stage) for bucket in buckets for work in _reductions(bucket)]

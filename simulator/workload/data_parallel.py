@@ -13,6 +13,7 @@ import numpy as np
 
 from simulator.workload.op_kind import OpKind
 from simulator.workload.schedules.columns import Passes
+from simulator.workload.stages import alike_stages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +61,7 @@ class DataParallel:
         reduced: Ops that reduce gradients, by rank.
         passes: Passes of all ranks, one rank behind the other.
         first: Where the passes of each rank begin among them, and where the last one's end.
+        alike: First stage with the same works as each stage.
         edge_places: Places among them of the first forward pass and of the last pass that makes gradients of
             each stage on each rank.
     """
@@ -72,6 +74,7 @@ class DataParallel:
     reduced: dict[int, list[int]] = field(init=False)
     passes: Passes = field(init=False)
     first: Ints = field(init=False)
+    alike: Ints = field(init=False)
     edge_places: Ints = field(init=False)
     _edges: dict[int, frozenset[Action]] = field(default_factory=dict)
 
@@ -79,6 +82,7 @@ class DataParallel:
         self.reduced = {rank: [] for rank in range(len(self.order))}
         self.passes = Passes.joined(*self.order)
         self.first = np.concatenate(([0], np.cumsum([len(passes) for passes in self.order])))
+        self.alike = alike_stages(self.stages)
         self.edge_places = self._edge_places()
         self.prepare()
 

@@ -15,10 +15,8 @@ if TYPE_CHECKING:
     from simulator.workload.program import Bools, Ints
     from simulator.workload.work import Collective
 
-Follower = tuple["Collective", int]
-"""A collective and its stage."""
-Part = tuple[int, "Sequence[Follower]"]
-"""A part of a pass, by its bucket (-1: the whole pass), and what follows it."""
+Part = tuple[int, "Sequence[Collective]", "Sequence[int]"]
+"""A part of a pass, by its bucket (-1: the whole pass), the collectives that follow it, and their stages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,7 +43,7 @@ class Pieces:
     def of(cls, passes: int, cut: Mapping[int, Sequence[Part]]) -> Pieces:
         """Put passes that are cut, by their places in ascending order, among others that run whole.
 
-        >>> pieces = Pieces.of(3, {1: [(1, ()), (0, ())]})
+        >>> pieces = Pieces.of(3, {1: [(1, (), ()), (0, (), ())]})
         >>> pieces.count.tolist(), pieces.number.tolist(), pieces.first_part.tolist()
         ([1, 2, 1], [-1, 1, 0, -1], [0, 1, 3])
         """
@@ -56,18 +54,18 @@ class Pieces:
         every = [part for mine in cut.values() for part in mine]
         places = ranges(first_part[at], parts[at])
         number = np.full(int(parts.sum()), -1)
-        number[places] = [bucket for bucket, _ in every]
+        number[places] = [bucket for bucket, *_ in every]
         follow = np.zeros(len(number), dtype=np.int64)
-        follow[places] = [len(followers) for _, followers in every]
-        followers = [each for _, mine in every for each in mine]
+        follow[places] = [len(works) for _, works, _ in every]
+        collectives = [work for _, works, _ in every for work in works]
         before = np.cumsum(1 + follow) - follow - 1
-        is_part = np.zeros(len(number) + len(followers), dtype=np.bool_)
+        is_part = np.zeros(len(number) + len(collectives), dtype=np.bool_)
         is_part[before] = True
         return cls(
             count=np.add.reduceat(1 + follow, first_part),
             is_part=is_part,
             number=number,
             first_part=first_part,
-            collectives=[work for work, _ in followers],
-            stage=np.array([stage for _, stage in followers], dtype=np.int64),
+            collectives=collectives,
+            stage=np.array([stage for *_, stages in every for stage in stages], dtype=np.int64),
         )

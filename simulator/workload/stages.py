@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from simulator.scenario.parameters import prediction_layers
 from simulator.scenario.remembered import remembered
 from simulator.workload.boundary_steps import embedding_steps, head_steps
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
     from simulator.scenario import Scenario
     from simulator.workload.layer_steps import Step
-    from simulator.workload.program import Program
+    from simulator.workload.program import Ints, Program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -134,6 +136,12 @@ class Stage:
     def saved_bytes(self) -> float:
         """Activation bytes of one micro-batch."""
         return sum(work.saved_bytes for work in self.works)
+
+
+def alike_stages(stages: Sequence[Stage]) -> Ints:
+    """Return for each stage the first one with the same works."""
+    first: dict[int, int] = {}
+    return np.array([first.setdefault(id(stage.works), number) for number, stage in enumerate(stages)])
 
 
 def copied_bytes(works: Sequence[LayerWork]) -> float:

@@ -7,6 +7,7 @@ hold at least pp micro-batches each, which is the same where pp divides the numb
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from simulator.workload.op_kind import OpKind
 from simulator.workload.schedules.columns import Passes
 
 if TYPE_CHECKING:
+    from simulator.workload.schedules.columns import Ints
     from simulator.workload.schedules.schedule import Request
 
 RULE = "equal rounds of at least pp micro-batches"
@@ -38,21 +40,19 @@ def fits_rounds(request: Request) -> bool:
 
 def in_rounds(request: Request, rank: int, kind: OpKind) -> Passes:
     """Return a rank's passes of one kind, round by round; backward passes begin with the last chunk."""
-    size = round_size(request)
-    stages = np.arange(rank, request.stages, request.pp)
+    chunk, microbatch = _rounds(request.num_microbatches, request.vpp, round_size(request))
     if kind is not OpKind.FORWARD:
-        stages = stages[::-1]
-    microbatch = np.arange(request.num_microbatches)
-    order = np.lexsort(
-        (
-            np.tile(microbatch, len(stages)),
-            np.repeat(np.arange(len(stages)), len(microbatch)),
-            np.tile(microbatch // size, len(stages)),
-        )
-    )
-    return Passes.of_kind(
-        kind, np.repeat(stages, len(microbatch))[order], np.tile(microbatch, len(stages))[order]
-    )
+        chunk = request.vpp - 1 - chunk
+    return Passes.of_kind(kind, rank + chunk * request.pp, microbatch)
+
+
+@lru_cache(maxsize=8)
+def _rounds(num_microbatches: int, chunks: int, size: int) -> tuple[Ints, Ints]:
+    """Return the chunk and the micro-batch of each pass; all ranks run theirs in the same order."""
+    microbatch = np.tile(np.arange(num_microbatches), chunks)
+    chunk = np.repeat(np.arange(chunks), num_microbatches)
+    order = np.lexsort((microbatch, chunk, microbatch // size))
+    return chunk[order], microbatch[order]
 
 
 def warm_up(request: Request, rank: int, per_hop: int) -> int:
