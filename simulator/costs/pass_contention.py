@@ -77,14 +77,13 @@ def _matrix_seconds(
     for block, count in work.blocks:
         key = (block, kind)
         if key not in known:
-            known[key] = matrix_seconds(block, system.at(kind))
+            known[key] = matrix_seconds(block.program, system.at(kind))
         total += count * known[key] * work.share
     return total
 
 
-def matrix_seconds(block: Block, system: System) -> float:
+def matrix_seconds(program: Program, system: System) -> float:
     """Return the seconds of matrix multiplications and attention in a layer."""
-    program = block.program
     suffers = np.asarray([is_slowed(each) for each in program.works], dtype=bool)[program.work]
     fixed_s = price_layer(program, system).fixed_s
     return float(fixed_s[suffers & (program.stream == Stream.COMPUTE)].sum())

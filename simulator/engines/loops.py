@@ -68,6 +68,26 @@ def follow(
 
 
 @_compiled
+def meet(flows: Ints, route_start: Ints, route: Ints, start_s: Floats, end_s: Floats, last_s: Floats) -> bool:
+    """Tell whether a flow starts on a link before the one ahead of it has ended there.
+
+    Args:
+        flows: Ops that move something, in order of their start.
+        route_start: Where the links of each op begin in ``route``.
+        route: Links.
+        start_s: Start of each flow.
+        end_s: End of each flow.
+        last_s: Zeros; becomes the end of the last flow on each link.
+    """
+    for place, op in enumerate(flows):
+        for link in route[route_start[op] : route_start[op + 1]]:
+            if start_s[place] < last_s[link]:
+                return True
+            last_s[link] = end_s[place]
+    return False
+
+
+@_compiled
 def follow_batch(order: Ints, bounds: Ints, predecessor: Ints, seconds: Floats, ends: Floats) -> None:
     """Find the ends of all nodes for many samples at once.
 

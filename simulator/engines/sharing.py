@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator.engines.graph import queues
+from simulator.engines.order import loops
 from simulator.workload.ragged import ranges, sorted_by
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ def meets(timeline: Timeline, durations: Durations) -> bool:
     start_s, end_s = timeline.start_s[flows] + durations.fixed_s[flows], timeline.end_s[flows]
     order = np.lexsort((end_s, start_s))
     start_s, end_s, flows = start_s[order], end_s[order] * (1 - 1e-12), flows[order]
+    compiled = loops(len(flows))
+    if compiled is not None:
+        last_s = np.zeros(len(durations.link_bytes_per_s))
+        found: bool = compiled.meet(flows, durations.route_start, durations.route, start_s, end_s, last_s)
+        return found
     first = durations.route_start[flows]
     links = durations.route_start[flows + 1] - first
     link = durations.route[ranges(first, links)]

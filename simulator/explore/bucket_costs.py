@@ -19,7 +19,7 @@ from simulator.results.layer_times import block_seconds
 from simulator.scenario.remembered import remembered
 from simulator.workload.fully_sharded import unit_copies
 from simulator.workload.gradients import bucket_collectives, bucket_parts, unit_parts
-from simulator.workload.static_memory import summed_bytes
+from simulator.workload.static_memory import sharded_gradient_bytes
 from simulator.workload.work import Elementwise
 
 if TYPE_CHECKING:
@@ -64,14 +64,14 @@ class BucketCosts:
             one column each; zero where there is none.
         copies: Seconds by bucket and ``COPIES``, likewise.
         counts: Collectives of each bucket.
-        summed: Bytes of its whole gradients that exist only while they are summed up.
+        sharded_gradient_bytes: Bytes of its gradients, all shards together; zero where they are not sharded.
     """
 
     starts: Starts
     collectives: Floats
     copies: Floats
     counts: tuple[Counts, ...]
-    summed: float
+    sharded_gradient_bytes: float
 
 
 @remembered
@@ -79,23 +79,23 @@ def bucket_costs(scenario: Scenario, kind: StageKind) -> BucketCosts:
     """Return what data parallelism costs a stage."""
     divide = unit_parts if scenario.parallelism.sharding == "zero3" else bucket_parts
     parts = divide(scenario, kind.outline)
-    known: dict[tuple[StageParameters, int], tuple[Floats, Floats, Counts]] = {}
-    found = []
-    for part in parts:
-        alike = part.parameters, part.end - part.first
-        if alike not in known:
-            reduces, sums, gathers = bucket_collectives(scenario, *alike)
-            works = (gathers, reduces, sums)
-            copied = _copy_seconds(scenario, part.parameters.total)
-            known[alike] = _collective_costs(scenario, works), copied, tuple(map(len, works))
-        found.append(known[alike])
-    collectives, copies, counts = zip(*found, strict=True)
+    places: dict[tuple[StageParameters, int], int] = {}
+    alike = [places.setdefault((part.parameters, part.end - part.first), len(places)) for part in parts]
+    costs = np.zeros((2, len(places), len(WHICH) * EACH))
+    copies = np.zeros((len(places), len(COPIES)))
+    counts = []
+    for (parameters, length), place in places.items():
+        reduces, sums, gathers = bucket_collectives(scenario, parameters, length)
+        works = (gathers, reduces, sums)
+        costs[:, place] = _collective_costs(scenario, works)
+        copies[place] = _copy_seconds(scenario, parameters.total)
+        counts.append(tuple(map(len, works)))
     return BucketCosts(
         starts=Starts.of(tuple(part.first for part in parts)),
-        collectives=np.concatenate(collectives, axis=1),
-        copies=np.concatenate(copies),
-        counts=counts,
-        summed=summed_bytes(scenario, kind),
+        collectives=costs[:, alike].reshape(2, -1),
+        copies=copies[alike].reshape(-1),
+        counts=tuple(counts[place] for place in alike),
+        sharded_gradient_bytes=sharded_gradient_bytes(scenario, kind),
     )
 
 

@@ -17,6 +17,7 @@ from simulator.workload.pipeline import CUSTOM, runs_in_pairs, uses_times
 from simulator.workload.precision import quantisation
 from simulator.workload.schedules import SCHEDULES, Overlapped, Request
 from simulator.workload.stages import layer_settings
+from simulator.workload.weights import sums_gradients_locally
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,10 +97,11 @@ def configure(scenario: Scenario) -> Configuration:
         for kind, bucket in zip(alike.kinds, buckets, strict=True)
     ]
     ranks = rank_costs(scenario, structure.ranks_of(alike))
+    sums = sums_gradients_locally(scenario)
     return Configuration(
         structure=structure,
         costs=_costs(structure, passes, buckets, _end_seconds(scenario, structure, ranks)),
-        summed=tuple(bucket.summed for bucket in buckets),
+        summed=tuple(bucket.sharded_gradient_bytes * sums for bucket in buckets),
         static=[
             (*held, max(passes[place].working_bytes for place in mine))
             for held, mine in zip(ranks.held, structure.ranks, strict=True)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.costs.collectives import leaves_domain
 from simulator.costs.price import alone_s, price
 from simulator.costs.system import System
 from simulator.engines import compiled
 from simulator.scenario.remembered import remembered
+from simulator.workload.grid import stride
 from simulator.workload.messages import message
 from simulator.workload.optimizer_offload import append_offloaded_update, offloaded_share
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from simulator.scenario import Scenario
     from simulator.workload.program import Floats
     from simulator.workload.stages import StageKind
-    from simulator.workload.work import Transfer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,17 +46,14 @@ def message_seconds(scenario: Scenario, messages: Pairs) -> Floats:
     """Return the seconds of messages."""
     system = System.of(scenario)
     known: dict[tuple[int, bool, bool], float] = {}
-    first: dict[int, Transfer] = {}
     seconds: list[float] = []
+    apart, domain = stride(scenario.parallelism, "pp"), system.cluster.scale_up_domain
     for source, target, receives in messages.pairs:
-        hops = abs(target - source)
-        if hops not in first:
-            first[hops] = message(scenario, source, target)
-        work = replace(first[hops], source=source, target=target, receives=receives)
         # Of where the two ranks lie it only matters whether the message leaves a domain.
-        alike = (hops, receives, leaves_domain(work, system.cluster))
+        leaves = source * apart // domain != target * apart // domain
+        alike = (abs(target - source), receives, leaves)
         if alike not in known:
-            known[alike] = alone_s(work, system)
+            known[alike] = alone_s(message(scenario, source, target, receives=receives), system)
         seconds.append(known[alike])
     return np.array(seconds)
 

@@ -6,14 +6,13 @@ before; see ``remembered``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.costs.pass_contention import matrix_seconds
 from simulator.costs.system import System
-from simulator.results.layer_times import block_seconds
+from simulator.results.layer_times import block_matrix_seconds, block_seconds
 from simulator.scenario.remembered import remembered
 from simulator.workload.op_kind import OpKind
 from simulator.workload.passes import block_of, pass_bytes
@@ -45,6 +44,7 @@ class WorksCosts:
             ``offloaded_bytes``.
         working_bytes: The largest transient of a backward pass.
         splits: Whether backward passes are split.
+        whole: What passes over all of them cost: see ``PassCosts``.
     """
 
     seconds: Floats
@@ -53,6 +53,10 @@ class WorksCosts:
     offloaded_bytes: Floats
     working_bytes: float
     splits: bool
+    whole: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "whole", _runs_costs(self, np.zeros(1, dtype=np.int64)))
 
 
 @remembered
@@ -60,8 +64,9 @@ def works_costs(scenario: Scenario, kind: StageKind, settings: LayerSettings) ->
     """Return what the works of a stage cost."""
     works = stage_works(scenario, kind, settings)
     distinct = {id(work): work for work in works}
-    columns = {identity: _work_costs(scenario, work) for identity, work in distinct.items()}
-    table = np.stack([columns[id(work)] for work in works], axis=1)
+    place = {identity: number for number, identity in enumerate(distinct)}
+    columns = np.array([_work_costs(scenario, work) for work in distinct.values()]).T
+    table = columns[:, [place[id(work)] for work in works]]
     saved, kept, offloaded = table[2 * len(PASSES) :]
     return WorksCosts(
         seconds=table[: 2 * len(PASSES)].reshape(2, len(PASSES), len(works)),
@@ -99,14 +104,10 @@ def pass_costs(
         starts: Buckets that passes may be cut into.
     """
     works = works_costs(scenario, kind, settings)
-    table = _runs_costs(works, _WHOLE)
+    table = works.whole
     if starts is not None:
         table = np.concatenate((table, _runs_costs(works, starts.works)), axis=2)
     return PassCosts(table=table, working_bytes=works.working_bytes)
-
-
-_WHOLE = np.zeros(1, dtype=np.int64)
-"""A run of all works."""
 
 
 def _runs_costs(works: WorksCosts, starts: np.ndarray) -> Floats:
@@ -125,13 +126,13 @@ def _runs_costs(works: WorksCosts, starts: np.ndarray) -> Floats:
     return costs
 
 
-def _work_costs(scenario: Scenario, work: LayerWork) -> Floats:
+def _work_costs(scenario: Scenario, work: LayerWork) -> list[float]:
     """Return a column of ``WorksCosts``: seconds, those of matrix kernels, and bytes."""
     seconds = np.zeros((2, len(PASSES)))
     for number, which in enumerate(PASSES if work.halves is not None else PASSES[:2]):
         seconds[:, number] = _block_costs(scenario, block_of(which, work))
     kept = 0.0 if work.halves is None else work.halves.kept_bytes
-    return np.array([*seconds.reshape(-1), work.saved_bytes, kept, work.offloaded_bytes])
+    return [*seconds.reshape(-1).tolist(), work.saved_bytes, kept, work.offloaded_bytes]
 
 
 @remembered
@@ -139,4 +140,4 @@ def _block_costs(scenario: Scenario, block: Block) -> tuple[float, float]:
     if not block.program.num_ops:
         return 0.0, 0.0
     system = System.of(scenario)
-    return block_seconds(block, system), matrix_seconds(block, system)
+    return block_seconds(block, system), block_matrix_seconds(block, system)

@@ -127,7 +127,7 @@ def structure_of(
     found = _structures.get((key, which))
     if found is None:
         if key not in _templates:
-            if sum(each.program.num_ops for each in _templates.values()) > _MOST_OPS:
+            if sum(len(each.slot) for each in _templates.values()) > _MOST_OPS:
                 forget()
             stages = [(kinds[place], counts[place % len(counts)]) for place in which]
             _templates[key] = templates.make_template(_on_gpu(scenario), *zip(*stages, strict=True))
@@ -148,7 +148,7 @@ def _bucket_counts(
     counts = tuple(map(max, zip(*(count for each in costs for count in each.counts), strict=True)))
     if not any(counts):
         return ((counts,),)
-    most = max(max(len(kind.layers), len(each.counts)) for kind, each in zip(kinds, costs, strict=True))
+    most = max(kind.outline.works for kind in kinds)  # as many however large buckets are
     parts = next(size for size in _SIZES if size >= most)
     return ((tuple(map(max, zip(counts, _USUAL, strict=True))),) * parts,)
 

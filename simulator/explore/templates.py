@@ -91,13 +91,13 @@ class Slots:
             size=singles + len(SINGLES),
         )
 
-    def of_pass(self, kind: int, stage: int, bucket: int) -> int:
-        """Return the slot of a pass over a bucket; -1 stands for the whole stage."""
-        return stage * self.per_stage + kind * (1 + self.parts) + 1 + bucket
+    def of_pass(self, kind: int, bucket: int) -> int:
+        """Return the slot of the first stage's pass over a bucket; -1 stands for the whole stage."""
+        return kind * (1 + self.parts) + 1 + bucket
 
-    def of_collective(self, which: int, number: int, stage: int, bucket: int) -> int:
-        """Return the slot of a bucket's collective."""
-        return stage * self.per_stage + self.collectives + (bucket * len(WHICH) + which) * EACH + number
+    def of_collective(self, which: int, number: int, bucket: int) -> int:
+        """Return the slot of a collective of the first stage's bucket."""
+        return self.collectives + (bucket * len(WHICH) + which) * EACH + number
 
     def of_copy(self, which: Ints, stage: Ints, bucket: Ints) -> Ints:
         """Return the slots of buckets' copies."""
@@ -154,13 +154,10 @@ def make_template(scenario: Scenario, kinds: Items[StageKind], buckets: Items[It
         buckets: For each stage, how many of each of ``WHICH`` each bucket has.
     """
     stages = tuple(
-        _stage(number, kind, len(mine))
-        for number, (kind, mine) in enumerate(zip(kinds, buckets, strict=True))
+        Stage(layers=tuple(range(len(kind.places))), works=_works(max(1, len(mine))), kind=kind)
+        for kind, mine in zip(kinds, buckets, strict=True)
     )
-    parts = [
-        [_bucket(stage, part, counts) for part, counts in enumerate(mine)]
-        for stage, mine in enumerate(buckets)
-    ]
+    parts = [[_bucket(part, len(mine), counts) for part, counts in enumerate(mine)] for mine in buckets]
     step = lay_out(scenario, pipeline_order(scenario), stages, parts)
     program = step.program
     most = max(1, *map(len, buckets))
@@ -198,30 +195,26 @@ def _nothing() -> Program:
     return builder.build()
 
 
-def _stage(number: int, kind: StageKind, parts: int) -> Stage:
-    return Stage(
-        layers=tuple(range(len(kind.layers))),
-        works=tuple(_work(number, part) for part in range(max(1, parts))),
-        kind=kind,
-    )
+@lru_cache(maxsize=_MOST_PARTS)
+def _works(parts: int) -> tuple[LayerWork, ...]:
+    return tuple(_work(part, parts) for part in range(parts))
 
 
 @lru_cache(maxsize=_MOST_PARTS)
-def _work(stage: int, part: int) -> LayerWork:
-    """Return a bucket's work, named by its stage and its number."""
-    block = Block(f"{stage} {part}", _nothing())
+def _work(part: int, parts: int) -> LayerWork:
+    """Return a bucket's work, named by its number and that of all buckets."""
+    block = Block(f"{part} {parts}", _nothing())
     halves = Halves(input=block, weight=block, kept_bytes=0.0)
     return LayerWork(forward=block, backward=block, saved_bytes=0.0, working_bytes=0.0, halves=halves)
 
 
 @lru_cache(maxsize=_MOST_PARTS)
-def _bucket(stage: int, number: int, counts: Counts) -> Bucket:
-    work = _work(stage, number)
+def _bucket(number: int, parts: int, counts: Counts) -> Bucket:
     gathers, reduces, sums = (
-        tuple(_collective(f"{which} {place} {work.forward.name}") for place in range(count))
+        tuple(_collective(f"{which} {place} {number}") for place in range(count))
         for which, count in enumerate(counts)
     )
-    return Bucket(works=(work,), parameters=0.0, reduces=reduces, sums=sums, gathers=gathers)
+    return Bucket(works=(_work(number, parts),), parameters=0.0, reduces=reduces, sums=sums, gathers=gathers)
 
 
 def _collective(name: str) -> Collective:
@@ -241,21 +234,21 @@ def _slots_of(step: Step, slots: Slots) -> Ints:
     kind_of[program.work] = program.kind
     first = slots.ends - len(slots.messages.pairs)
     messages = {pair: first + number for number, pair in enumerate(slots.messages.pairs)}
-    of_work, by_rank, copy, bucket_of = np.zeros((4, len(program.works)), dtype=np.int64)
+    of_work, by_rank, by_stage, copy, bucket_of = np.zeros((5, len(program.works)), dtype=np.int64)
     for index, work in enumerate(program.works):
         match work:
             case Elementwise() | Sequence() if work.name in COPIES:
                 copy[index] = 1 + COPIES.index(work.name)
             case Sequence():
-                numbers = [tuple(map(int, block.name.split())) for block, _ in work.blocks]
-                stage, bucket_of[index] = numbers[0] if len(numbers) == 1 else min(numbers)
-                whole = len(numbers) == len(step.stages[stage].works)
-                bucket = -1 if whole else int(bucket_of[index])
-                of_work[index] = slots.of_pass(int(kind_of[index]), stage, bucket)
+                bucket_of[index], parts = min(tuple(map(int, block.name.split())) for block, _ in work.blocks)
+                bucket = -1 if len(work.blocks) == parts else int(bucket_of[index])
+                of_work[index] = slots.of_pass(int(kind_of[index]), bucket)
+                by_stage[index] = 1
             case Transfer():
                 of_work[index] = messages[work.source, work.target, work.receives]
             case Collective() if work.name.startswith("bucket "):
                 of_work[index] = slots.of_collective(*map(int, work.name.split()[1:]))
+                by_stage[index] = 1
             case Elementwise():
                 of_work[index] = slots.ends + slots.ranks * (work.name != "optimizer")
                 by_rank[index] = 1
@@ -264,6 +257,7 @@ def _slots_of(step: Step, slots: Slots) -> Ints:
             case _:
                 raise TypeError(f"no slot for {work}")
     slot: Ints = of_work[program.work] + by_rank[program.work] * program.rank
+    slot += by_stage[program.work] * program.stage * slots.per_stage
     which = copy[program.work] - 1
     copies = np.flatnonzero(which >= 0)
     if copies.size:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 32e6
 """Ends of ops that are kept at a time."""
-_MOST = 16
-"""Configurations evaluated at a time: what is known of an op then fits in two lines of a cache."""
+_MOST = 64
+"""Configurations evaluated at a time."""
 
 
 class Row(NamedTuple):

@@ -8,6 +8,7 @@ import numpy as np
 
 from simulator.costs.contention import slowed
 from simulator.costs.launch import launch_s
+from simulator.costs.pass_contention import matrix_seconds
 from simulator.costs.power import at_best_s, relieved
 from simulator.costs.price import price, price_layer
 from simulator.engines import run_fastest
@@ -66,6 +67,11 @@ def block_seconds(block: Block, system: System) -> float:
     """Return how long a layer takes, or the host to launch it."""
     makespan_s = device_s(block.program, system)
     return makespan_s + _held_up_s(block, system, makespan_s)
+
+
+def block_matrix_seconds(block: Block, system: System) -> float:
+    """Return the seconds of matrix multiplications and attention in a layer."""
+    return _on_device(block.program, system).matrix_s(system)
 
 
 def kernel_seconds(block: Block, system: System) -> float:
@@ -136,19 +142,26 @@ def device_s(program: Program, system: System) -> float:
 class _Layer:
     """How a layer runs; broken down by category when that is asked for."""
 
-    __slots__ = ("_shares", "_timeline", "makespan_s")
+    __slots__ = ("_matrix_s", "_shares", "_timeline", "makespan_s")
 
     def __init__(self, timeline: Timeline) -> None:
         self.makespan_s = timeline.makespan_s
-        self._timeline: Timeline | None = timeline
-        self._shares: Mapping[str, float] = {}
+        self._timeline = timeline
+        self._shares: Mapping[str, float] | None = None
+        self._matrix_s: float | None = None
 
     @property
     def shares(self) -> Mapping[str, float]:
         """Seconds by category."""
-        if self._timeline is not None:
-            self._shares, self._timeline = block_shares(self._timeline), None
+        if self._shares is None:
+            self._shares = block_shares(self._timeline)
         return self._shares
+
+    def matrix_s(self, system: System) -> float:
+        """Return the seconds of its matrix kernels."""
+        if self._matrix_s is None:
+            self._matrix_s = matrix_seconds(self._timeline.program, system)
+        return self._matrix_s
 
 
 def _on_device(program: Program, system: System) -> _Layer:

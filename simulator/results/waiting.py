@@ -174,29 +174,40 @@ class Waiting:
             before
         )
 
-    def attribute(self, place: Ints, ops: Ints, low_s: Floats, high_s: Floats, ranks: Ints) -> Floats:
-        """Return, by rank and category, the parts of gaps during which ops are in flight.
 
-        Where several are, the one that ends last is what the gap waits for.
+def attributed(
+    timeline: Timeline,
+    category: Ints,
+    place: Ints,
+    ops: Ints,
+    low_s: Floats,
+    high_s: Floats,
+    ranks: Ints,
+) -> Floats:
+    """Return, by rank and category, the parts of gaps during which ops are in flight.
 
-        Args:
-            place: Gap of each op, ascending.
-            ops: The ops.
-            low_s: Begin of each gap.
-            high_s: End of each gap.
-            ranks: Rank of each gap.
-        """
-        start_s, end_s, program = self.timeline.start_s, self.timeline.end_s, self.timeline.program
-        crowded = np.flatnonzero(np.bincount(place, minlength=len(low_s))[place] > 1)
-        ops, among = ops.copy(), ops[crowded]
-        ops[crowded] = among[np.lexsort((among, -end_s[among], place[crowded]))]
-        low = np.maximum(start_s[ops], low_s[place])
-        high = np.minimum(end_s[ops], high_s[place])
-        high[crowded] = np.minimum(high[crowded], _left_by_others(place[crowded], low[crowded]))
-        slot = ranks[place] * len(CATEGORIES) + self.category[ops]
-        size = program.num_ranks * len(CATEGORIES)
-        seconds = np.bincount(slot, np.maximum(high - low, 0.0), size)
-        return seconds.astype(np.float64).reshape(program.num_ranks, len(CATEGORIES))
+    Where several are, the one that ends last is what the gap waits for.
+
+    Args:
+        timeline: What happened.
+        category: Category of each communication op.
+        place: Gap of each op, ascending.
+        ops: The ops.
+        low_s: Begin of each gap.
+        high_s: End of each gap.
+        ranks: Rank of each gap.
+    """
+    start_s, end_s, program = timeline.start_s, timeline.end_s, timeline.program
+    crowded = np.flatnonzero(np.bincount(place, minlength=len(low_s))[place] > 1)
+    ops, among = ops.copy(), ops[crowded]
+    ops[crowded] = among[np.lexsort((among, -end_s[among], place[crowded]))]
+    low = np.maximum(start_s[ops], low_s[place])
+    high = np.minimum(end_s[ops], high_s[place])
+    high[crowded] = np.minimum(high[crowded], _left_by_others(place[crowded], low[crowded]))
+    slot = ranks[place] * len(CATEGORIES) + category[ops]
+    size = program.num_ranks * len(CATEGORIES)
+    seconds = np.bincount(slot, np.maximum(high - low, 0.0), size)
+    return seconds.astype(np.float64).reshape(program.num_ranks, len(CATEGORIES))
 
 
 def _left_by_others(place: Ints, low: Floats) -> Floats:
@@ -222,15 +233,16 @@ def waiting_seconds(timeline: Timeline, category: Ints, *, tail_transfers: bool)
             transfer of the rank is in flight; it always does while a collective is.
     """
     program, makespan = timeline.program, timeline.makespan_s
-    waiting = Waiting.of(timeline, category)
     ops = program.stream_ops(Stream.COMPUTE)
     ranks, starts, ends = program.rank[ops], timeline.start_s[ops], timeline.end_s[ops]
     begins = np.diff(ranks, prepend=-1) > 0
     free_from = np.where(begins, 0.0, np.roll(ends, 1))
     gaps = np.flatnonzero(starts - free_from > _RELATIVE_ROUNDING * makespan)
     low = free_from[gaps]
-    place, others = waiting.awaited(ops[gaps], low)
-    seconds = waiting.attribute(place, others, low, starts[gaps], ranks[gaps])
+    seconds = np.zeros((program.num_ranks, len(CATEGORIES)))
+    if gaps.size:
+        place, others = Waiting.of(timeline, category).awaited(ops[gaps], low)
+        seconds += attributed(timeline, category, place, others, low, starts[gaps], ranks[gaps])
     last_end = np.zeros(program.num_ranks)
     first = np.flatnonzero(begins)
     last_end[ranks[first]] = np.maximum.reduceat(ends, first)
@@ -238,6 +250,7 @@ def waiting_seconds(timeline: Timeline, category: Ints, *, tail_transfers: bool)
     tail = np.flatnonzero(np.logical_or.reduce([program.kind == kind for kind in kinds]))
     tail = tail[timeline.end_s[tail] > last_end[program.rank[tail]]]
     tail = tail[sorted_by(program.rank[tail])]
-    every = np.arange(program.num_ranks)
-    longest = np.full(program.num_ranks, makespan)
-    return seconds + waiting.attribute(program.rank[tail], tail, last_end, longest, every)
+    if tail.size:
+        every, longest = np.arange(program.num_ranks), np.full(program.num_ranks, makespan)
+        seconds += attributed(timeline, category, program.rank[tail], tail, last_end, longest, every)
+    return seconds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,6 +27,20 @@ class Outline:
     has_head: bool
     predictions: int = 0
     table_share: float = 0.0
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Hash once: outlines are looked up by far more often than they are made."""
+        key = (self.layers, self.has_embedding, self.has_head, self.predictions, self.table_share)
+        object.__setattr__(self, "_hash", hash(key))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @property
+    def works(self) -> int:
+        """Pieces that it runs one after the other; a prediction module is followed by a head of its own."""
+        return len(self.layers) + self.has_embedding + self.has_head + 2 * self.predictions
 
 
 def outlines(scenario: Scenario) -> tuple[Outline, ...]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from simulator.workload.data_parallel import DataParallel
     from simulator.workload.messages import Messages
     from simulator.workload.pieces import Pieces
-    from simulator.workload.program import ProgramBuilder
+    from simulator.workload.program import Ints, ProgramBuilder
     from simulator.workload.schedules import Entry, Order
     from simulator.workload.stages import LayerWork, Stage
     from simulator.workload.vocabulary import OutputWriter
@@ -50,6 +50,7 @@ class PassWriter:
         messages: Sends results on and receives them.
         output: Runs the output layer, where all ranks share it.
         last_compute: Last op of each rank's compute stream.
+        alike: First stage with the same works as each stage.
         sequences: Work of a pass over a stage or over one of its buckets.
         overlapped: A layer's forward pass and another's backward pass as one block.
         memory: Activation bytes that a pass over a stage or over one of its buckets takes and gives back.
@@ -62,9 +63,14 @@ class PassWriter:
     messages: Messages
     output: OutputWriter | None = None
     last_compute: dict[int, int] = field(default_factory=dict)
+    alike: Ints = field(init=False)
     sequences: dict[tuple[object, ...], Blocks] = field(default_factory=dict)
     overlapped: dict[tuple[Block, Block], Block] = field(default_factory=dict)
     memory: dict[tuple[OpKind, int, int], tuple[float, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        first: dict[int, int] = {}
+        self.alike = np.array([first.setdefault(id(each.works), n) for n, each in enumerate(self.stages)])
 
     def run(self, order: Order) -> None:
         """Append the passes of all ranks in their order, and the messages between them."""
@@ -89,7 +95,7 @@ class PassWriter:
         of_part, of_collective = run.owner[run.parts], run.owner[run.collectives]
         buckets = 2 + int(pieces.number.max(initial=-1))
         holder = rank * bool(self.scenario.cluster.pools)  # whose hardware runs it
-        code = (holder * len(OpKind) + passes.kind) * len(self.stages) + passes.stage
+        code = (holder * len(OpKind) + passes.kind) * len(self.stages) + self.alike[passes.stage]
         codes, which = distinct(code[of_part] * buckets + pieces.number + 1)
         alike = [self._part(code, buckets) for code in codes.tolist()]
         allocated, freed = np.array([self._bytes(pass_, part) for _, pass_, part in alike]).T[:, which]
@@ -223,16 +229,16 @@ class PassWriter:
         )
 
     def _bytes(self, action: Action, segment: Segment) -> tuple[float, float]:
-        key = (action.kind, action.stage, segment.number)
+        key = (action.kind, int(self.alike[action.stage]), segment.number)
         if key not in self.memory:
             self.memory[key] = _bytes_of(action.kind, segment.works)
         return self.memory[key]
 
     def _sequence(self, rank: int, action: Action, segment: Segment) -> Blocks:
         holder = rank if self.scenario.cluster.pools else 0
-        key = (action.kind, action.stage, segment.number, holder)
+        key = (action.kind, int(self.alike[action.stage]), segment.number, holder)
         if key not in self.sequences:
-            name = f"stage {action.stage}, {action.kind.name.lower().replace('_', ' ')}"
+            name = f"stage, {action.kind.name.lower().replace('_', ' ')}"
             self.sequences[key] = Blocks(name, _counted(_blocks(action, segment)))
         return self.sequences[key]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from simulator.scenario import Scenario
     from simulator.workload.layer_steps import Step
+    from simulator.workload.program import Program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -91,11 +92,13 @@ class StageKind:
 
     Attributes:
         outline: What decides how many parameters they have.
-        layers: Kind and plan of each layer.
+        layers: Different kinds and plans of layers.
+        places: Which of them each layer has.
     """
 
     outline: Outline
     layers: tuple[tuple[LayerKind, LayerPlan], ...]
+    places: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,14 +185,16 @@ def stage_kinds(scenario: Scenario) -> tuple[StageKind, ...]:
 
 @lru_cache(maxsize=4096)
 def _one_for_all(outline: Outline, layers: tuple[tuple[LayerKind, LayerPlan], ...]) -> StageKind:
-    return StageKind(outline=outline, layers=layers)
+    different = tuple(dict.fromkeys(layers))
+    number = {layer: place for place, layer in enumerate(different)}
+    return StageKind(outline=outline, layers=different, places=tuple(map(number.__getitem__, layers)))
 
 
 @remembered
 def stage_works(scenario: Scenario, kind: StageKind, settings: LayerSettings) -> tuple[LayerWork, ...]:
     """Return the work of a stage of one kind in model order; see ``Stage.works``."""
-    made = {alike: _layer(scenario, *alike, settings) for alike in dict.fromkeys(kind.layers)}
-    works = [made[alike] for alike in kind.layers]
+    made = [_layer(scenario, *each, settings) for each in kind.layers]
+    works = [made[place] for place in kind.places]
     if kind.outline.has_embedding:
         works.insert(0, _edge(scenario, "embedding", settings))
     if kind.outline.has_head:
@@ -219,10 +224,35 @@ def _last_steps(scenario: Scenario, shapes: Shapes) -> list[Step]:
 
 @remembered
 def _layer(scenario: Scenario, kind: LayerKind, plan: LayerPlan, settings: LayerSettings) -> LayerWork:
-    shapes = settings.shapes
     name = "layer with experts" if kind.has_experts else "layer"
-    sizes = shapes if plan.is_low else shapes.in_high_precision()
-    return _work(name, scenario, sizes, layer_steps(scenario, sizes, kind), settings, plan)
+    return _work(name, scenario, _lowered(scenario, kind, settings, is_low=plan.is_low), settings, plan)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Lowered:
+    """Steps of a layer, and its forward pass: the same whatever is kept for the backward pass.
+
+    Attributes:
+        shapes: Sizes of one rank's share.
+        steps: The steps.
+        there: The forward pass, for each number of bytes that are copied out meanwhile.
+    """
+
+    shapes: Shapes
+    steps: list[Step]
+    there: dict[float, Program] = field(default_factory=dict)
+
+    def forward(self, habits: Habits, offloaded: float) -> Program:
+        """Return the forward pass."""
+        if offloaded not in self.there:
+            self.there[offloaded] = forward_program(self.steps, habits, offloaded)
+        return self.there[offloaded]
+
+
+@remembered
+def _lowered(scenario: Scenario, kind: LayerKind, settings: LayerSettings, *, is_low: bool) -> _Lowered:
+    shapes = settings.shapes if is_low else settings.shapes.in_high_precision()
+    return _Lowered(shapes=shapes, steps=layer_steps(scenario, shapes, kind))
 
 
 @remembered
@@ -238,22 +268,22 @@ def _prediction(scenario: Scenario, settings: LayerSettings) -> tuple[LayerWork,
     for block, has_experts in prediction_layers(model):
         kind = replace(LayerKind.of(scenario, last), has_experts=has_experts, block=block)
         steps += layer_steps(scenario, sizes, kind)
-    return (_work("prediction module", scenario, sizes, steps, settings, plan),)
+    layer = _Lowered(shapes=sizes, steps=steps)
+    return (_work("prediction module", scenario, layer, settings, plan),)
 
 
 def _work(
     name: str,
     scenario: Scenario,
-    shapes: Shapes,
-    steps: list[Step],
+    layer: _Lowered,
     settings: LayerSettings,
     plan: LayerPlan,
 ) -> LayerWork:
-    habits = settings.habits
+    shapes, steps, habits = layer.shapes, layer.steps, settings.habits
     memory, offloaded = memory_plan(scenario, shapes, steps, plan)
     everything = sum(step.saved_bytes for step in steps)
     kept = memory.total_bytes
-    there = forward_program(steps, habits, offloaded)
+    there = layer.forward(habits, offloaded)
     back = backward_program(steps, habits, memory.reruns, offloaded)
     ahead, behind = host_work(scenario, steps, habits, memory.reruns)
     return LayerWork(

@@ -16,8 +16,8 @@ from simulator.workload.parameter_bytes import layer_weight_bytes
 from simulator.workload.shapes import BYTES_PER_ELEMENT, wide_dtype
 from simulator.workload.sharding import dense_sharing, expert_sharing
 from simulator.workload.weights import (
-    boundary_parameters,
     gradient_bytes,
+    rank_parameters,
     reduced_bytes,
     stage_parameters,
     sums_gradients_locally,
@@ -80,11 +80,15 @@ def _rank_memory(
     )
 
 
-@remembered
 def summed_bytes(scenario: Scenario, stage: StageKind) -> float:
     """Return the bytes of whole gradients of a stage that exist only while they are summed up."""
-    is_sharded = scenario.parallelism.sharding in {"zero2", "zero3"}
-    if not is_sharded or not sums_gradients_locally(scenario):
+    return sharded_gradient_bytes(scenario, stage) if sums_gradients_locally(scenario) else 0.0
+
+
+@remembered
+def sharded_gradient_bytes(scenario: Scenario, stage: StageKind) -> float:
+    """Return the bytes of a stage's gradients, all shards together; zero where they are not sharded."""
+    if scenario.parallelism.sharding not in {"zero2", "zero3"}:
         return 0.0
     return stage_parameters(scenario, stage.outline).total * gradient_bytes(scenario)
 
@@ -102,11 +106,10 @@ def held_memory(scenario: Scenario, kinds: tuple[StageKind, ...]) -> StaticMemor
     """Return what a rank with stages of these kinds holds, its passes left aside."""
     sharding = scenario.parallelism.sharding
     stages = tuple(kind.outline for kind in kinds)
-    parts = [stage_parameters(scenario, stage) for stage in stages]
-    held = sum(part.total for part in parts)
-    divided = _shards(scenario, parts)
+    parameters = rank_parameters(scenario, kinds)
+    held, divided = parameters.total, _shards(scenario, parameters.stages)
     has_master = weight_bytes(scenario) < MASTER_BYTES
-    layers = held - sum(boundary_parameters(scenario, stage) for stage in stages)
+    layers = held - parameters.boundary
     low = 0.0 if sharding == "zero3" else layers * (layer_weight_bytes(scenario) - weight_bytes(scenario))
     whole = _gathered_parameters(scenario, stages) if sharding == "zero3" else held
     # Fully sharded weights in fp32 are what the optimizer updates; in a lower format they are cast from its
@@ -114,7 +117,7 @@ def held_memory(scenario: Scenario, kinds: tuple[StageKind, ...]) -> StaticMemor
     kept = divided if sharding == "zero3" and not has_master and whole < held else 0.0
     return StaticMemory(
         weights=(whole + kept) * weight_bytes(scenario) + low,
-        gradients=_gradients(scenario, parts),
+        gradients=_gradients(scenario, parameters.stages),
         optimizer=held_state_bytes(scenario, held if sharding == "none" else divided),
         communication_buffers=_buffers(scenario, stages),
         logits=0.0,

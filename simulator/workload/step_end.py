@@ -12,15 +12,15 @@ from simulator.workload.precision import quantisation
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
 from simulator.workload.sharding import dense_sharing, expert_sharing
 from simulator.workload.stage_copies import sum_stage_copies, sum_tied_embeddings
-from simulator.workload.weights import boundary_parameters, stage_parameters
+from simulator.workload.weights import rank_parameters
 from simulator.workload.work import Collective, Elementwise, Group, StepOverhead
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from simulator.scenario import Scenario
-    from simulator.workload.outline import Outline
     from simulator.workload.stages import Stage, StageKind
+    from simulator.workload.weights import RankParameters
 
 _GRADIENT_NORM = 1
 _PRODUCTS_PER_LAYER = 4
@@ -89,13 +89,12 @@ class RankEnd:
 @remembered
 def rank_end(scenario: Scenario, stages: tuple[StageKind, ...]) -> RankEnd:
     """Return how a step ends on a rank with stages of these kinds."""
-    outlines = [stage.outline for stage in stages]
-    parameters = _updated_parameters(scenario, outlines)
+    held = rank_parameters(scenario, stages)
+    parameters = _updated_parameters(scenario, held)
     size = parameters * (1.0 - offloaded_share(scenario)) * update_bytes(scenario)
     if scenario.parallelism.dp > 1:
-        whole = sum(stage_parameters(scenario, outline).total for outline in outlines)
-        size += whole * scenario.software.reduction_bytes_per_parameter
-    cast = _layer_parameters(scenario, outlines) * weight_cast_bytes(scenario)
+        size += held.total * scenario.software.reduction_bytes_per_parameter
+    cast = (held.total - held.boundary) * weight_cast_bytes(scenario)
     return RankEnd(
         parameters=parameters,
         update=Elementwise(name="optimizer", bytes_moved=size, exact=True) if size else None,
@@ -139,18 +138,9 @@ def _agree_on_scales(
             before[rank] = [*before[rank], op]
 
 
-def _updated_parameters(scenario: Scenario, stages: Sequence[Outline]) -> float:
+def _updated_parameters(scenario: Scenario, held: RankParameters) -> float:
     """Return the parameters that the rank updates: all, or its shard."""
-    parts = [stage_parameters(scenario, stage) for stage in stages]
-    dense, experts = sum(part.dense for part in parts), sum(part.experts for part in parts)
-    if scenario.parallelism.sharding != "none":
-        dense /= dense_sharing(scenario).shard.size
-        experts /= expert_sharing(scenario).shard.size
-    return dense + experts
-
-
-def _layer_parameters(scenario: Scenario, stages: Sequence[Outline]) -> float:
-    """Return the parameters of a rank's layers, the embedding and the head left out."""
-    return sum(
-        stage_parameters(scenario, stage).total - boundary_parameters(scenario, stage) for stage in stages
-    )
+    if scenario.parallelism.sharding == "none":
+        return held.dense + held.experts
+    dense = held.dense / dense_sharing(scenario).shard.size
+    return dense + held.experts / expert_sharing(scenario).shard.size

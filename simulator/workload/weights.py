@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from simulator.scenario import Scenario
     from simulator.scenario.model import Block
     from simulator.workload.outline import Outline
+    from simulator.workload.stages import StageKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +103,38 @@ def stage_parameters(scenario: Scenario, stage: Outline) -> StageParameters:
     return StageParameters(
         dense=sum(part.dense for part in layers) + boundary_parameters(scenario, stage),
         experts=sum(part.experts for part in layers),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RankParameters:
+    """Parameters that one rank holds.
+
+    Attributes:
+        stages: Those of each of its stages.
+        total: All of them.
+        dense: Those of all stages that are no experts'.
+        experts: Those of experts.
+        boundary: Those of the embedding and the head.
+    """
+
+    stages: tuple[StageParameters, ...]
+    total: float
+    dense: float
+    experts: float
+    boundary: float
+
+
+@remembered
+def rank_parameters(scenario: Scenario, kinds: tuple[StageKind, ...]) -> RankParameters:
+    """Count the parameters of a rank with stages of some kinds."""
+    stages = tuple(stage_parameters(scenario, kind.outline) for kind in kinds)
+    return RankParameters(
+        stages=stages,
+        total=sum(stage.total for stage in stages),
+        dense=sum(stage.dense for stage in stages),
+        experts=sum(stage.experts for stage in stages),
+        boundary=sum(boundary_parameters(scenario, kind.outline) for kind in kinds),
     )
 
 

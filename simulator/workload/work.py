@@ -310,7 +310,7 @@ class Sequence:
     """Blocks run one after the other: the layers of a pipeline stage, its embedding, its head and loss.
 
     Attributes:
-        name: What it is, for example ``stage 3, forward``.
+        name: What it is, for example ``stage, forward``.
         blocks: Each block and how often it runs.
         share: Part of their time that is this work's, where blocks run two passes together.
     """
