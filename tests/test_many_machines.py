@@ -17,6 +17,7 @@ from simulator import load, sweep
 from simulator.cli import main
 from simulator.errors import InputError, SimulationError
 from simulator.explore.execute import Backend, execute
+from simulator.explore.search.processes import Processes
 from simulator.explore.shard import Shard
 from simulator.explore.store import RunStore
 
@@ -161,6 +162,21 @@ def _run_and_kill(backend: Backend, scheduler: subprocess.Popen[bytes]) -> None:
     for number, _ in execute(_slow_square, list(range(100)), backend):
         if number == 3:
             scheduler.kill()
+
+
+def test_a_local_process_that_is_killed_is_an_error() -> None:
+    with pytest.raises(SimulationError, match="a local process was killed"):
+        list(execute(_die, [1, 2], Backend(jobs=2)))
+    with Processes([], 2) as processes, pytest.raises(SimulationError, match="a local process was killed"):
+        processes.ask(_die_with, [1, 2])
+
+
+def _die(_task: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _die_with(_layouts: object, task: int) -> None:
+    _die(task)
 
 
 def test_a_single_dask_worker_is_not_passed_over(tmp_path: Path) -> None:

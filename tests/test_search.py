@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +106,15 @@ def test_the_command_line_fixes_and_frees(file: str, capsys: pytest.CaptureFixtu
     assert freed["free"]["training.recompute"] == ["none", "full"]
     assert freed["free"]["parallelism.schedule"] == "auto"
     assert "parallelism.tp" not in freed["free"]
+
+
+def test_standard_input_is_a_file_like_others(
+    file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--tp", "4", "--free", "recompute=none,full")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(SCENARIO.encode())))
+    found, expected = answer(capsys, "-", *options), answer(capsys, file, *options)
+    assert (found["free"], found["lost"]) == (expected["free"], expected["lost"])
 
 
 def test_without_a_block_a_layout_is_free(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

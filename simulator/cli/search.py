@@ -123,8 +123,6 @@ def _scenario(
     file: str, overrides: list[str], wishes: list[str], free: list[str], fix: list[str]
 ) -> Scenario:
     """Load a file with what the command line frees, fixes and wishes."""
-    if file == "-" and (free or fix or overrides):
-        raise InputError("standard input is read once: put what is free into its 'search:' block")
     chosen = [_freed(text) for text in free]
     named = {path for path, _ in chosen}
     if both := named.intersection(NAMES.get(name, name) for name in fix):
@@ -139,7 +137,11 @@ def _scenario(
     kept = [(path, "auto" if values is None else json.dumps(values)) for path, values in before.items()]
     frees = [f"search.free.{path}={values}" for path, values in [*kept, *chosen] if path != _DP]
     fixes = f"search.fix={json.dumps(list(dict.fromkeys(stays)))}"
-    return files.load(file, overrides=[*overrides, *wishes, *frees, fixes], searched=True)
+    every = [*overrides, *wishes, *frees, fixes]
+    if file == "-":  # standard input is read once
+        content = {**scenario.document, "name": scenario.name}
+        return files.from_document(content, overrides=every, searched=True)
+    return files.load(file, overrides=every, searched=True)
 
 
 def _freed(text: str) -> tuple[str, str]:

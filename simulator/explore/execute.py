@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import traceback
 import warnings
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Given = TypeVar("Given")
 Found = TypeVar("Found")
+PROCESS_LOST = "a local process was killed, perhaps for want of memory; fewer --jobs need less"
 ENGINES = ("local", "dask", "ray")
 _PER_WORKER = 8
 """Tasks handed out at once for each worker where a backend returns them only together."""
@@ -128,6 +130,8 @@ class Pool:
                     yield from (_found(answer, self.backend) for answer in answers)
             except SimulatorError:
                 raise
+            except BrokenProcessPool as error:
+                raise SimulationError(PROCESS_LOST) from error
             except TimeoutError as error:
                 raise InputError(f"--backend {self.backend}: the cluster has no worker") from error
             except Exception as error:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, TypeVar
+
+from simulator.errors import SimulationError
+from simulator.explore.execute import PROCESS_LOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,9 +49,16 @@ class Processes:
             pool.shutdown(wait=kind is None, cancel_futures=True)
 
     def ask(self, run: Callable[[Sequence[Layouts], Part], Answer], parts: Sequence[Part]) -> list[Answer]:
-        """Let each part be worked on by its process."""
-        waiting = [pool.submit(_run, run, part) for pool, part in zip(self._pools, parts, strict=True)]
-        return [each.result() for each in waiting]
+        """Let each part be worked on by its process.
+
+        Raises:
+            SimulationError: One of them was killed.
+        """
+        try:
+            waiting = [pool.submit(_run, run, part) for pool, part in zip(self._pools, parts, strict=True)]
+            return [each.result() for each in waiting]
+        except BrokenProcessPool as error:
+            raise SimulationError(PROCESS_LOST) from error
 
 
 def _begin(layouts: list[Layouts]) -> None:
