@@ -64,6 +64,7 @@ class BucketCosts:
             one column each; zero where there is none.
         copies: Seconds by bucket and ``COPIES``, likewise.
         counts: Collectives of each bucket.
+        most: The most that any has.
         sharded_gradient_bytes: Bytes of its gradients, all shards together; zero where they are not sharded.
     """
 
@@ -71,6 +72,7 @@ class BucketCosts:
     collectives: Floats
     copies: Floats
     counts: tuple[Counts, ...]
+    most: Counts
     sharded_gradient_bytes: float
 
 
@@ -95,6 +97,7 @@ def bucket_costs(scenario: Scenario, kind: StageKind) -> BucketCosts:
         collectives=costs[:, alike].reshape(2, -1),
         copies=copies[alike].reshape(-1),
         counts=tuple(counts[place] for place in alike),
+        most=tuple(map(max, zip(*counts, strict=True))),
         sharded_gradient_bytes=sharded_gradient_bytes(scenario, kind),
     )
 

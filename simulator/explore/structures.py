@@ -145,7 +145,7 @@ def _bucket_counts(
     """
     if scenario.parallelism.sharding == "zero3":
         return tuple(each.counts for each in costs)
-    counts = tuple(map(max, zip(*(count for each in costs for count in each.counts), strict=True)))
+    counts = tuple(map(max, zip(*(each.most for each in costs), strict=True)))
     if not any(counts):
         return ((counts,),)
     most = max(kind.outline.works for kind in kinds)  # as many however large buckets are

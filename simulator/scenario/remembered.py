@@ -54,20 +54,20 @@ def _nothing(_codes: tuple[int, ...]) -> tuple[()]:
 
 
 class _Asked:
-    """A scenario with what is remembered of its like, and the codes of its settings."""
+    """A scenario with what is remembered of its like, and the codes of settings that had a place by then."""
 
-    __slots__ = ("_read", "scenario", "world")
+    __slots__ = ("codes", "scenario", "world")
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         self.world = _world(scenario)
-        self._read: tuple[int, ...] = ()
+        self.codes = _codes.of(scenario)
 
-    def codes(self) -> tuple[int, ...]:
-        """Return the codes of all settings that have one by now."""
-        if len(self._read) < len(_codes):
-            self._read = _codes.of(self.scenario)
-        return self._read
+    def all_codes(self) -> tuple[int, ...]:
+        """Return the codes of all settings that have a place by now."""
+        if len(self.codes) < _codes.places:
+            self.codes = _codes.of(self.scenario)
+        return self.codes
 
 
 class _Remembered(Generic[P, R]):
@@ -80,9 +80,10 @@ class _Remembered(Generic[P, R]):
         known = asked.world.get(self)
         if known is None:
             known = asked.world[self] = []
-        codes = asked.codes()
+        codes = asked.codes if len(asked.codes) == _codes.places else asked.all_codes()
         for results in known:
-            found = results.known.get((results.read(codes), args, *kwargs.items()), _MISSING)
+            key = (results.read(codes), args, *kwargs.items()) if kwargs else (results.read(codes), args)
+            found = results.known.get(key, _MISSING)
             if found is not _MISSING:
                 if reader is not None:
                     reader.log.update(results.noted)  # so that whoever asked notes it too
@@ -108,7 +109,7 @@ def _keep(
         known.append(results)
     if len(results.known) >= _RESULTS:
         results.known.clear()
-    results.known[results.read(asked.codes()), *arguments] = value
+    results.known[results.read(asked.all_codes()), *arguments] = value
 
 
 class _Reader:

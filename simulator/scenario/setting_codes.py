@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 class SettingCodes:
     """Codes of settings by their dotted paths: equal values have equal codes.
 
+    Attributes:
+        places: How many settings have a place.
+
     >>> from types import SimpleNamespace
     >>> codes = SettingCodes()
     >>> codes.place("parallelism.tp")
@@ -21,17 +24,16 @@ class SettingCodes:
     """
 
     def __init__(self) -> None:
+        self.places = 0
         self._known: dict[str, dict[Hashable, int]] = {}
         self._read: list[Callable[[object], Hashable]] = []
-
-    def __len__(self) -> int:
-        return len(self._read)
 
     def place(self, path: str) -> int:
         """Return the place of a setting in ``of``; from now on it has one."""
         if path not in self._known:
             self._known[path] = {}
             self._read.append(attrgetter(path))
+            self.places += 1
         return list(self._known).index(path)
 
     def of(self, scenario: object) -> tuple[int, ...]:
@@ -45,3 +47,4 @@ class SettingCodes:
         """Forget all codes: whatever was looked up by them is lost."""
         self._known.clear()
         self._read.clear()
+        self.places = 0
