@@ -153,10 +153,14 @@ class BranchAndBound:
         """Improve the bounds of some candidates, and of all of their families whose layers are the same."""
         asking = np.stack([waiting.region[rough], waiting.family[rough]], axis=1)
         pairs = waiting.pair
+        # Candidates stand in the order of their regions and families, from the first to the last.
+        most = max(len(region.layouts.families) for region in self.regions)
+        places = waiting.region * most + waiting.family
         found = []
         for region, which in np.unique(asking, axis=0).tolist():
             layouts, family = self.regions[region].layouts, self.regions[region].layouts.families[which]
-            mine = np.flatnonzero(~waiting.placed & (waiting.region == region) & (waiting.family == which))
+            start, end = np.searchsorted(places, region * most + which + np.array([0, 1])).tolist()
+            mine = start + np.flatnonzero(~waiting.placed[start:end])
             asked = rough[(waiting.region[rough] == region) & (waiting.family[rough] == which)]
             classes = layouts.placed.of[family.shape, family.layer]
             mine = mine[np.isin(classes[pairs[mine]], classes[pairs[asked]])]
