@@ -39,18 +39,14 @@ class WorksCosts:
     """What the works of a stage cost, in model order.
 
     Attributes:
-        seconds: Seconds alone and those of matrix kernels (rows), by ``PASSES`` and work.
-        saved_bytes: See ``LayerWork``; likewise ``kept_bytes`` (zero where no pass is split) and
-            ``offloaded_bytes``.
+        table: Seconds alone by ``PASSES``, those of matrix kernels likewise, and bytes (rows) of each work:
+            saved, kept for weight gradients (zero where no pass is split), and offloaded.
         working_bytes: The largest transient of a backward pass.
         splits: Whether backward passes are split.
         whole: What passes over all of them cost: see ``PassCosts``.
     """
 
-    seconds: Floats
-    saved_bytes: Floats
-    kept_bytes: Floats
-    offloaded_bytes: Floats
+    table: Floats
     working_bytes: float
     splits: bool
     whole: Floats = field(init=False)
@@ -66,13 +62,8 @@ def works_costs(scenario: Scenario, kind: StageKind, settings: LayerSettings) ->
     distinct = {id(work): work for work in works}
     place = {identity: number for number, identity in enumerate(distinct)}
     columns = np.array([_work_costs(scenario, work) for work in distinct.values()]).T
-    table = columns[:, [place[id(work)] for work in works]]
-    saved, kept, offloaded = table[2 * len(PASSES) :]
     return WorksCosts(
-        seconds=table[: 2 * len(PASSES)].reshape(2, len(PASSES), len(works)),
-        saved_bytes=saved,
-        kept_bytes=kept,
-        offloaded_bytes=offloaded,
+        table=columns[:, [place[id(work)] for work in works]],
         working_bytes=max(work.working_bytes for work in distinct.values()),
         splits=all(work.halves is not None for work in distinct.values()),
     )
@@ -113,14 +104,14 @@ def pass_costs(
 def _runs_costs(works: WorksCosts, starts: np.ndarray) -> Floats:
     """Return what passes over runs of works cost, given where these begin."""
     costs = np.zeros((4, len(PASSES), len(starts)))
-    seconds, matrix = np.add.reduceat(works.seconds, starts, axis=2)
+    sums = np.add.reduceat(works.table, starts, axis=1)
+    seconds, matrix = sums[: len(PASSES)], sums[len(PASSES) : 2 * len(PASSES)]
     costs[SECONDS] = seconds
     np.divide(matrix, seconds, out=costs[SHARE], where=seconds > 0.0)
     np.minimum(costs[SHARE], 1.0, out=costs[SHARE])
-    saved = np.add.reduceat(works.saved_bytes, starts)
-    kept = np.add.reduceat(works.kept_bytes, starts)
-    away = works.offloaded_bytes
-    copied = np.minimum(2 * np.maximum.reduceat(away, starts), np.add.reduceat(away, starts))
+    saved, kept, copied = sums[2 * len(PASSES) :]
+    if copied.any():  # two layers' are on their way at a time
+        copied = np.minimum(2 * np.maximum.reduceat(works.table[-1], starts), copied)
     for number, which in enumerate(PASSES if works.splits else PASSES[:2]):
         costs[ALLOCATED:, number] = pass_bytes(which, saved, kept, copied)
     return costs

@@ -11,7 +11,7 @@ from simulator.costs.launch import launch_s
 from simulator.costs.pass_contention import matrix_seconds
 from simulator.costs.power import at_best_s, relieved
 from simulator.costs.price import price, price_layer
-from simulator.engines import run_fastest
+from simulator.engines import fastest
 from simulator.results.breakdown import block_shares
 from simulator.workload.launches import launches
 from simulator.workload.work import Block, Sequence
@@ -210,13 +210,14 @@ def _timeline(program: Program, system: System) -> Timeline:
     Slower kernels overlap for longer: each round adds about that share of multiprocessors of the one before.
     """
     sustained = price_layer(program, system)
-    timeline = run_fastest(program, sustained)
+    run = fastest(program, sustained)
+    timeline = run(program, sustained)
     alone = relieved(program, sustained, timeline.makespan_s, system)
     if alone is not sustained:
-        timeline = run_fastest(program, alone)
+        timeline = run(program, alone)
     for _ in range(_CONTENTION_ROUNDS):
         durations = slowed(program, alone, timeline.start_s, timeline.end_s, system)
         if durations is alone:
             break
-        timeline = run_fastest(program, durations)
+        timeline = run(program, durations)
     return timeline

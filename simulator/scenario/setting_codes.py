@@ -26,25 +26,32 @@ class SettingCodes:
     def __init__(self) -> None:
         self.places = 0
         self._known: dict[str, dict[Hashable, int]] = {}
-        self._read: list[Callable[[object], Hashable]] = []
+        self._read: Callable[[object], tuple[Hashable, ...]] = _nothing
 
     def place(self, path: str) -> int:
         """Return the place of a setting in ``of``; from now on it has one."""
         if path not in self._known:
             self._known[path] = {}
-            self._read.append(attrgetter(path))
+            self._read = _reader(*self._known)
             self.places += 1
         return list(self._known).index(path)
 
     def of(self, scenario: object) -> tuple[int, ...]:
         """Return the code of every setting that has a place."""
-        return tuple(
-            known.setdefault(read(scenario), len(known))
-            for known, read in zip(self._known.values(), self._read, strict=True)
-        )
+        values = zip(self._known.values(), self._read(scenario), strict=True)
+        return tuple([known.setdefault(value, len(known)) for known, value in values])
 
     def clear(self) -> None:
         """Forget all codes: whatever was looked up by them is lost."""
         self._known.clear()
-        self._read.clear()
+        self._read = _nothing
         self.places = 0
+
+
+def _nothing(_scenario: object) -> tuple[()]:
+    return ()
+
+
+def _reader(*paths: str) -> Callable[[object], tuple[Hashable, ...]]:
+    read = attrgetter(*paths)
+    return read if len(paths) > 1 else lambda scenario: (read(scenario),)

@@ -102,7 +102,7 @@ def _parameters(scenario: Scenario, stage: Outline) -> Iterable[StageParameters]
     inner = 0.0 if stage.has_embedding or stage.has_head else boundary
     for has_experts, block in stage.layers:
         part = parameters_of_kind(scenario, has_experts, block)
-        yield replace(part, dense=part.dense + inner)
+        yield replace(part, dense=part.dense + inner) if inner else part
         inner = 0.0
     for number in range(stage.predictions):
         yield prediction_parameters(scenario, number)

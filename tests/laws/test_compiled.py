@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.costs.durations import Durations
-from simulator.engines import compiled, event, order, run_fastest, run_quick
+from simulator.engines import compiled, event, fastest, order, run_quick
 from simulator.engines.sharing import meets, shares_links
 from simulator.errors import DeadlockError, SimulationError
 from simulator.workload.step import build_step
@@ -47,7 +47,10 @@ def test_engines_agree_op_by_op_without_contention(data: st.DataObject) -> None:
     given_durations = durations(fixed.tolist(), [3.0] * len(ops), own_links, [7.0] * 16)
     assert not shares_links(program, given_durations)
     check_alike(program, given_durations)
-    one, other = run_fastest(program, given_durations), event.run(program, given_durations)
+    one, other = (
+        fastest(program, given_durations)(program, given_durations),
+        event.run(program, given_durations),
+    )
     assert one.start_s.tobytes() == other.start_s.tobytes()
     assert one.end_s.tobytes() == other.end_s.tobytes()
 
