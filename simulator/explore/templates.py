@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.engines.compiled import order_of
 from simulator.engines.graph import Graph
 from simulator.explore.bucket_costs import COPIES, EACH, WHICH, Counts
 from simulator.explore.end_costs import SINGLES, Pairs
@@ -31,7 +30,6 @@ from simulator.workload.work import Block, Collective, Elementwise, Group, Seque
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
-    from simulator.engines.order import Order
     from simulator.scenario import Scenario
     from simulator.workload.program import Ints, Program
     from simulator.workload.stages import StageKind
@@ -114,8 +112,6 @@ class Template:
 
     Attributes:
         program: The ops.
-        order: In which they can end.
-        graph: What they wait for.
         last: Ops that nothing waits for.
         cuts: Whether passes may be cut into buckets.
         slots: Where costs are found.
@@ -130,8 +126,6 @@ class Template:
     """
 
     program: Program
-    order: Order
-    graph: Graph
     last: Ints
     cuts: bool
     slots: Slots
@@ -168,12 +162,9 @@ def make_template(scenario: Scenario, kinds: Items[StageKind], buckets: Items[It
     pass_start, passes = kept[pass_start], passes[is_pass]
     opens, closes = _gradient_edges(program, passes)
     beside_start, beside = _in_streams(program, (Stream.DP_GATHER, Stream.DP_REDUCE))
-    graph = Graph.of(program)
     return Template(
         program=program,
-        order=order_of(program),
-        graph=graph,
-        last=np.flatnonzero(np.diff(graph.successor_start) == 0),
+        last=np.flatnonzero(np.diff(Graph.of(program).successor_start) == 0),
         cuts=scenario.parallelism.sharding == "zero3" or any(any(each) for mine in buckets for each in mine),
         slots=slots,
         slot=_slots_of(step, slots),

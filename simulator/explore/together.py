@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from simulator.engines import compiled
 from simulator.explore.configurations import TERMS, Configuration
 from simulator.explore.part_costs import ALLOCATED, FREED, SECONDS, SHARE
 from simulator.results.memory import PASSING
@@ -64,14 +65,9 @@ def _step_times(structure: Structure, costs: Floats) -> Floats:
     from simulator.engines import loops  # noqa: PLC0415  numba is slow to import
 
     template = structure.template
-    graph, order = template.graph, template.order
     seconds = costs[SECONDS][structure.slot]
-    nodes = graph.node[graph.joined]
-    np.maximum.at(seconds, nodes, seconds[graph.joined])
-    seconds[graph.joined] = seconds[nodes]
-    ends = order.ends(seconds)
+    ends = compiled.run_batch(template.program, seconds)
     if template.beside.size:
-        ends[graph.joined] = ends[nodes]
         longer = seconds.copy()
         loops.lose_time(
             template.pass_start,
@@ -84,7 +80,7 @@ def _step_times(structure: Structure, costs: Floats) -> Floats:
             seconds,
             longer,
         )
-        ends = order.ends(longer)
+        ends = compiled.run_batch(template.program, longer)
     makespan: Floats = ends[template.last].max(axis=0)
     return makespan
 

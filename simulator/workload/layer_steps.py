@@ -80,7 +80,7 @@ class Linear:
     def products(self) -> tuple[Gemm, ...]:
         """Y[m, n] = X[m, k] W[k, n], for each matrix."""
         f = self.forward
-        return tuple(replace(f, n=width) for width in self.parts or (f.n,))
+        return tuple(replace(f, n=width) for width in self.parts) if self.parts else (f,)
 
     @property
     def input_gradients(self) -> tuple[Gemm, ...]:

@@ -67,12 +67,12 @@ def test_one_run_over_the_event_engine(program: Program, loops: str) -> None:
 
 def test_a_batch_over_a_wavefront_in_numpy(program: Program, loops: str) -> None:
     own = np.random.default_rng(0).exponential(size=(program.num_ops, 128))
-    samples = own[Graph.of(program).node].T  # those who start together take equally long
+    samples = own[Graph.of(program).node]  # those who start together take equally long
     ours = best(lambda: compiled.run_batch(program, samples))
     wave = wavefront(program)
-    theirs = best(lambda: wave(samples.T), 3)
-    np.testing.assert_array_equal(compiled.run_batch(program, samples), wave(samples.T).T)
-    events = best(lambda: event.run(program, Durations.of(samples[0])), 3) * len(samples)
+    theirs = best(lambda: wave(samples), 3)
+    np.testing.assert_array_equal(compiled.run_batch(program, samples), wave(samples))
+    events = best(lambda: event.run(program, Durations.of(samples[:, 0].copy())), 3) * samples.shape[1]
     say(
         f"128 samples, {loops}: {ours * 1e3:.1f} ms, {ours / samples.size * 1e9:.1f} ns for an op; "
         f"{theirs / ours:.1f} times as fast as a wavefront, {events / ours:.0f} times as fast as events"
