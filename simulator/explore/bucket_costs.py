@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from simulator.scenario import Scenario
     from simulator.workload.fully_sharded import Copy
+    from simulator.workload.outline import Outline
     from simulator.workload.program import Floats, Ints
-    from simulator.workload.stages import StageKind
     from simulator.workload.weights import StageParameters
     from simulator.workload.work import Collective
 
@@ -77,10 +77,10 @@ class BucketCosts:
 
 
 @remembered
-def bucket_costs(scenario: Scenario, kind: StageKind) -> BucketCosts:
+def bucket_costs(scenario: Scenario, stage: Outline) -> BucketCosts:
     """Return what data parallelism costs a stage."""
     divide = unit_parts if scenario.parallelism.sharding == "zero3" else bucket_parts
-    parts = divide(scenario, kind.outline)
+    parts = divide(scenario, stage)
     places: dict[tuple[StageParameters, int], int] = {}
     alike = [places.setdefault((part.parameters, part.end - part.first), len(places)) for part in parts]
     costs = np.zeros((2, len(places), len(WHICH) * EACH))
@@ -98,7 +98,7 @@ def bucket_costs(scenario: Scenario, kind: StageKind) -> BucketCosts:
         copies=copies[alike].reshape(-1),
         counts=tuple(counts[place] for place in alike),
         most=tuple(map(max, zip(*counts, strict=True))),
-        sharded_gradient_bytes=sharded_gradient_bytes(scenario, kind),
+        sharded_gradient_bytes=sharded_gradient_bytes(scenario, stage),
     )
 
 

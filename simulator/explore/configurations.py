@@ -89,7 +89,7 @@ def configure(scenario: Scenario) -> Configuration:
     """
     peak_flop_per_s(scenario.cluster, scenario.training.precision)
     settings, alike = layer_settings(scenario), alike_stages(scenario)
-    buckets = [bucket_costs(scenario, kind) for kind in alike.kinds]
+    buckets = [bucket_costs(scenario, kind.outline) for kind in alike.kinds]
     structure = structure_of(scenario, alike, buckets)
     cuts = structure.template.cuts
     passes = [

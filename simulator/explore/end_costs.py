@@ -24,8 +24,8 @@ from simulator.workload.work import StepOverhead
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
+    from simulator.workload.outline import Outline
     from simulator.workload.program import Floats
-    from simulator.workload.stages import StageKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -73,11 +73,11 @@ class RankCosts:
 
 
 @remembered
-def rank_costs(scenario: Scenario, ranks: tuple[tuple[StageKind, ...], ...]) -> RankCosts:
-    """Return what ranks cost, given the kinds of their stages."""
+def rank_costs(scenario: Scenario, ranks: tuple[tuple[Outline, ...], ...]) -> RankCosts:
+    """Return what ranks cost, given their stages."""
     return RankCosts(
-        seconds=np.array([_update_seconds(scenario, kinds) for kinds in ranks]).T,
-        held=tuple(_held_terms(held_memory(scenario, kinds)) for kinds in ranks),
+        seconds=np.array([_update_seconds(scenario, stages) for stages in ranks]).T,
+        held=tuple(_held_terms(held_memory(scenario, stages)) for stages in ranks),
     )
 
 
@@ -86,13 +86,13 @@ HELD = ("framework", "weights", "gradients", "optimizer", "communication_buffers
 _held_terms = attrgetter(*HELD)
 
 
-def _update_seconds(scenario: Scenario, kinds: tuple[StageKind, ...]) -> tuple[float, float]:
+def _update_seconds(scenario: Scenario, stages: tuple[Outline, ...]) -> tuple[float, float]:
     """Return the seconds of a rank's update, what passes through host memory included, and of its casts.
 
     The update begins when the gradient norm is known and the rank has nothing else to do, so that how long
     copies, updates on the GPU and those of the host take together does not depend on what came before.
     """
-    system, end = System.of(scenario), rank_end(scenario, kinds)
+    system, end = System.of(scenario), rank_end(scenario, stages)
     casts_s = 0.0 if end.casts is None else alone_s(end.casts, system)
     if not offloaded_share(scenario):
         return 0.0 if end.update is None else alone_s(end.update, system), casts_s

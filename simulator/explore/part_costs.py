@@ -55,8 +55,7 @@ class WorksCosts:
         object.__setattr__(self, "whole", _runs_costs(self, np.zeros(1, dtype=np.int64)))
 
 
-@remembered
-def works_costs(scenario: Scenario, kind: StageKind, settings: LayerSettings) -> WorksCosts:
+def _works_costs(scenario: Scenario, kind: StageKind, settings: LayerSettings) -> WorksCosts:
     """Return what the works of a stage cost."""
     works = stage_works(scenario, kind, settings)
     distinct = {id(work): work for work in works}
@@ -94,7 +93,7 @@ def pass_costs(
         settings: Settings of its layers.
         starts: Buckets that passes may be cut into.
     """
-    works = works_costs(scenario, kind, settings)
+    works = _works_costs(scenario, kind, settings)
     table = works.whole
     if starts is not None:
         table = np.concatenate((table, _runs_costs(works, starts.works)), axis=2)

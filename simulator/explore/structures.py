@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from simulator.explore.bucket_costs import BucketCosts, Counts
     from simulator.explore.templates import Template
     from simulator.scenario import Scenario
+    from simulator.workload.outline import Outline
     from simulator.workload.program import Ints
     from simulator.workload.stages import StageKind
 
@@ -70,13 +71,13 @@ class Structure:
     ranks: tuple[tuple[int, ...], ...]
     rank: Ints
     outer_ranks: tuple[int, int]
-    _ranks_of: dict[Alike, tuple[tuple[StageKind, ...], ...]] = field(default_factory=dict)
+    _ranks_of: dict[Alike, tuple[tuple[Outline, ...], ...]] = field(default_factory=dict)
 
-    def ranks_of(self, alike: Alike) -> tuple[tuple[StageKind, ...], ...]:
-        """Return ``ranks`` with kinds in place of their numbers."""
+    def ranks_of(self, alike: Alike) -> tuple[tuple[Outline, ...], ...]:
+        """Return ``ranks`` with the outlines of kinds in place of their numbers."""
         found = self._ranks_of.get(alike)
         if found is None:
-            found = tuple(tuple(alike.kinds[place] for place in mine) for mine in self.ranks)
+            found = tuple(tuple(alike.kinds[place].outline for place in mine) for mine in self.ranks)
             self._ranks_of[alike] = found
         return found
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from simulator.scenario import Scenario
     from simulator.workload.outline import Outline
     from simulator.workload.program import Program
-    from simulator.workload.stages import Stage, StageKind
+    from simulator.workload.stages import Stage
     from simulator.workload.weights import StageParameters
 
 MASTER_BYTES = 4
@@ -71,8 +71,8 @@ def static_memory(
 def _rank_memory(
     scenario: Scenario, stages: Mapping[int, Stage], program: Program, rank: int
 ) -> StaticMemory:
-    memory = held_memory(scenario, tuple(stage.kind for stage in stages.values()))
-    sizes = {number: summed_bytes(scenario, stage.kind) for number, stage in stages.items()}
+    memory = held_memory(scenario, tuple(stage.outline for stage in stages.values()))
+    sizes = {number: summed_bytes(scenario, stage.outline) for number, stage in stages.items()}
     return replace(
         memory,
         gradients=memory.gradients + summed_gradient_bytes(program, rank, sizes),
@@ -80,17 +80,17 @@ def _rank_memory(
     )
 
 
-def summed_bytes(scenario: Scenario, stage: StageKind) -> float:
+def summed_bytes(scenario: Scenario, stage: Outline) -> float:
     """Return the bytes of whole gradients of a stage that exist only while they are summed up."""
     return sharded_gradient_bytes(scenario, stage) if sums_gradients_locally(scenario) else 0.0
 
 
 @remembered
-def sharded_gradient_bytes(scenario: Scenario, stage: StageKind) -> float:
+def sharded_gradient_bytes(scenario: Scenario, stage: Outline) -> float:
     """Return the bytes of a stage's gradients, all shards together; zero where they are not sharded."""
     if scenario.parallelism.sharding not in {"zero2", "zero3"}:
         return 0.0
-    return stage_parameters(scenario, stage.outline).total * gradient_bytes(scenario)
+    return stage_parameters(scenario, stage).total * gradient_bytes(scenario)
 
 
 def _gradients(scenario: Scenario, parts: Sequence[StageParameters]) -> float:
@@ -102,11 +102,10 @@ def _gradients(scenario: Scenario, parts: Sequence[StageParameters]) -> float:
 
 
 @remembered
-def held_memory(scenario: Scenario, kinds: tuple[StageKind, ...]) -> StaticMemory:
-    """Return what a rank with stages of these kinds holds, its passes left aside."""
+def held_memory(scenario: Scenario, stages: tuple[Outline, ...]) -> StaticMemory:
+    """Return what a rank with such stages holds, its passes left aside."""
     sharding = scenario.parallelism.sharding
-    stages = tuple(kind.outline for kind in kinds)
-    parameters = rank_parameters(scenario, kinds)
+    parameters = rank_parameters(scenario, stages)
     held, divided = parameters.total, _shards(scenario, parameters.stages)
     has_master = weight_bytes(scenario) < MASTER_BYTES
     layers = held - parameters.boundary

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from simulator.scenario import Scenario
-    from simulator.workload.stages import Stage, StageKind
+    from simulator.workload.outline import Outline
+    from simulator.workload.stages import Stage
     from simulator.workload.weights import RankParameters
 
 _GRADIENT_NORM = 1
@@ -54,7 +55,7 @@ def append_step_end(
     norm = norm_work(scenario)
     for rank in range(pp):
         clipped = before[rank]
-        mine = tuple(stages[number].kind for number in held[rank])
+        mine = tuple(stages[number].outline for number in held[rank])
         end = rank_end(scenario, mine)
         if norm is not None:
             op = builder.add(
@@ -87,8 +88,8 @@ class RankEnd:
 
 
 @remembered
-def rank_end(scenario: Scenario, stages: tuple[StageKind, ...]) -> RankEnd:
-    """Return how a step ends on a rank with stages of these kinds."""
+def rank_end(scenario: Scenario, stages: tuple[Outline, ...]) -> RankEnd:
+    """Return how a step ends on a rank with such stages."""
     held = rank_parameters(scenario, stages)
     parameters = _updated_parameters(scenario, held)
     size = parameters * (1.0 - offloaded_share(scenario)) * update_bytes(scenario)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from simulator.scenario import Scenario
     from simulator.scenario.model import Block
     from simulator.workload.outline import Outline
-    from simulator.workload.stages import StageKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,15 +125,15 @@ class RankParameters:
 
 
 @remembered
-def rank_parameters(scenario: Scenario, kinds: tuple[StageKind, ...]) -> RankParameters:
-    """Count the parameters of a rank with stages of some kinds."""
-    stages = tuple(stage_parameters(scenario, kind.outline) for kind in kinds)
+def rank_parameters(scenario: Scenario, outlines: tuple[Outline, ...]) -> RankParameters:
+    """Count the parameters of a rank with such stages."""
+    stages = tuple(stage_parameters(scenario, outline) for outline in outlines)
     return RankParameters(
         stages=stages,
         total=sum(stage.total for stage in stages),
         dense=sum(stage.dense for stage in stages),
         experts=sum(stage.experts for stage in stages),
-        boundary=sum(boundary_parameters(scenario, kind.outline) for kind in kinds),
+        boundary=sum(boundary_parameters(scenario, outline) for outline in outlines),
     )
 
 

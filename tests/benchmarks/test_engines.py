@@ -62,7 +62,7 @@ def test_one_run_over_the_event_engine(program: Program, loops: str) -> None:
     given = Durations.of(np.random.default_rng(0).exponential(size=program.num_ops))
     slow, fast = best(lambda: event.run(program, given), 3), best(lambda: compiled.run(program, given))
     say(f"compiled engine, {loops}: {fast * 1e3:.2f} ms, {slow / fast:.0f} times as fast as events")
-    assert slow / fast > 2
+    assert slow / fast > 1.5
 
 
 def test_a_batch_over_a_wavefront_in_numpy(program: Program, loops: str) -> None:
