@@ -51,11 +51,14 @@ def run_batch(program: Program, seconds: Floats) -> Floats:
         DeadlockError: Ops wait for each other for ever; the report shows the first sample.
     """
     graph, order = Graph.of(program), order_of(program, seconds.T[:1])
-    nodes = graph.node[graph.joined]
-    np.maximum.at(seconds, nodes, seconds[graph.joined])
-    seconds[graph.joined] = seconds[nodes]
+    if not graph.joined.size:
+        return order.ends(seconds)
+    joined = graph.joined[np.argsort(graph.node[graph.joined], kind="stable")]
+    nodes, start, which = np.unique(graph.node[joined], return_index=True, return_inverse=True)
+    seconds[nodes] = np.maximum(seconds[nodes], np.maximum.reduceat(seconds[joined], start))
+    seconds[joined] = seconds[nodes][which]
     ends = order.ends(seconds)
-    ends[graph.joined] = ends[nodes]
+    ends[joined] = ends[nodes][which]
     return ends
 
 
