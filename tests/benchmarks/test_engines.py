@@ -21,7 +21,7 @@ from simulator.engines.graph import Graph
 from simulator.engines.order import Order
 from simulator.workload.step import build_step
 
-from .timing import MODEL, best, machine, say
+from .timing import MODEL, best, machine, say, side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -53,14 +53,14 @@ def timeouts(count: int) -> None:
 
 def test_events_per_second_over_bare_simpy(program: Program) -> None:
     given = Durations.of(np.random.default_rng(0).exponential(size=program.num_ops))
-    ours, bare = best(lambda: event.run(program, given)), best(lambda: timeouts(program.num_ops))
+    ours, bare = side_by_side(lambda: event.run(program, given), lambda: timeouts(program.num_ops))
     say(f"event engine: {program.num_ops} ops in {ours * 1e3:.1f} ms, {bare / ours:.2f} of bare SimPy's rate")
     assert bare / ours > 0.5
 
 
 def test_one_run_over_the_event_engine(program: Program, loops: str) -> None:
     given = Durations.of(np.random.default_rng(0).exponential(size=program.num_ops))
-    slow, fast = best(lambda: event.run(program, given), 3), best(lambda: compiled.run(program, given))
+    slow, fast = side_by_side(lambda: event.run(program, given), lambda: compiled.run(program, given))
     say(f"compiled engine, {loops}: {fast * 1e3:.2f} ms, {slow / fast:.0f} times as fast as events")
     assert slow / fast > 1.5
 

@@ -41,6 +41,12 @@ def best(run: Callable[[], object], times: int = 7) -> float:
     return min(seconds(run) for _ in range(times))
 
 
+def side_by_side(*runs: Callable[[], object], times: int = 15) -> list[float]:
+    """Return the seconds of the fastest of each run, in turn: a machine that slows down slows all of them."""
+    taken = [[seconds(run) for run in runs] for _ in range(times)]
+    return [min(column) for column in zip(*taken, strict=True)]
+
+
 def say(text: str) -> None:
     """Print a line of its own between pytest's dots."""
     print(f"\n  {text}", end="")  # noqa: T201
