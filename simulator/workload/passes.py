@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.workload.data_parallel import Segment
-from simulator.workload.message_run import MessageRun
 from simulator.workload.overlapped_program import overlapped_block
-from simulator.workload.program import OpKind, Ops, Stream
-from simulator.workload.ragged import distinct
+from simulator.workload.passes_at_once import append_at_once
+from simulator.workload.program import OpKind, Stream
 from simulator.workload.schedules import Action, Overlapped
 from simulator.workload.schedules.columns import columns
 from simulator.workload.stages import copied_bytes
@@ -24,14 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from simulator.scenario import Scenario
-    from simulator.workload.data_parallel import DataParallel
+    from simulator.workload.data_parallel import DataParallel, Segment
     from simulator.workload.messages import Messages
-    from simulator.workload.pieces import Pieces
     from simulator.workload.program import ProgramBuilder
     from simulator.workload.schedules import Entry, Order
     from simulator.workload.stages import LayerWork, Stage
     from simulator.workload.vocabulary import OutputWriter
-    from simulator.workload.work import Work
 
 FloatOrFloats = TypeVar("FloatOrFloats", float, NDArray[np.float64])
 
@@ -70,7 +66,7 @@ class PassWriter:
         """Append the passes of all ranks in their order, and the messages between them."""
         pieces = self.data_parallel.pieces() if all(columns(each) is not None for each in order) else None
         if pieces is not None:
-            self._at_once(pieces)
+            self.last_compute = append_at_once(self, pieces)
         else:
             for rank, entries in enumerate(order):
                 for entry in entries:
@@ -79,57 +75,6 @@ class PassWriter:
         self.messages.connect()
         if self.output is not None:
             self.output.connect(self.messages)
-
-    def _at_once(self, pieces: Pieces) -> None:
-        """Append passes none of which run in pairs."""
-        data = self.data_parallel
-        passes, builder = data.passes, self.builder
-        rank = np.repeat(np.arange(len(data.order)), np.diff(data.first))
-        run = MessageRun.of(self.messages, passes, rank, pieces)
-        of_part, of_collective = run.owner[run.parts], run.owner[run.collectives]
-        buckets = 2 + int(pieces.number.max(initial=-1))
-        holder = rank * bool(self.scenario.cluster.pools)  # whose hardware runs it
-        code = (holder * len(OpKind) + passes.kind) * len(self.stages) + data.alike[passes.stage]
-        codes, which = distinct(code[of_part] * buckets + pieces.number + 1)
-        alike = [self._part(code, buckets) for code in codes.tolist()]
-        allocated, freed = np.array([self._bytes(pass_, part) for _, pass_, part in alike]).T[:, which]
-        messages, of_message = run.works()
-        works: list[Work] = [self._sequence(*each) for each in alike]
-        works += [*messages, *pieces.collectives]
-        number_of = builder.number_works(works)
-        first = builder.add_many(
-            Ops(
-                kind=run.filled(OpKind.TRANSFER, passes.kind[of_part], OpKind.COLLECTIVE),
-                rank=rank[run.owner],
-                stream=run.filled(run.stream, Stream.COMPUTE, Stream.DP_REDUCE),
-                work=run.filled(
-                    number_of[len(alike) + of_message],
-                    number_of[which],
-                    number_of[len(alike) + len(messages) :],
-                ),
-                microbatch=run.filled(
-                    passes.microbatch[run.owner[run.places]], passes.microbatch[of_part], -1
-                ),
-                stage=run.filled(run.stage, passes.stage[of_part], pieces.stage),
-                join=np.full(len(run.owner), -1),
-                allocated_bytes=run.filled(0.0, allocated, 0.0),
-                freed_bytes=run.filled(0.0, freed, 0.0),
-            )
-        )
-        run.connect(first)
-        part, before = data.waits(pieces)
-        builder.wait_all(first + run.parts[part], before)
-        for each, op in zip(rank[of_collective].tolist(), (first + run.collectives).tolist(), strict=True):
-            data.reduced[each].append(op)
-        self.last_compute = dict(enumerate((first + run.parts[run.last[data.first[1:] - 1]]).tolist()))
-
-    def _part(self, code: int, buckets: int) -> tuple[int, Action, Segment]:
-        """Return the rank of a part of a pass, its pass and what it runs."""
-        whole, number = divmod(code, buckets)
-        kind, stage = divmod(whole, len(self.stages))
-        rank, kind = divmod(kind, len(OpKind))
-        works = self.data_parallel.bucket_works(stage, number - 1) if number else self.stages[stage].works
-        return rank, Action(OpKind(kind), stage, 0), Segment(works=works, number=number - 1)
 
     def _entry(self, rank: int, entry: Entry) -> None:
         if self.output is not None and isinstance(entry, Action) and entry.kind in _OUTPUT:
@@ -149,7 +94,7 @@ class PassWriter:
         ops = []
         for segment in self.data_parallel.segments(rank, action):
             after = self.data_parallel.before(rank, action, segment)
-            ops.append(self._compute(rank, action, segment, self._sequence(rank, action, segment), after))
+            ops.append(self._compute(rank, action, segment, self.sequence(rank, action, segment), after))
             self.data_parallel.after(rank, action, segment, ops[-1])
         return ops
 
@@ -184,7 +129,7 @@ class PassWriter:
     def _together(self, rank: int, chosen: Sequence[tuple[Action, Segment]]) -> list[Blocks]:
         """Return the work of one segment, or of a forward and a backward one that run beside each other."""
         if len(chosen) == 1:
-            return [self._sequence(rank, *chosen[0])]
+            return [self.sequence(rank, *chosen[0])]
         (forward, first), (backward, second) = chosen
         key = (rank, forward.stage, first.number, backward.stage, second.number)
         if (*key, forward.kind) not in self.sequences:
@@ -209,7 +154,7 @@ class PassWriter:
     def _compute(
         self, rank: int, action: Action, segment: Segment, work: Blocks, after: tuple[int, ...]
     ) -> int:
-        allocated, freed = self._bytes(action, segment)
+        allocated, freed = self.bytes_of(action, segment)
         return self.builder.add(
             action.kind,
             rank,
@@ -222,13 +167,15 @@ class PassWriter:
             freed_bytes=freed,
         )
 
-    def _bytes(self, action: Action, segment: Segment) -> tuple[float, float]:
+    def bytes_of(self, action: Action, segment: Segment) -> tuple[float, float]:
+        """Return the activation bytes that a part of a pass takes and gives back."""
         key = (action.kind, int(self.data_parallel.alike[action.stage]), segment.number)
         if key not in self.memory:
             self.memory[key] = _bytes_of(action.kind, segment.works)
         return self.memory[key]
 
-    def _sequence(self, rank: int, action: Action, segment: Segment) -> Blocks:
+    def sequence(self, rank: int, action: Action, segment: Segment) -> Blocks:
+        """Return the work of a part of a pass: the same for stages with the same layers."""
         holder = rank if self.scenario.cluster.pools else 0
         key = (action.kind, int(self.data_parallel.alike[action.stage]), segment.number, holder)
         if key not in self.sequences:
