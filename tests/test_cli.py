@@ -253,6 +253,12 @@ def test_sweep_writes_table_csv_json_and_curve(capsys: Capture, file: str, tmp_p
     assert call(capsys, "sweep", file, "--csv", "-")[1] == table.read_text()
 
 
+def test_a_sweep_over_no_metric_is_refused_before_anything_runs(capsys: Capture, file: str) -> None:
+    code, out, err = call(capsys, "sweep", file, "--set", "sweep.y=mfuu")
+    assert (code, out) == (2, "")
+    assert "sweep.y: 'mfuu' is no metric; did you mean 'mfu'?" in err
+
+
 # validate
 
 

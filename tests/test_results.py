@@ -20,7 +20,7 @@ from simulator.errors import InputError
 from simulator.results.breakdown import Breakdown
 from simulator.results.flops import CONVENTIONS, flops_per_token
 from simulator.results.memory import TERMS, MemoryReport, RankMemory, activation_peaks, memory_report
-from simulator.results.metrics import peak_flop_per_s, peak_name, step_metrics
+from simulator.results.metrics import METRICS, peak_flop_per_s, peak_name, step_metrics
 from simulator.results.result import make_result
 from simulator.results.waiting import CATEGORIES
 from simulator.scenario import Cluster, Measured, Parallelism, Scenario
@@ -107,6 +107,7 @@ def test_metrics_by_hand() -> None:
     assert metrics["days"] == pytest.approx(gpu_hours / 16 / 24)
     assert metrics["cost_dollars"] == pytest.approx(2.5 * gpu_hours)
     assert metrics["peak_memory_bytes"] == 70e9
+    assert tuple(metrics) == METRICS
 
 
 def test_utilisation_names_the_peak_of_the_precision() -> None:

@@ -9,12 +9,13 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simulator.errors import InputError
+from simulator.errors import InputError, did_you_mean
 from simulator.explore.columns import COLUMNS
 from simulator.explore.execute import LOCAL, Backend, execute
 from simulator.explore.keeper import keeper_of
 from simulator.explore.point import RECORDS, SweepPoint, Task, simulate_point
 from simulator.explore.shard import WHOLE, Shard
+from simulator.results.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -112,10 +113,14 @@ def sweep(
         shard: Part of the points to take, for job arrays.
 
     Raises:
-        InputError: The scenario has no ``sweep:`` block, or the store or the backend cannot be used.
+        InputError: The scenario has no ``sweep:`` block, or one whose ``y`` is no metric; or the store or the
+            backend cannot be used.
     """
     if scenario.sweep is None:
         raise InputError(f"{scenario.name}: no 'sweep:' block says what to vary")
+    if scenario.sweep.y not in METRICS:
+        near = did_you_mean(scenario.sweep.y, METRICS) or f", but one of {', '.join(METRICS)}"
+        raise InputError(f"{scenario.name}: sweep.y: {scenario.sweep.y!r} is no metric{near}")
     every = [
         Task(document=scenario.document, name=scenario.name, settings=settings)
         for settings in settings_of(scenario.sweep)

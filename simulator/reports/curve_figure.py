@@ -48,7 +48,8 @@ def curve_figure(table: SweepTable) -> Figure:
         table: A sweep; its ``sweep`` says what the axes are.
 
     Raises:
-        InputError: The vertical axis is no metric, or a published point has no place on the horizontal one.
+        InputError: No point has the vertical axis's metric, or a published point has no place on the
+            horizontal one.
     """
     sweep = table.sweep
     positions = _Positions(sorted_values([point.settings[sweep.x] for point in table.points]))
@@ -77,7 +78,7 @@ def _check_metric(table: SweepTable) -> None:
     if known and table.sweep.y not in known:
         near = did_you_mean(table.sweep.y, known)
         raise InputError(
-            f"sweep.y: {table.sweep.y!r} is no metric{near or ', but one of ' + ', '.join(known)}"
+            f"sweep.y: no point has {table.sweep.y!r}{near or ', but each has ' + ', '.join(known)}"
         )
 
 

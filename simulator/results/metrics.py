@@ -11,6 +11,7 @@ from simulator.results.flops import (
     hardware_flops_per_step,
     model_flops_per_step,
 )
+from simulator.results.waiting import CATEGORIES
 from simulator.scenario.training import number_format
 
 if TYPE_CHECKING:
@@ -19,6 +20,24 @@ if TYPE_CHECKING:
     from simulator.scenario.cluster import Cluster
     from simulator.scenario.scenario import Scenario
 
+METRICS = (
+    "step_time_s",
+    "tflops_per_gpu",
+    *(f"tflops_per_gpu_{convention}" for convention in CONVENTIONS),
+    "mfu",
+    "hfu",
+    "tokens_per_s_per_gpu",
+    "tokens_per_s",
+    "samples_per_s",
+    "bubble_fraction",
+    "exposed_communication_fraction",
+    *(f"{name}_fraction" for name in CATEGORIES if name.startswith("exposed")),
+    "peak_memory_bytes",
+    "days",
+    "gpu_hours",
+    "cost_dollars",
+)
+"""Names of all metrics, in their order; see ``step_metrics``."""
 _SECONDS_PER_HOUR = 3600.0
 _HOURS_PER_DAY = 24.0
 
