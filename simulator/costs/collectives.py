@@ -83,16 +83,16 @@ def leaves_domain(transfer: Transfer, cluster: Cluster) -> bool:
     rank stand for a shift of all ranks by ``stride``, as in ring attention: one of a ring's hops leaves the
     domain unless all its ranks are inside, and the others wait for it.
     """
-    domain = cluster.scale_up_domain
     if transfer.source == transfer.target:
-        return max(transfer.stride, transfer.span) >= domain
-    return _domain_of(transfer.source, transfer, domain) != _domain_of(transfer.target, transfer, domain)
+        return max(transfer.stride, transfer.span) >= cluster.scale_up_domain
+    apart = transfer.stride // abs(transfer.target - transfer.source)
+    return lie_apart(transfer.source, transfer.target, apart, cluster)
 
 
-def _domain_of(rank: int, transfer: Transfer, domain: int) -> int:
-    """Return the scale-up domain of a program rank of the pipeline."""
-    steps = abs(transfer.target - transfer.source) or 1
-    return rank * transfer.stride // steps // domain
+def lie_apart(source: int, target: int, stride: int, cluster: Cluster) -> bool:
+    """Tell whether two pipeline ranks, neighbours ``stride`` global ranks apart, are in different domains."""
+    domain = cluster.scale_up_domain
+    return source * stride // domain != target * stride // domain
 
 
 def _torus_message(transfer: Transfer, cluster: Cluster) -> MessageCost:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simulator.costs.collectives import lie_apart
 from simulator.costs.price import alone_s, price
 from simulator.costs.system import System
 from simulator.engines import compiled
@@ -47,11 +48,10 @@ def message_seconds(scenario: Scenario, messages: Pairs) -> Floats:
     system = System.of(scenario)
     known: dict[tuple[int, bool, bool], float] = {}
     seconds: list[float] = []
-    apart, domain = stride(scenario.parallelism, "pp"), system.cluster.scale_up_domain
+    apart = stride(scenario.parallelism, "pp")
     for source, target, receives in messages.pairs:
         # Of where the two ranks lie it only matters whether the message leaves a domain.
-        leaves = source * apart // domain != target * apart // domain
-        alike = (abs(target - source), receives, leaves)
+        alike = (abs(target - source), receives, lie_apart(source, target, apart, system.cluster))
         if alike not in known:
             known[alike] = alone_s(message(scenario, source, target, receives=receives), system)
         seconds.append(known[alike])

@@ -6,7 +6,7 @@ before; see ``remembered``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,16 +43,11 @@ class WorksCosts:
             saved, kept for weight gradients (zero where no pass is split), and offloaded.
         working_bytes: The largest transient of a backward pass.
         splits: Whether backward passes are split.
-        whole: What passes over all of them cost: see ``PassCosts``.
     """
 
     table: Floats
     working_bytes: float
     splits: bool
-    whole: Floats = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "whole", _runs_costs(self, np.zeros(1, dtype=np.int64)))
 
 
 def _works_costs(scenario: Scenario, kind: StageKind, settings: LayerSettings) -> WorksCosts:
@@ -94,7 +89,7 @@ def pass_costs(
         starts: Buckets that passes may be cut into.
     """
     works = _works_costs(scenario, kind, settings)
-    table = works.whole
+    table = _runs_costs(works, np.zeros(1, dtype=np.int64))
     if starts is not None:
         table = np.concatenate((table, _runs_costs(works, starts.works)), axis=2)
     return PassCosts(table=table, working_bytes=works.working_bytes)

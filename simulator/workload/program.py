@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,25 +48,19 @@ class Stream(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
-    """Ops as columns, with their dependencies.
+class Ops:
+    """Ops as columns, without their dependencies.
 
     Attributes:
         kind: ``OpKind`` of each op.
-        rank: Program rank of each op, from 0 to ``num_ranks - 1``.
+        rank: Program rank of each op, counted from 0.
         stream: ``Stream`` of each op.
-        work: Index into ``works`` of each op.
+        work: Number of each op's work.
         microbatch: Micro-batch of each op, -1 where there is none.
         stage: Global pipeline stage (``chunk * pp + rank`` when looped) of each op, -1 where there is none.
         join: Number of the join that an op belongs to, -1 where there is none.
-        dependency_start: Ops ``dependency[dependency_start[i]:dependency_start[i + 1]]`` precede op ``i``.
-        dependency: See ``dependency_start``.
         allocated_bytes: Activation memory that an op takes when it starts.
         freed_bytes: Activation memory that it gives back when it ends.
-        works: The distinct pieces of work.
-        rank_names: What to call each program rank, for example ``pp 3``.
-        replicas: Real ranks that each program rank stands for.
-        derived: What engines found out about the program and need not find out again.
     """
 
     kind: Ints
@@ -76,10 +70,30 @@ class Program:
     microbatch: Ints
     stage: Ints
     join: Ints
-    dependency_start: Ints
-    dependency: Ints
     allocated_bytes: Floats
     freed_bytes: Floats
+
+
+_COLUMNS = tuple(column.name for column in fields(Ops))
+_BYTES = 2
+"""The last columns are bytes, the others integers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program(Ops):
+    """Ops with their dependencies.
+
+    Attributes:
+        dependency_start: Ops ``dependency[dependency_start[i]:dependency_start[i + 1]]`` precede op ``i``.
+        dependency: See ``dependency_start``.
+        works: The distinct pieces of work; ``work`` counts them.
+        rank_names: What to call each program rank, for example ``pp 3``.
+        replicas: Real ranks that each program rank stands for.
+        derived: What engines found out about the program and need not find out again.
+    """
+
+    dependency_start: Ints
+    dependency: Ints
     works: tuple[Work, ...]
     rank_names: tuple[str, ...]
     replicas: int = 1
@@ -142,35 +156,6 @@ class Program:
             return f"{letter[kind]}{self.microbatch[op]}.{self.stage[op]}"
         work = self.works[self.work[op]]
         return getattr(work, "name", "") or kind.name.lower()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ops:
-    """Ops as columns, without their dependencies; see ``Program``."""
-
-    kind: Ints
-    rank: Ints
-    stream: Ints
-    work: Ints
-    microbatch: Ints
-    stage: Ints
-    join: Ints
-    allocated_bytes: Floats
-    freed_bytes: Floats
-
-    def part(self, begin: int, end: int) -> Ops:
-        """Return some of the ops; they share their columns with these."""
-        return Ops(**{name: getattr(self, name)[begin:end] for name in _COLUMNS})
-
-    @classmethod
-    def joined(cls, parts: Sequence[Ops]) -> Ops:
-        """Return some ops one after the other."""
-        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS})
-
-
-_COLUMNS = tuple(column.name for column in fields(Ops))
-_BYTES = 2
-"""The last columns are bytes, the others integers."""
 
 
 @dataclass(slots=True)
@@ -247,16 +232,18 @@ class ProgramBuilder:
         self._count += len(ops.kind)
         return first
 
-    def _ops(self) -> Ops:
-        """Return all ops in their order."""
+    def _joined(self) -> dict[str, NDArray[Any]]:
+        """Return the columns of all ops in their order."""
         table = np.array(self._columns).reshape(-1, len(_COLUMNS)).T
-        columns = [*table[:-_BYTES].astype(np.int64), *table[-_BYTES:]]
-        single = Ops(**dict(zip(_COLUMNS, columns, strict=True)))
-        parts, begin = [], 0
-        for before, ops in self._many:
-            parts += [single.part(begin, before), ops]
-            begin = before
-        return Ops.joined([*parts, single.part(begin, table.shape[1])])
+        single = [*table[:-_BYTES].astype(np.int64), *table[-_BYTES:]]
+        bounds = [0, *(before for before, _ in self._many), table.shape[1]]
+        joined = {}
+        for name, column in zip(_COLUMNS, single, strict=True):
+            parts = [column[: bounds[1]]]
+            for (_, ops), begin, end in zip(self._many, bounds[1:], bounds[2:], strict=False):
+                parts += [getattr(ops, name), column[begin:end]]
+            joined[name] = np.concatenate(parts)
+        return joined
 
     def wait_all(self, ops: Ints, after: Ints) -> None:
         """Let each of some ops that were already added wait for one further op."""
@@ -269,13 +256,12 @@ class ProgramBuilder:
 
     def build(self) -> Program:
         """Return the program."""
-        ops = self._ops()
         single = np.array((self._waits, self._needs), dtype=np.int64)
         waits, needs = (np.concatenate(columns) for columns in zip(single, *self._edges, strict=True))
         start = np.zeros(self._count + 1, dtype=np.int64)
         np.cumsum(np.bincount(waits, minlength=self._count), out=start[1:])
         return Program(
-            **{name: getattr(ops, name) for name in _COLUMNS},
+            **self._joined(),
             dependency_start=start,
             # Many come in ascending order, which a merging sort makes use of.
             dependency=needs[np.argsort(waits, kind="stable")],
