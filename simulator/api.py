@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.costs.pass_contention import slowed_passes
-from simulator.costs.price import price
-from simulator.costs.stage_times import stage_times
 from simulator.costs.system import System
+from simulator.durations.layers import host_holds_up
+from simulator.durations.pass_contention import slowed_passes
+from simulator.durations.stage_times import stage_times
+from simulator.durations.step import step_durations
 from simulator.engines import ENGINES, run_quick
 from simulator.engines.continuous import continuous
 from simulator.engines.sharing import meets
 from simulator.engines.timeline import Timeline
-from simulator.results.layer_times import host_holds_up, sequence_shares
 from simulator.results.memory import MemoryReport, memory_report
+from simulator.results.pass_shares import sequence_shares
 from simulator.results.result import Result, make_result
 from simulator.units import format_bytes
+from simulator.workload.parameters.model_states import StaticMemory
 from simulator.workload.pipeline import uses_times
-from simulator.workload.static_memory import StaticMemory, static_memory
-from simulator.workload.step import Step, build_step
+from simulator.workload.step.build import Step, build_step
+from simulator.workload.step.rank_memory import static_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from simulator.costs.durations import Durations
+    from simulator.engines.durations import Durations
     from simulator.scenario import Scenario
     from simulator.workload.program import Program
 
@@ -48,8 +47,7 @@ def simulate(scenario: Scenario, *, quick: bool = False) -> Result:
     """
     system = System.of(scenario)
     step = timed_step(scenario, system)
-    shares = sequence_shares(step.program, system)
-    timeline, durations = timed(step.program, scenario, system, shares, quick=quick)
+    timeline, durations = timed(step.program, scenario, system, quick=quick)
     warnings = _engine_warnings(scenario, timeline, durations)
     if scenario.training.post_validation:
         timeline = continuous(timeline)
@@ -57,6 +55,7 @@ def simulate(scenario: Scenario, *, quick: bool = False) -> Result:
     warnings += _warnings(memory)
     if scenario.training.cuda_graphs and not host_holds_up(step.program, system):
         warnings += ("training.cuda_graphs has no effect: the host launches kernels faster than they run",)
+    shares = sequence_shares(step.program, system)
     return make_result(scenario, timeline, shares=shares, memory=memory, warnings=warnings)
 
 
@@ -76,21 +75,14 @@ def timed_step(scenario: Scenario, system: System) -> Step:
     step = build_step(scenario)
     if not uses_times(scenario):
         return step
-    durations = priced(step.program, system, sequence_shares(step.program, system))
+    durations = step_durations(step.program, system)
     times = stage_times(step.program, durations, len(step.stages), scenario.num_microbatches)
     return build_step(scenario, times)
 
 
-def timed(
-    program: Program,
-    scenario: Scenario,
-    system: System,
-    shares: Mapping[int, Mapping[str, float]],
-    *,
-    quick: bool,
-) -> tuple[Timeline, Durations]:
+def timed(program: Program, scenario: Scenario, system: System, *, quick: bool) -> tuple[Timeline, Durations]:
     """Run a step, and once more with passes slowed by the collectives that they were found to run beside."""
-    durations = priced(program, system, shares)
+    durations = step_durations(program, system)
     run = run_quick if quick and scenario.engine == "event" else ENGINES[scenario.engine]
     timeline = run(program, durations)
     beside = slowed_passes(program, durations, timeline.start_s, timeline.end_s, system)
@@ -106,15 +98,8 @@ def step_time_s(step: Step, scenario: Scenario) -> float:
     For fits that vary what hardware and software reach, and never what ranks do.
     """
     system = System.of(scenario)
-    shares = sequence_shares(step.program, system)
-    timeline, _ = timed(step.program, scenario, system, shares, quick=True)
+    timeline, _ = timed(step.program, scenario, system, quick=True)
     return (continuous(timeline) if scenario.training.post_validation else timeline).makespan_s
-
-
-def priced(program: Program, system: System, shares: Mapping[int, Mapping[str, float]]) -> Durations:
-    """Return how long every op of a step takes, given its sequences' seconds by category."""
-    seconds = {work: math.fsum(parts.values()) for work, parts in shares.items()}
-    return price(program, system, seconds)
 
 
 def _memory(scenario: Scenario, step: Step, timeline: Timeline) -> MemoryReport:

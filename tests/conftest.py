@@ -22,12 +22,12 @@ if os.environ.get("CI"):
 @pytest.fixture(params=["plain", "numba"], scope="module")
 def loops(request: pytest.FixtureRequest) -> Iterator[str]:
     """Run the tests of a module with plain loops, then with compiled ones from the first op on."""
-    from simulator.engines import order
+    from simulator.engines import jit
 
     kind = str(request.param)
     if kind == "numba":
         pytest.importorskip("numba")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(order, "has_numba", lambda: kind == "numba")
-        patch.setattr(order, "ENOUGH", 0)
+        patch.setattr(jit, "has_numba", lambda: kind == "numba")
+        patch.setattr(jit, "ENOUGH", 0)
         yield kind

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.costs.durations import Durations
+from simulator.engines.durations import Durations
 from simulator.engines.event import run
-from simulator.workload.program import OpKind, Program, ProgramBuilder, Stream
-from simulator.workload.work import Collective, Elementwise, Group, Sequence, StepOverhead, Transfer
+from simulator.workload.program import BlockSequence, OpKind, Program, ProgramBuilder, Stream
+from simulator.workload.work import Collective, Elementwise, Group, StepOverhead, Transfer
 
 if TYPE_CHECKING:
     from simulator.engines.timeline import Timeline
@@ -31,7 +31,7 @@ def one_f_one_b(ranks: int, microbatches: int, *, data_parallel: bool = False) -
         for i in range(microbatches - warm_up):
             order += [("F", warm_up + i), ("B", i)]
         order += [("B", i) for i in range(microbatches - warm_up, microbatches)]
-        forward, backward = Sequence(f"forward {rank}", ()), Sequence(f"backward {rank}", ())
+        forward, backward = BlockSequence(f"forward {rank}", ()), BlockSequence(f"backward {rank}", ())
         for letter, i in order:
             is_forward = letter == "F"
             ops[letter, i, rank] = builder.add(

@@ -11,12 +11,12 @@ from hand_made_pipelines import GEMM, one_f_one_b, reduction, timed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.costs.durations import Durations
+from simulator.engines.durations import Durations
 from simulator.engines.event import run
 from simulator.errors import SimulationError
 from simulator.results.breakdown import Breakdown, block_shares, step_breakdown
-from simulator.workload.program import OpKind, ProgramBuilder, Stream
-from simulator.workload.work import Sequence, Transfer
+from simulator.workload.program import BlockSequence, OpKind, ProgramBuilder, Stream
+from simulator.workload.work import Transfer
 
 if TYPE_CHECKING:
     from simulator.engines.timeline import Timeline
@@ -39,7 +39,7 @@ def test_categories_are_never_negative_and_sum_to_the_step_time_exactly(
     shares = {
         work: {"compute": random.random(), "exposed_tp": random.random()}
         for work, item in enumerate(program.works)
-        if isinstance(item, Sequence)
+        if isinstance(item, BlockSequence)
     }
     mean, per_rank = step_breakdown(timeline, shares)
     total = timeline.makespan_s
@@ -116,7 +116,7 @@ def test_data_parallel_communication_counts_where_it_is_waited_for() -> None:
 
 def test_a_collective_on_the_compute_stream_counts_by_its_axis_and_shares_scale_with_an_op() -> None:
     builder = ProgramBuilder(rank_names=("pp 0",))
-    builder.add(OpKind.FORWARD, 0, Stream.COMPUTE, Sequence("forward", ()))
+    builder.add(OpKind.FORWARD, 0, Stream.COMPUTE, BlockSequence("forward", ()))
     builder.add(OpKind.COLLECTIVE, 0, Stream.COMPUTE, reduction("tp_ep"))
     timeline = run(builder.build(), Durations.of(np.array([4.0, 1.0])))
     mean, _ = step_breakdown(timeline, {0: {"compute": 1.5, "exposed_cp": 0.5}})

@@ -57,7 +57,7 @@ def run(folder: Path, names: tuple[str, str, str]) -> dict[str, object]:
 
 def test_the_page_shows_one_file_of_each_kind() -> None:
     folders = {str(Path(path).parent).removeprefix("simulator/") for path in FILES}
-    assert folders == {"catalogue/gpus", "catalogue/models", "workload/schedules", "costs/algorithms"}
+    assert folders == {"catalogue/gpus", "catalogue/models", "schedules", "costs/algorithms"}
 
 
 def test_a_new_gpu_model_and_schedule_are_simulated(extended: Path) -> None:

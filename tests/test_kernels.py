@@ -15,7 +15,7 @@ from simulator.catalogue.kernels import fitted_document
 from simulator.costs.kernels import kernel_s
 from simulator.documents import parse
 from simulator.errors import ScenarioError
-from simulator.workload.mamba_steps import StateSpaceScan
+from simulator.workload.layers.mamba import StateSpaceScan
 from simulator.workload.work import Attention, Elementwise, Gemm
 
 if TYPE_CHECKING:

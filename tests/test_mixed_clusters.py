@@ -12,14 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator import files
-from simulator.api import sequence_shares, simulate
-from simulator.costs.price import price
+from simulator.api import simulate
 from simulator.costs.system import System, between
+from simulator.durations.layers import sequence_seconds
+from simulator.durations.price import price
 from simulator.errors import ScenarioError
 from simulator.files.layers import balanced
 from simulator.scenario import Pool, Scenario
 from simulator.workload.program import OpKind
-from simulator.workload.step import build_step
+from simulator.workload.step.build import build_step
 from simulator.workload.work import Transfer
 
 if TYPE_CHECKING:
@@ -68,12 +69,12 @@ def test_each_stage_runs_at_the_speed_of_its_own_pool() -> None:
     scenario = mixed((False, True))
     program = build_step(scenario).program
     system = System.of(scenario)
-    seconds = {work: sum(parts.values()) for work, parts in sequence_shares(program, system).items()}
+    seconds = sequence_seconds(program, system)
     durations = price(program, system, seconds).alone_s()
     for slow, rank in ((False, 0), (True, 1)):
         alone = replace(scenario, cluster=replace(scenario.cluster.part(pool(8, slow=slow)), gpus=16))
         whole = System.of(alone)
-        expected = {work: sum(parts.values()) for work, parts in sequence_shares(program, whole).items()}
+        expected = sequence_seconds(program, whole)
         mine = (program.rank == rank) & (program.kind == OpKind.FORWARD)
         wanted = [expected[work] for work in program.work[mine].tolist()]
         # The spread among GPUs is that of the pool, not of the whole job; the test GPU has none.

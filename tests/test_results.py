@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from published_models import LLAMA3_405B, training
 
 from simulator import catalogue
-from simulator.costs.durations import Durations
+from simulator.engines.durations import Durations
 from simulator.engines.event import run
 from simulator.errors import InputError
 from simulator.results.breakdown import Breakdown

@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 import pytest
 from factories import MODEL, make_scenario
 
-from simulator import files
+from simulator import files, schedules
 from simulator.cli import main
 from simulator.errors import ScenarioError
 from simulator.explore.schedule_timeline import schedule_timeline
-from simulator.workload import schedules
-from simulator.workload.op_kind import OpKind
+from simulator.schedules import SCHEDULES, Overlapped, Request, StageTimes, passes
+from simulator.schedules.csv_form import read_rows, write_rows
+from simulator.schedules.op_kind import OpKind
 from simulator.workload.pipeline import held_stages
-from simulator.workload.schedules import SCHEDULES, Overlapped, Request, StageTimes, passes
-from simulator.workload.schedules.csv_form import read_rows, write_rows
-from simulator.workload.step import build_step
+from simulator.workload.step.build import build_step
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -141,8 +140,8 @@ def test_dualpipe_holds_every_stage_twice_and_sums_its_copies() -> None:
 
 def test_a_new_file_is_a_new_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "reverse.py").write_text(
-        "from simulator.workload.schedules.gpipe import gpipe\n"
-        "from simulator.workload.schedules.schedule import Schedule\n"
+        "from simulator.schedules.gpipe import gpipe\n"
+        "from simulator.schedules.schedule import Schedule\n"
         "SCHEDULE = Schedule(name='reverse', order=gpipe, source='a test')\n"
     )
     monkeypatch.setattr(schedules, "__path__", [*schedules.__path__, str(tmp_path)])

@@ -9,7 +9,7 @@ import pytest
 from simulator.validation.campaign import campaigns
 from simulator.validation.compare import Comparison
 from simulator.validation.layout_sweeps import layout_sweeps
-from simulator.validation.report import RowOutcome
+from simulator.validation.outcome import RowOutcome
 from simulator.validation.statistics import constant_errors
 
 

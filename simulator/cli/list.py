@@ -7,7 +7,7 @@ from typing import Literal
 from simulator import catalogue
 from simulator.cli.screen import show_json, show_text
 from simulator.cli.settings import Json
-from simulator.workload.schedules import SCHEDULES
+from simulator.schedules import SCHEDULES
 
 Kind = Literal["gpus", "networks", "models", "software", "schedules"]
 

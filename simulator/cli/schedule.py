@@ -12,11 +12,11 @@ from simulator.engines.timeline import Timeline
 from simulator.errors import InputError, did_you_mean
 from simulator.reports.output import check_writable, write_whole
 from simulator.reports.save import FIGURE_SUFFIXES
+from simulator.schedules import SCHEDULES, Order, Request, StageTimes, passes
+from simulator.schedules.chains import faults
+from simulator.schedules.csv_form import read_rows, write_rows
 from simulator.workload.pipeline import held_stages
 from simulator.workload.program import OpKind
-from simulator.workload.schedules import SCHEDULES, Order, Request, StageTimes, passes
-from simulator.workload.schedules.chains import faults
-from simulator.workload.schedules.csv_form import read_rows, write_rows
 
 _WIDTH = 160
 _WIDEST = 100_000

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from simulator.costs import nccl_constants as nccl
 from simulator.costs.message import MessageCost
-from simulator.workload.experts.targets import expected_targets
+from simulator.workload.layers.experts.destinations import expected_targets
 
 if TYPE_CHECKING:
     from simulator.costs.links import ScaleUp

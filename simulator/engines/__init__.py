@@ -10,7 +10,7 @@ from simulator.engines.sharing import meets, shares_links
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from simulator.costs.durations import Durations
+    from simulator.engines.durations import Durations
     from simulator.engines.timeline import Timeline
     from simulator.workload.program import Program
 

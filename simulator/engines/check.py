@@ -9,7 +9,7 @@ import numpy as np
 from simulator.errors import SimulationError
 
 if TYPE_CHECKING:
-    from simulator.costs.durations import Durations
+    from simulator.engines.durations import Durations
     from simulator.workload.program import Floats, Program
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.costs.durations import Durations
 from simulator.engines.check import check
 from simulator.engines.deadlock import report
+from simulator.engines.durations import Durations
 from simulator.engines.graph import Graph
 from simulator.engines.order import Order
 from simulator.engines.streams import run_streams

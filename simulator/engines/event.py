@@ -31,7 +31,7 @@ from simulator.errors import DeadlockError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from simulator.costs.durations import Durations
+    from simulator.engines.durations import Durations
     from simulator.workload.program import Floats, Program
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import numpy as np
 from numba import njit
 
-from simulator.engines import streams
+from simulator.engines import stream_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ def _compiled(function: Callable[P, R]) -> Callable[P, R]:
     return result
 
 
-run_streams = _compiled(streams.go)
+run_streams = _compiled(stream_loop.run_streams)
 
 
 @_compiled

@@ -14,18 +14,12 @@ import numpy as np
 from simulator.engines.check import check_numbers
 from simulator.engines.compiled import order_of
 from simulator.engines.graph import Graph
-from simulator.engines.order import loops
+from simulator.engines.jit import loops
 from simulator.errors import SimulationError
-from simulator.workload.grid import stride
-from simulator.workload.program import Stream
-from simulator.workload.work import Collective
 
 if TYPE_CHECKING:
     from simulator.engines.order import Order
-    from simulator.scenario import Scenario
     from simulator.workload.program import Floats, Ints, Program
-
-_STREAMS = (Stream.DP_GATHER, Stream.DP_REDUCE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,21 +33,6 @@ class Coupling:
 
     size: Ints
     stride: Ints
-
-    @classmethod
-    def of(cls, program: Program, scenario: Scenario) -> Coupling:
-        """Read off a step which of its collectives join which of the scenario's ``dp`` replicas."""
-        parallelism = scenario.parallelism
-        apart = stride(parallelism, "dp")
-        pairs = []
-        for work in program.works:
-            group = work.group if isinstance(work, Collective) else None
-            reach = 0 if group is None else group.size * group.stride // apart
-            step = 1 if group is None else max(1, group.stride // apart)
-            pairs.append((max(1, min(parallelism.dp, reach) // step), step))
-        size, step_ = np.array(pairs, dtype=np.int64).reshape(-1, 2)[program.work].T
-        couples = np.isin(program.stream, _STREAMS)
-        return cls(size=np.where(couples, size, 1), stride=np.where(couples, step_, 1))
 
 
 def run_replicas(

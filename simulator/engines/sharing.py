@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator.engines.graph import queues
-from simulator.engines.order import loops
-from simulator.workload.ragged import ranges, sorted_by
+from simulator.engines.jit import loops
+from simulator.ragged import ranges, sorted_by
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from simulator.costs.durations import Durations
+    from simulator.engines.durations import Durations
     from simulator.engines.timeline import Timeline
     from simulator.workload.program import Ints, Program
 

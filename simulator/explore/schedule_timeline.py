@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.costs.durations import Durations
 from simulator.engines import event
+from simulator.engines.durations import Durations
+from simulator.schedules.chains import needed, split_backward_passes
 from simulator.workload.pipeline import plain
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
-from simulator.workload.schedules.chains import needed, split_backward_passes
 from simulator.workload.work import StepOverhead
 
 if TYPE_CHECKING:
     from simulator.engines.timeline import Timeline
-    from simulator.workload.schedules import Action, Order, StageTimes
+    from simulator.schedules import Action, Order, StageTimes
 
 
 def schedule_timeline(order: Order, times: StageTimes) -> Timeline:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from simulator.files.report import nearest_divisors
 
 PAIRED = frozenset({"1f1b", "interleaved"})
-"""Schedules whose passes run in pairs to hide exchanges (simulator.workload.schedules.in_pairs)."""
+"""Schedules whose passes run in pairs to hide exchanges (simulator.schedules.in_pairs)."""
 
 if TYPE_CHECKING:
     from simulator.files.report import Findings

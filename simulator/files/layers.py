@@ -8,7 +8,7 @@ from simulator.files.clusters import cluster_of
 from simulator.files.report import Findings, nearest_divisors
 from simulator.files.schedule_rules import schedule_name
 from simulator.scenario.training import number_format
-from simulator.workload.schedules import SCHEDULES, Request, passes
+from simulator.schedules import SCHEDULES, Request, passes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, WithJsonSchema
 
 from simulator.documents import Strict
 from simulator.errors import did_you_mean
-from simulator.workload.schedules import SCHEDULES
+from simulator.schedules import SCHEDULES
 
 NAMES = tuple(sorted(SCHEDULES))
 PYTORCH_NAMES = {schedule.pytorch: name for name, schedule in SCHEDULES.items() if schedule.pytorch}

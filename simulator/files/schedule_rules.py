@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 from simulator.files.base import beside
 from simulator.files.schedule_choice import CsvSchedule
-from simulator.workload.pipeline import CUSTOM
-from simulator.workload.schedules import SCHEDULES, Request
-from simulator.workload.schedules.chains import faults
-from simulator.workload.schedules.csv_form import read_entry, read_rows
+from simulator.schedules import SCHEDULES, Request
+from simulator.schedules.chains import faults
+from simulator.schedules.csv_form import CUSTOM, read_entry, read_rows
 
 if TYPE_CHECKING:
     from simulator.files.report import Findings

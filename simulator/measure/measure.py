@@ -10,8 +10,9 @@ from simulator.errors import InputError
 from simulator.measure.kernels import attention, product
 from simulator.measure.layer import LayerTimes, can_run, layer_times
 from simulator.measure.pointwise import copies, pointwise
-from simulator.workload.step import build_step
-from simulator.workload.work import Attention, Elementwise, Gemm, Sequence
+from simulator.workload.program import BlockSequence
+from simulator.workload.step.build import build_step
+from simulator.workload.work import Attention, Elementwise, Gemm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -136,7 +137,7 @@ def device_names(device: str) -> tuple[str, str]:
 
 def _kernels(scenario: Scenario) -> Iterator[Kernel]:
     for work in build_step(scenario).program.works:
-        if isinstance(work, Sequence):
+        if isinstance(work, BlockSequence):
             for block, _ in work.blocks:
                 for leaf in block.program.works:
                     if isinstance(leaf, Gemm | Attention | Elementwise):

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from simulator.workload.shapes import shapes_of
+from simulator.workload.layers.local_sizes import shapes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from simulator.scenario import Scenario
-    from simulator.workload.shapes import Shapes
+    from simulator.workload.layers.local_sizes import Shapes
     from simulator.workload.work import Elementwise
 
     Tensor = Any  # torch.Tensor; PyTorch is the user's own and imported late

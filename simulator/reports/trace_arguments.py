@@ -5,18 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from simulator.workload.program import OpKind, Program
-from simulator.workload.work import (
-    Attention,
-    Block,
-    Collective,
-    Elementwise,
-    Gemm,
-    Scan,
-    Sequence,
-    Transfer,
-    Work,
-)
+from simulator.workload.program import Block, BlockSequence, OpKind, Program, Work
+from simulator.workload.work import Attention, Collective, Elementwise, Gemm, Scan, Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +24,7 @@ def category(program: Program, op: int) -> str:
     """Return the PyTorch profiler's category for an op."""
     if program.kind[op] == OpKind.OVERHEAD:
         return "overhead"
-    is_stage = isinstance(program.works[program.work[op]], Sequence)
+    is_stage = isinstance(program.works[program.work[op]], BlockSequence)
     return "gpu_user_annotation" if is_stage else "kernel"
 
 
@@ -49,7 +39,7 @@ def _arguments(work: Work) -> Iterator[tuple[str, object]]:
         case Collective():
             yield "bytes", round(work.bytes)
             yield "group", f"{work.group.size} ranks over {work.group.axis}"
-        case Sequence():
+        case BlockSequence():
             yield "flops", round(sum(_flops(block) * times for block, times in work.blocks))
             yield "bytes", round(sum(_message_bytes(block) * times for block, times in work.blocks))
             yield "blocks", ", ".join(f"{times} x {block.name}" for block, times in work.blocks)

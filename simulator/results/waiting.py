@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simulator.ragged import ranges, sorted_by
 from simulator.workload.program import Floats, Ints, OpKind, Program, Stream
-from simulator.workload.ragged import ranges, sorted_by
 from simulator.workload.work import Collective
 
 if TYPE_CHECKING:

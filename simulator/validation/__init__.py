@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from simulator.validation.outcome import RowOutcome
 from simulator.validation.render import render
-from simulator.validation.report import RowOutcome, ValidationReport
+from simulator.validation.report import ValidationReport
 from simulator.validation.rows import read_rows
 from simulator.validation.run import validate
 from simulator.validation.to_scenario import to_scenario

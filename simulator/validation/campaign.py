@@ -11,7 +11,7 @@ from simulator.documents import parse
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from simulator.validation.report import RowOutcome
+    from simulator.validation.outcome import RowOutcome
 
 _SECONDS_PER_HOUR = 3600.0
 

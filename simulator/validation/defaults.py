@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from simulator.results.flops import Convention
-    from simulator.validation.memory_quantity import MemoryQuantity
+    from simulator.validation.rows import MemoryQuantity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simulator.errors import RowError
+from simulator.schedules import SCHEDULES
 from simulator.validation.stages import single_layer_chunks
-from simulator.workload.schedules import SCHEDULES
 
 if TYPE_CHECKING:
     from simulator.validation.blanks import Blanks

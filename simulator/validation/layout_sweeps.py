@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from simulator.validation.compare import Comparison
-    from simulator.validation.report import RowOutcome
+    from simulator.validation.outcome import RowOutcome
     from simulator.validation.rows import Row
 
 LEAST_ROWS = 6

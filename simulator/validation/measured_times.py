@@ -13,20 +13,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.api import priced
-from simulator.costs.durations import Durations
-from simulator.costs.stage_times import stage_times
 from simulator.costs.system import System
+from simulator.durations.stage_times import stage_times
+from simulator.durations.step import step_durations
 from simulator.engines import event
 from simulator.engines.continuous import continuous
+from simulator.engines.durations import Durations
 from simulator.errors import SimulatorError
-from simulator.results.layer_times import sequence_shares
+from simulator.schedules import StageTimes
 from simulator.validation.timed import Timed
 from simulator.validation.to_scenario import to_scenario
 from simulator.workload.pipeline import uses_times
 from simulator.workload.program import OpKind
-from simulator.workload.schedules import StageTimes
-from simulator.workload.step import build_step
+from simulator.workload.step.build import build_step
 from simulator.workload.work import Transfer
 
 if TYPE_CHECKING:
@@ -87,12 +86,12 @@ def _simulated_s(row: Row, scenario: Scenario) -> float:
     scenario = replace(scenario, training=replace(scenario.training, overlap=overlap))
     system = System.of(scenario)
     step = build_step(scenario)
-    durations = priced(step.program, system, sequence_shares(step.program, system))
+    durations = step_durations(step.program, system)
     usual = stage_times(step.program, durations, len(step.stages), scenario.num_microbatches)
     times = _times(row, scenario, usual)
     if uses_times(scenario):
         step = build_step(scenario, times)
-        durations = priced(step.program, system, sequence_shares(step.program, system))
+        durations = step_durations(step.program, system)
     timeline = event.run(step.program, _measured(step.program, durations, times))
     return (continuous(timeline) if scenario.training.post_validation else timeline).makespan_s
 

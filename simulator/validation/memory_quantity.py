@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from simulator.validation.defaults import stack_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from simulator.validation.rows import Row
-
-MemoryQuantity = Literal["allocated", "reserved", "used"]
+    from simulator.validation.rows import MemoryQuantity, Row
 
 _LEFT_OUT: dict[MemoryQuantity, frozenset[str]] = {
     "allocated": frozenset({"framework", "fragmentation"}),

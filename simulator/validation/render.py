@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from simulator.validation.compare import Comparison
     from simulator.validation.layout_sweeps import LayoutSweep
-    from simulator.validation.report import RowOutcome, ValidationReport
+    from simulator.validation.outcome import RowOutcome
+    from simulator.validation.report import ValidationReport
     from simulator.validation.statistics import ErrorSummary
 
 _WIDTH = 110

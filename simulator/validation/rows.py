@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from pydantic import (
     BaseModel,
@@ -23,6 +23,8 @@ from ruamel.yaml.error import YAMLError
 
 from simulator.errors import InputError, RowError
 
+MemoryQuantity = Literal["allocated", "reserved", "used"]
+"""What a source measures as peak memory; see ``memory_quantity``."""
 _COMMIT = re.compile(r"Megatron-LM [0-9a-f]{7,}\b")
 """A commit of the repository, as papers of today cite their baseline: Megatron-Core."""
 _ON_XLA = re.compile(r"\bJAX/XLA (MaxText|PAXML)\b")

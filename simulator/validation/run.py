@@ -16,7 +16,8 @@ from simulator.validation.fits import judge_fits
 from simulator.validation.layout_sweeps import sweep_name
 from simulator.validation.leave_one_out import without_source
 from simulator.validation.measured_times import timed_rows
-from simulator.validation.report import RowOutcome, ValidationReport
+from simulator.validation.outcome import RowOutcome
+from simulator.validation.report import ValidationReport
 from simulator.validation.rows import RawRow, read_rows
 from simulator.validation.to_scenario import to_scenario
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from simulator.validation.report import RowOutcome
+    from simulator.validation.outcome import RowOutcome
 
 _DENSE_SOURCES = (
     "megatron",

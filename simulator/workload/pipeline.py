@@ -6,18 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.workload.schedules import SCHEDULES, Request, passes
-from simulator.workload.schedules.columns import Passes
-from simulator.workload.schedules.csv_form import read_rows
-from simulator.workload.schedules.in_pairs import PAIRED, in_pairs
-from simulator.workload.schedules.with_vocabulary import with_vocabulary
+from simulator.schedules import SCHEDULES, Request, passes
+from simulator.schedules.columns import Passes
+from simulator.schedules.csv_form import CUSTOM, read_rows
+from simulator.schedules.in_pairs import PAIRED, in_pairs
+from simulator.schedules.with_vocabulary import with_vocabulary
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
-    from simulator.workload.schedules import Order, StageTimes
-
-CUSTOM = "custom"
-"""Name of a schedule that is read from a file."""
+    from simulator.schedules import Order, StageTimes
 
 
 def pipeline_order(scenario: Scenario, times: StageTimes | None = None) -> Order:
@@ -66,7 +63,7 @@ def uses_times(scenario: Scenario) -> bool:
 def held_stages(order: Order) -> tuple[tuple[int, ...], ...]:
     """Return the stages that each rank holds, in model order.
 
-    >>> from simulator.workload.schedules import SCHEDULES, Request
+    >>> from simulator.schedules import SCHEDULES, Request
     >>> held_stages(SCHEDULES["zb-v"].order(Request(pp=2, vpp=2, num_microbatches=4)))
     ((0, 3), (1, 2))
     """

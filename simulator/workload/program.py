@@ -16,15 +16,25 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.workload.op_kind import OpKind
-from simulator.workload.ragged import sorted_by
+from simulator.ragged import sorted_by
+from simulator.schedules.op_kind import OpKind
+from simulator.workload.work import NOTHING, Attention, Gemm, Launches, Leaf, Scan
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
 
-    from simulator.workload.work import Work
-
-__all__ = ["Bools", "Floats", "Ints", "OpKind", "Program", "ProgramBuilder", "Stream"]
+__all__ = [
+    "Block",
+    "BlockSequence",
+    "Bools",
+    "Floats",
+    "Ints",
+    "OpKind",
+    "Program",
+    "ProgramBuilder",
+    "Stream",
+    "Work",
+]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -156,6 +166,47 @@ class Program(Ops):
             return f"{letter[kind]}{self.microbatch[op]}.{self.stage[op]}"
         work = self.works[self.work[op]]
         return getattr(work, "name", "") or kind.name.lower()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Work that is a Program of its own: one layer's kernels and collectives on one rank.
+
+    Attributes:
+        name: What it is, for example ``dense layer, backward``.
+        program: Its ops; its time is that program's makespan, or the host's launches if these take longer.
+        captured: What CUDA graphs launch of it, less one launch for each graph.
+        calls: Modules that the host calls for it, and CUDA graphs that it starts.
+    """
+
+    name: str
+    program: Program
+    captured: Launches = NOTHING
+    calls: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockSequence:
+    """Blocks run one after the other: the layers of a pipeline stage, its embedding, its head and loss.
+
+    Attributes:
+        name: What it is, for example ``stage, forward``.
+        blocks: Each block and how often it runs.
+        share: Part of their time that is this work's, where blocks run two passes together.
+    """
+
+    name: str
+    blocks: tuple[tuple[Block, int], ...]
+    share: float = 1.0
+
+
+Work = Leaf | BlockSequence
+
+
+def floating_point_operations(program: Program) -> float:
+    """Sum the FLOPs of a layer's matrix multiplications and attention kernels."""
+    each = [work.flops if isinstance(work, Gemm | Attention | Scan) else 0.0 for work in program.works]
+    return sum((each[int(work)] for work in program.work), 0.0)
 
 
 @dataclass(slots=True)

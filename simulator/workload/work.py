@@ -6,10 +6,7 @@ Every kind is a small frozen value, so that equal pieces of work are priced once
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from simulator.workload.program import Program
+from typing import Literal
 
 Pass = Literal["forward", "backward"]
 CollectiveKind = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast"]
@@ -288,43 +285,5 @@ class Launches:
 NOTHING = Launches()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Block:
-    """Work that is a Program of its own: one layer's kernels and collectives on one rank.
-
-    Attributes:
-        name: What it is, for example ``dense layer, backward``.
-        program: Its ops; its time is that program's makespan, or the host's launches if these take longer.
-        captured: What CUDA graphs launch of it, less one launch for each graph.
-        calls: Modules that the host calls for it, and CUDA graphs that it starts.
-    """
-
-    name: str
-    program: Program
-    captured: Launches = NOTHING
-    calls: int = 0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sequence:
-    """Blocks run one after the other: the layers of a pipeline stage, its embedding, its head and loss.
-
-    Attributes:
-        name: What it is, for example ``stage, forward``.
-        blocks: Each block and how often it runs.
-        share: Part of their time that is this work's, where blocks run two passes together.
-    """
-
-    name: str
-    blocks: tuple[tuple[Block, int], ...]
-    share: float = 1.0
-
-
 Leaf = Gemm | Attention | Scan | Elementwise | Collective | Transfer | HostCopy | HostUpdate | StepOverhead
-Work = Leaf | Sequence
-
-
-def floating_point_operations(program: Program) -> float:
-    """Sum the FLOPs of a layer's matrix multiplications and attention kernels."""
-    each = [work.flops if isinstance(work, Gemm | Attention | Scan) else 0.0 for work in program.works]
-    return sum((each[int(work)] for work in program.work), 0.0)
+"""Work that a kernel, a collective or the host does in one go."""

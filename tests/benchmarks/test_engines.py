@@ -15,11 +15,11 @@ import simpy
 from factories import make_scenario
 
 from simulator import api
-from simulator.costs.durations import Durations
 from simulator.engines import compiled, event
+from simulator.engines.durations import Durations
 from simulator.engines.graph import Graph
 from simulator.engines.order import Order
-from simulator.workload.step import build_step
+from simulator.workload.step.build import build_step
 
 from .timing import MODEL, best, machine, say, side_by_side
 

@@ -24,16 +24,17 @@ import pytest
 from factories import make_scenario
 
 from simulator import api, load
-from simulator.engines import order
-from simulator.engines.replicas import Coupling, run_replicas
-from simulator.explore import structures
-from simulator.explore.evaluate import evaluate
-from simulator.results import layer_times
+from simulator.batch import structure as structures
+from simulator.batch.evaluate import evaluate
+from simulator.durations import layers as layer_times
+from simulator.engines import jit
+from simulator.engines.replicas import run_replicas
+from simulator.explore.montecarlo.template import coupling_of
 from simulator.results.flops import forward_flops
 from simulator.scenario import Tier
 from simulator.scenario.remembered import forget as forget_results
 from simulator.workload.program import OpKind
-from simulator.workload.step import build_step
+from simulator.workload.step.build import build_step
 
 from .timing import MODEL, best, machine, say, seconds
 
@@ -50,7 +51,7 @@ SCENARIOS = Path(__file__).parents[2] / "scenarios"
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compile what can be compiled, from the first op on."""
     pytest.importorskip("numba")
-    monkeypatch.setattr(order, "ENOUGH", 0)
+    monkeypatch.setattr(jit, "ENOUGH", 0)
     api.simulate(replace(make_scenario(pp=2, dp=2, sharding="zero1"), engine="compiled"))
     evaluate([make_scenario(pp=2, dp=2, sharding="zero2")])
     run_ready()
@@ -68,7 +69,7 @@ def forget() -> None:
 def run_ready() -> None:
     scenario = make_scenario(dp=2)
     program = build_step(scenario).program
-    run_replicas(program, np.ones((1, program.num_ops, 2)), Coupling.of(program, scenario))
+    run_replicas(program, np.ones((1, program.num_ops, 2)), coupling_of(program, scenario.parallelism))
 
 
 def row(work: str, measured: str, target: str, ratio: float) -> None:
@@ -142,7 +143,7 @@ def test_one_step_of_16384_gpus_with_jitter() -> None:
     scenario = make_scenario(model=MODEL, tp=8, pp=16, vpp=8, dp=128, microbatches=16)
     program = build_step(scenario).program
     own = np.random.default_rng(0).exponential(size=(1, program.num_ops, 128))
-    ends, coupling = np.empty_like(own), Coupling.of(program, scenario)
+    ends, coupling = np.empty_like(own), coupling_of(program, scenario.parallelism)
     taken = best(lambda: run_replicas(program, own, coupling, ends=ends), 20)
     passes = int((program.kind <= OpKind.BACKWARD).sum()) * 128
     row(
@@ -185,7 +186,7 @@ def test_a_million_gpus_with_jitter() -> None:
         own *= 0.02
         own += 1.0
         own *= alone[:, None]
-        run_replicas(timeline.program, own, Coupling.of(timeline.program, scenario))
+        run_replicas(timeline.program, own, coupling_of(timeline.program, scenario.parallelism))
 
     taken = best(once, 2)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from simulator.costs.price import price
 from simulator.costs.system import System
+from simulator.durations.price import price
 from simulator.engines import event
 from simulator.workload.program import Stream
-from simulator.workload.stages import stages_of
+from simulator.workload.step.stages import stages_of
 from simulator.workload.work import Attention, Collective, Gemm, Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from simulator.scenario import Scenario
-    from simulator.workload.program import Program
-    from simulator.workload.stages import LayerWork
-    from simulator.workload.work import Block, Work
+    from simulator.workload.layers.layer_work import LayerWork
+    from simulator.workload.program import Block, Program, Work
 
 
 def layer(scenario: Scenario) -> tuple[Block, Block]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from simulator.costs.durations import Durations
+from simulator.engines.durations import Durations
 from simulator.workload.program import OpKind, Program, ProgramBuilder, Stream
 from simulator.workload.work import Elementwise
 

@@ -11,11 +11,11 @@ from factories import make_scenario
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.costs.durations import Durations
-from simulator.engines import compiled, event, fastest, order, run_quick
+from simulator.engines import compiled, event, fastest, jit, run_quick
+from simulator.engines.durations import Durations
 from simulator.engines.sharing import meets, shares_links
 from simulator.errors import DeadlockError, SimulationError
-from simulator.workload.step import build_step
+from simulator.workload.step.build import build_step
 
 from .programs import build, durations, flows, op_lists, seconds
 
@@ -143,9 +143,9 @@ def test_impossible_numbers_are_refused() -> None:
 
 def test_plain_loops_give_way_to_compiled_ones_once_these_have_paid_off(loops: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(order, "_followed", [0])
-        patch.setattr(order, "ENOUGH", 100)
-        patch.delitem(order.sys.modules, "numba", raising=False)
-        assert order.loops(60) is None
+        patch.setattr(jit, "_followed", [0])
+        patch.setattr(jit, "ENOUGH", 100)
+        patch.delitem(jit.sys.modules, "numba", raising=False)
+        assert jit.loops(60) is None
         if loops == "plain":
-            assert order.loops(60) is None
+            assert jit.loops(60) is None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from laws.layers import layer, layer_flops, layer_s, sent_bytes
 from simulator.costs.collectives import transfer_cost
-from simulator.workload.attention_mask import Mask, heaviest_pairs, rank_pairs
+from simulator.workload.layers.attention_mask import Mask, heaviest_pairs, rank_pairs
 from simulator.workload.work import Transfer
 
 if TYPE_CHECKING:

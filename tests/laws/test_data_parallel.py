@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.api import estimate_memory, simulate
+from simulator.workload.parameters.counts import layer_parameters_per_rank, stage_parameters
 from simulator.workload.program import OpKind, Stream
-from simulator.workload.step import build_step
-from simulator.workload.weights import layer_parameters_per_rank, stage_parameters
+from simulator.workload.step.build import build_step
 from simulator.workload.work import Collective
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.workload.casts import casts
-from simulator.workload.layer_steps import Pointwise
-from simulator.workload.shapes import shapes_of
+from simulator.workload.layers.casts import casts
+from simulator.workload.layers.local_sizes import shapes_of
+from simulator.workload.layers.operation import Pointwise
 from simulator.workload.work import Elementwise, Gemm
 from tests.factories import GPU, MODEL, make_scenario
 from tests.laws.layers import head, layer, layer_flops, ops
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from simulator.scenario import Scenario
-    from simulator.workload.work import Block
+    from simulator.workload.program import Block
 
 TOKENS = make_scenario().training.seq_length
 HIDDEN = MODEL.hidden_size

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.costs.durations import Durations
 from simulator.engines import ENGINES
+from simulator.engines.durations import Durations
 from simulator.engines.links import fair_rates
 from simulator.errors import DeadlockError, SimulationError
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.api import simulate
-from simulator.explore.evaluate import evaluate
+from simulator.batch.evaluate import evaluate
 from simulator.scenario import Experts, Offload, Overlap
-from simulator.workload.schedules import SCHEDULES, Request
+from simulator.schedules import SCHEDULES, Request
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario

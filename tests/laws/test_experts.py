@@ -17,16 +17,16 @@ from simulator.costs.collectives import collective_cost
 from simulator.results.flops import forward_flops
 from simulator.scenario import Cluster, Experts, Mamba
 from simulator.scenario.parameters import layer_parameters, total_parameters
-from simulator.workload.experts.dispatchers import DISPATCHERS
-from simulator.workload.experts.flow import token_flow
-from simulator.workload.experts.targets import expected_targets
+from simulator.schedules import Overlapped, passes
 from simulator.workload.grid import expert_gradient_group, expert_group, stride
-from simulator.workload.launches import launches
+from simulator.workload.layers.experts.destinations import expected_targets
+from simulator.workload.layers.experts.dispatchers import DISPATCHERS
+from simulator.workload.layers.experts.token_load import token_flow
+from simulator.workload.layers.launches import launches
+from simulator.workload.layers.local_sizes import shapes_of
+from simulator.workload.parameters.counts import stage_parameters
 from simulator.workload.pipeline import pipeline_order
-from simulator.workload.schedules import Overlapped, passes
-from simulator.workload.shapes import shapes_of
-from simulator.workload.stages import stages_of
-from simulator.workload.weights import stage_parameters
+from simulator.workload.step.stages import stages_of
 from simulator.workload.work import Collective, Elementwise, Gemm, Group, Routing
 from tests.laws.layers import layer, layer_flops, ops
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from simulator.api import simulate
 from simulator.costs.kernels import kernel_s
 from simulator.scenario import Experts, LatentAttention, Offload, RecomputeDetail
-from simulator.workload.casts import casts
-from simulator.workload.shapes import shapes_of
-from simulator.workload.stages import stages_of
+from simulator.workload.layers.casts import casts
+from simulator.workload.layers.local_sizes import shapes_of
+from simulator.workload.step.stages import stages_of
 from simulator.workload.work import Gemm
 
 if TYPE_CHECKING:

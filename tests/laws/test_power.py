@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from laws.layers import layer
 from simulator import catalogue
-from simulator.costs.durations import Durations
-from simulator.costs.power import relieved
-from simulator.costs.price import price_layer
 from simulator.costs.system import System
-from simulator.results.layer_times import device_s, kernel_seconds
+from simulator.durations.layers import device_s, kernel_seconds
+from simulator.durations.power import relieved
+from simulator.durations.price import price_layer
+from simulator.engines.durations import Durations
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
 from simulator.workload.work import Elementwise, Gemm
 

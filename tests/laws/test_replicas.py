@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from simulator.engines import compiled
 from simulator.engines.replicas import Coupling, run_replicas
 from simulator.errors import SimulationError
+from simulator.explore.montecarlo.template import coupling_of
 from simulator.workload.program import Stream
-from simulator.workload.step import build_step
+from simulator.workload.step.build import build_step
 
 from .programs import Op, build, op_lists
 
@@ -45,7 +46,7 @@ def test_replicas_are_one_program_whose_collectives_join(data: st.DataObject) ->
 def test_one_slow_replica_holds_all_up_at_the_collectives_only() -> None:
     scenario = make_scenario(pp=4, dp=8, tp=8, microbatches=8, sharding="zero1")
     program = build_step(scenario).program
-    coupling = Coupling.of(program, scenario)
+    coupling = coupling_of(program, scenario.parallelism)
     assert set(coupling.size.tolist()) == {1, 8}
     assert set(coupling.stride.tolist()) == {1}
     seconds = np.ones((1, program.num_ops, 8))
@@ -60,7 +61,7 @@ def test_one_slow_replica_holds_all_up_at_the_collectives_only() -> None:
 
 def test_shard_groups_couple_neighbours_and_their_replicas_at_a_distance() -> None:
     scenario = make_scenario(dp=8, sharding="zero2", shard_size=2)
-    coupling = Coupling.of(build_step(scenario).program, scenario)
+    coupling = coupling_of(build_step(scenario).program, scenario.parallelism)
     pairs = set(zip(coupling.size.tolist(), coupling.stride.tolist(), strict=True))
     assert pairs == {(1, 1), (2, 1), (4, 2), (8, 1)}
 
@@ -68,7 +69,7 @@ def test_shard_groups_couple_neighbours_and_their_replicas_at_a_distance() -> No
 def test_impossible_numbers_are_refused() -> None:
     scenario = make_scenario(dp=2)
     program = build_step(scenario).program
-    coupling = Coupling.of(program, scenario)
+    coupling = coupling_of(program, scenario.parallelism)
     seconds = np.ones((1, program.num_ops, 2))
     seconds[0, 1, 1] = np.nan
     with pytest.raises(SimulationError, match=r"op 1 .* nan seconds"):

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from simulator.api import simulate
 from simulator.explore.schedule_timeline import schedule_timeline
 from simulator.results.memory import activation_peaks
-from simulator.workload.op_kind import OpKind
+from simulator.schedules import SCHEDULES, Request, StageTimes, passes
+from simulator.schedules.chains import faults
+from simulator.schedules.csv_form import read_rows, write_rows
+from simulator.schedules.op_kind import OpKind
+from simulator.schedules.with_vocabulary import S, T, with_vocabulary, without_vocabulary
 from simulator.workload.pipeline import held_stages
 from simulator.workload.program import Stream
-from simulator.workload.schedules import SCHEDULES, Request, StageTimes, passes
-from simulator.workload.schedules.chains import faults
-from simulator.workload.schedules.csv_form import read_rows, write_rows
-from simulator.workload.schedules.with_vocabulary import S, T, with_vocabulary, without_vocabulary
 
 FAST = settings(max_examples=25, deadline=None)
 SLOW = settings(max_examples=8, deadline=None)

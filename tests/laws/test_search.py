@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from simulator import files
 from simulator.api import simulate
+from simulator.batch.evaluate import evaluate
 from simulator.costs.collectives import collective_cost
 from simulator.errors import SimulatorError
-from simulator.explore.evaluate import evaluate
 from simulator.explore.search import search
 from simulator.explore.search.axes import axis_values
 from simulator.explore.search.layouts import Layouts

@@ -13,13 +13,14 @@ from factories import GPU, MODEL, NETWORK, SOFTWARE, make_scenario
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.api import sequence_shares, simulate
-from simulator.costs.durations import Durations
-from simulator.costs.price import System, price
+from simulator.api import simulate
+from simulator.durations.layers import sequence_seconds
+from simulator.durations.price import System, price
 from simulator.engines import event
+from simulator.engines.durations import Durations
 from simulator.results.memory import activation_peaks
 from simulator.workload.program import OpKind, Stream
-from simulator.workload.step import build_step
+from simulator.workload.step.build import build_step
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
@@ -116,8 +117,7 @@ def test_more_bandwidth_is_never_slower_without_contention(
 def test_scaling_all_durations_scales_the_step(scenario: Scenario, factor: float) -> None:
     step = build_step(scenario)
     system = System(cluster=scenario.cluster, software=scenario.software)
-    shares = sequence_shares(step.program, system)
-    seconds = {work: math.fsum(parts.values()) for work, parts in shares.items()}
+    seconds = sequence_seconds(step.program, system)
     durations = price(step.program, system, seconds)
     once, scaled = event.run(step.program, durations), event.run(step.program, durations.scaled(factor))
     assert scaled.makespan_s == pytest.approx(factor * once.makespan_s, rel=1e-9)

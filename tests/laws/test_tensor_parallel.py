@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from laws.layers import head, layer, layer_flops, layer_s, ops, sent_bytes
-from simulator.costs.contention import slowed
-from simulator.costs.durations import Durations
 from simulator.costs.gemm import gemm_s
 from simulator.costs.system import System
+from simulator.durations.contention import slowed
 from simulator.engines import event
+from simulator.engines.durations import Durations
 from simulator.scenario import Overlap
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
 from simulator.workload.work import Collective, Gemm, Group

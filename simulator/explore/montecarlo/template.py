@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator import api
-from simulator.costs.price import price
 from simulator.costs.system import System
+from simulator.durations.price import price
 from simulator.engines.replicas import Coupling
 from simulator.explore.montecarlo.cells import replicas_sharing_experts
-from simulator.results.layer_times import sequence_shares
-from simulator.workload.program import Stream
-from simulator.workload.work import Collective, Gemm, Sequence, StepOverhead, Transfer
+from simulator.workload.grid import stride
+from simulator.workload.program import BlockSequence, Stream
+from simulator.workload.work import Collective, Gemm, StepOverhead, Transfer
 
 if TYPE_CHECKING:
-    from simulator.scenario import Scenario
-    from simulator.workload.program import Bools, Floats, Ints, Program
-    from simulator.workload.work import Work
+    from simulator.scenario import Parallelism, Scenario
+    from simulator.workload.program import Bools, Floats, Ints, Program, Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,15 +63,14 @@ def template_of(scenario: Scenario) -> Template:
     system = System.of(scenario)
     step = api.timed_step(scenario, system)
     program = step.program
-    shares = sequence_shares(program, system)
-    _, durations = api.timed(program, scenario, system, shares, quick=True)
+    _, durations = api.timed(program, scenario, system, quick=True)
     works = program.works
     overhead = np.array([isinstance(work, StepOverhead) for work in works])[program.work]
     network = np.array([isinstance(work, Collective | Transfer) for work in works])[program.work]
     experts = replicas_sharing_experts(scenario.parallelism)
     return Template(
         program=program,
-        coupling=Coupling.of(program, scenario),
+        coupling=coupling_of(program, scenario.parallelism),
         seconds=durations.alone_s(),
         computes=(program.stream == Stream.COMPUTE) & ~overhead,
         sends=network,
@@ -80,6 +78,20 @@ def template_of(scenario: Scenario) -> Template:
         expert_share=np.array([_expert_share(work, system) for work in works])[program.work],
         meeting=scenario.parallelism.tp * scenario.parallelism.cp * experts,
     )
+
+
+def coupling_of(program: Program, parallelism: Parallelism) -> Coupling:
+    """Read off a step which of its collectives join which of the ``dp`` replicas."""
+    apart = stride(parallelism, "dp")
+    pairs = []
+    for work in program.works:
+        group = work.group if isinstance(work, Collective) else None
+        reach = 0 if group is None else group.size * group.stride // apart
+        step = 1 if group is None else max(1, group.stride // apart)
+        pairs.append((max(1, min(parallelism.dp, reach) // step), step))
+    size, step_ = np.array(pairs, dtype=np.int64).reshape(-1, 2)[program.work].T
+    couples = np.isin(program.stream, (Stream.DP_GATHER, Stream.DP_REDUCE))
+    return Coupling(size=np.where(couples, size, 1), stride=np.where(couples, step_, 1))
 
 
 def slowest_of(count: int) -> tuple[float, float]:
@@ -98,12 +110,12 @@ def slowest_of(count: int) -> tuple[float, float]:
 
 
 def _layers(work: Work) -> float:
-    return max(1.0, sum(count for _, count in work.blocks)) if isinstance(work, Sequence) else 1.0
+    return max(1.0, sum(count for _, count in work.blocks)) if isinstance(work, BlockSequence) else 1.0
 
 
 def _expert_share(work: Work, system: System) -> float:
     """Return the share of a pass that its grouped matrix products take, run one after the other."""
-    if not isinstance(work, Sequence):
+    if not isinstance(work, BlockSequence):
         return 0.0
     grouped = total = 0.0
     for block, count in work.blocks:

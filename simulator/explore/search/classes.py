@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simulator.durations.layers import block_seconds, kernel_seconds
 from simulator.explore.search.rules import Strides
 from simulator.explore.search.space import LAYER_AXES, Space
-from simulator.results.layer_times import block_seconds, kernel_seconds
-from simulator.workload.layer_kinds import LayerKind
-from simulator.workload.layer_plan import LayerPlan, layer_plan
-from simulator.workload.schedules import SCHEDULES, Overlapped, Request
-from simulator.workload.stages import LayerWork, boundary_works, layer_work
+from simulator.schedules import SCHEDULES, Overlapped, Request
+from simulator.workload.layers.kinds import LayerKind
+from simulator.workload.layers.layer_work import LayerWork, boundary_works, layer_work
+from simulator.workload.layers.plan import LayerPlan, layer_plan
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

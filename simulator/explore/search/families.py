@@ -12,9 +12,9 @@ from simulator.explore.search.classes import Profile
 from simulator.explore.search.space import LAYER_AXES, STEP_AXES, Space
 from simulator.files.layers import holders
 from simulator.scenario.search import AXES
-from simulator.workload.pipeline import CUSTOM
-from simulator.workload.schedules import SCHEDULES, Request
-from simulator.workload.schedules.rounds import fits_rounds, round_size, warm_up
+from simulator.schedules import SCHEDULES, Request
+from simulator.schedules.csv_form import CUSTOM
+from simulator.schedules.rounds import fits_rounds, round_size, warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator

@@ -19,9 +19,9 @@ import numpy as np
 
 from simulator.explore.search.families import Family, in_flight, step_values
 from simulator.files.sharding_rules import FSDP
-from simulator.workload.parameter_bytes import layer_weight_bytes, state_bytes
-from simulator.workload.shapes import BYTES_PER_ELEMENT, shapes_of
-from simulator.workload.weights import gradient_bytes, reduced_bytes, weight_bytes
+from simulator.workload.layers.local_sizes import BYTES_PER_ELEMENT, shapes_of
+from simulator.workload.parameters.bytes import layer_weight_bytes, state_bytes
+from simulator.workload.parameters.counts import gradient_bytes, reduced_bytes, weight_bytes
 
 if TYPE_CHECKING:
     from simulator.explore.search.classes import Floats

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.workload.outline import Outline
-from simulator.workload.weights import boundary_parameters, layer_parameters_per_rank, prediction_parameters
+from simulator.workload.parameters.counts import (
+    boundary_parameters,
+    layer_parameters_per_rank,
+    prediction_parameters,
+)
+from simulator.workload.parameters.stage_outline import Outline
 
 if TYPE_CHECKING:
     from simulator.explore.search.classes import Floats

@@ -18,8 +18,8 @@ from simulator.files.layers import stage_layers
 from simulator.files.layout_rules import MAX_PIPELINE_OPS
 from simulator.files.report import Findings
 from simulator.files.schedule_rules import schedule_name
-from simulator.workload.pipeline import CUSTOM
-from simulator.workload.schedules import SCHEDULES, Request
+from simulator.schedules import SCHEDULES, Request
+from simulator.schedules.csv_form import CUSTOM
 
 if TYPE_CHECKING:
     from collections import Counter

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from simulator.batch.evaluate import evaluate
 from simulator.errors import ScenarioError
-from simulator.explore.evaluate import evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,8 +11,8 @@ from simulator.explore.search.families import looked_at
 from simulator.explore.search.rules import switched_on
 from simulator.explore.search.space import STEP_AXES
 from simulator.files.sharding_rules import FSDP
-from simulator.workload.parameter_bytes import gathered_bytes, state_bytes, update_bytes
-from simulator.workload.weights import gradient_bytes, reduced_bytes, weight_bytes
+from simulator.workload.parameters.bytes import gathered_bytes, state_bytes, update_bytes
+from simulator.workload.parameters.counts import gradient_bytes, reduced_bytes, weight_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from simulator.explore.search.classes import Floats
     from simulator.explore.search.families import Family
     from simulator.explore.search.layouts import Layouts
+    from simulator.explore.search.pipeline_paths import Chains
     from simulator.explore.search.prices import Prices
     from simulator.explore.search.space import Ints
-    from simulator.explore.search.time_bound import Chains
     from simulator.files.sections import ParallelismSection
     from simulator.scenario import Scenario
     from simulator.workload.work import CollectiveKind

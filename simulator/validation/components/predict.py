@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 from simulator.costs.collectives import collective_cost
 from simulator.costs.kernels import kernel_s
 from simulator.costs.system import System
-from simulator.results.layer_times import device_s
+from simulator.durations.layers import device_s
 from simulator.units import Dimension, parse_quantity
 from simulator.validation.components.read import Component, read_components
 from simulator.validation.statistics import ErrorSummary, summarise
 from simulator.validation.timed import Timed
-from simulator.workload.experts import expert_steps
-from simulator.workload.layer_kinds import LayerKind, layer_steps
-from simulator.workload.layer_program import Habits, backward_program, forward_program
-from simulator.workload.layer_steps import CoreAttention, Exchange
-from simulator.workload.shapes import shapes_of
-from simulator.workload.stages import stages_of
+from simulator.workload.layers.experts import expert_steps
+from simulator.workload.layers.kinds import LayerKind, layer_steps
+from simulator.workload.layers.local_sizes import shapes_of
+from simulator.workload.layers.lower import Habits, backward_program, forward_program
+from simulator.workload.layers.operation import CoreAttention, Exchange
+from simulator.workload.step.stages import stages_of
 from simulator.workload.work import Attention, Collective
 
 if TYPE_CHECKING:

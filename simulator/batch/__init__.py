@@ -1,0 +1,1 @@
+"""Many scenarios at once: step times and peak memory as columns."""

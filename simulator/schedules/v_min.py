@@ -1,0 +1,28 @@
+"""V-Min (Qi et al., arXiv:2405.15362, section 3): about a third of the activation memory of 1F1B.
+
+Rank r holds stages r and 2p - 1 - r.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simulator.schedules.building_block import Block, repeated
+from simulator.schedules.schedule import Request, Schedule
+
+if TYPE_CHECKING:
+    from simulator.schedules.action import Order
+
+
+def v_min(request: Request) -> Order:
+    """Return, per rank, the order of its passes."""
+    pp = request.pp
+    gap = 2 if pp % 3 == 0 else 0  # without it passes of different micro-batches would meet in a slot
+
+    def block(rank: int) -> Block:
+        return rank, 2 * pp - rank - 1, 2 * pp + gap + rank, 4 * pp + gap - rank - 1
+
+    return repeated(pp, request.num_microbatches, block)
+
+
+SCHEDULE = Schedule(name="v-min", order=v_min, source="arXiv:2405.15362", chunks=(2, 2), splits_backward=True)

@@ -1,5 +1,0 @@
-"""Layers with experts: routing, the way of tokens to experts and back, and the experts themselves."""
-
-from simulator.workload.experts.layer import expert_steps
-
-__all__ = ["expert_steps"]

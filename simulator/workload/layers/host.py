@@ -1,0 +1,75 @@
+"""What the host does for a layer: modules that it calls, and kernels that CUDA graphs launch for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simulator.workload.layers.casts import MODULE as QUANTISE
+from simulator.workload.layers.launches import launches
+from simulator.workload.layers.lower import backward_program, forward_program
+from simulator.workload.layers.operation import Exchange
+from simulator.workload.work import NOTHING, Launches
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from simulator.scenario import Scenario
+    from simulator.workload.layers.lower import Habits
+    from simulator.workload.layers.operation import Step
+
+WITH_ROUTER = frozenset({"moe_router", "mlp_norm", "shared_experts"})
+"""What Megatron-Core's scope ``moe_router`` captures: norm, router and shared experts (cuda_graph_scope)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostWork:
+    """What the host does in one pass.
+
+    Attributes:
+        captured: Launches that CUDA graphs save it.
+        calls: Modules that it calls, and graphs that it starts.
+    """
+
+    captured: Launches
+    calls: int
+
+
+def host_work(
+    scenario: Scenario,
+    steps: Sequence[Step],
+    habits: Habits,
+    reruns: Mapping[int, Sequence[Step]] | None = None,
+) -> tuple[HostWork, HostWork]:
+    """Return the host's work in a layer's forward pass and in its backward pass.
+
+    Graphs save the launches of their kernels, and the calls of their modules, less one for each graph. What a
+    backward pass recomputes is called and launched one by one.
+    """
+    again = sum(map(_calls, (step for run in (reruns or {}).values() for step in run)))
+    scopes = frozenset[str](scenario.training.cuda_graphs)
+    if not scopes:
+        each = sum(map(_calls, steps))
+        return HostWork(captured=NOTHING, calls=each), HostWork(captured=NOTHING, calls=each + again)
+    wanted = scopes | (WITH_ROUTER if "moe_router" in scopes else frozenset())
+    whole = "full_iteration" in scopes
+    chosen = [whole or bool(wanted.intersection(step.modules)) for step in steps]
+    part = [step for step, is_chosen in zip(steps, chosen, strict=True) if is_chosen]
+    starts = sum(now and not before for before, now in zip([False, *chosen], chosen, strict=False))
+    graphs = 0 if whole else starts
+    starting = Launches(graphs)
+    left = sum(_calls(step) for step, is_chosen in zip(steps, chosen, strict=True) if not is_chosen) + graphs
+    return (
+        HostWork(captured=launches(forward_program(part, habits)) - starting, calls=left),
+        HostWork(
+            captured=launches(backward_program(part, habits)) - starting,
+            calls=left + (0 if whole else again),
+        ),
+    )
+
+
+def _calls(step: Step) -> int:
+    """Return one, and one for each step beside an exchange; a matrix's module quantises by itself."""
+    if QUANTISE in step.modules:
+        return 0
+    return 1 + (sum(map(_calls, step.beside)) if isinstance(step, Exchange) else 0)

@@ -1,0 +1,152 @@
+"""What the backward pass of a layer runs again, and what the layer therefore keeps.
+
+A layer is a list of steps, each of which keeps its input. A checkpointed module keeps the input of its first
+step only and runs its forward pass again before its backward pass (Chen et al., arXiv:1604.06174; Korthikanti
+et al., arXiv:2205.05198, section 5). A module whose output is recomputed keeps its inputs, drops its output,
+which the next step would have kept, and runs again before that step's backward pass (Megatron-Core,
+``CheckpointWithoutOutput``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simulator.workload.layers.operation import CoreAttention, Step
+from simulator.workload.layers.rerun import needed_again, parts_run_again
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from simulator.scenario.recompute import Recompute, RecomputeDetail
+
+CHECKPOINTED = frozenset({"core_attn", "mlp", "moe", "shared_experts"})
+OUTPUT_RECOMPUTED = frozenset({"layernorm", "mla_up_proj", "moe_act"})
+POLICIES = frozenset({"per_op", "save_attention", "save_qkv", "save_dots"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecomputePlan:
+    """What one layer keeps and runs again.
+
+    Attributes:
+        kept_bytes: By step, the bytes kept from the forward to the backward pass.
+        extra_bytes: Further bytes kept: the input of a layer that is recomputed whole, outputs it keeps.
+        reruns: By step, the steps whose forward pass runs again before its backward pass.
+    """
+
+    kept_bytes: tuple[float, ...]
+    extra_bytes: float
+    reruns: Mapping[int, tuple[Step, ...]]
+
+    @property
+    def total_bytes(self) -> float:
+        """Bytes kept of the layer."""
+        return sum(self.kept_bytes) + self.extra_bytes
+
+
+def recompute_plan(
+    steps: Sequence[Step],
+    recompute: Recompute,
+    detail: RecomputeDetail,
+    input_bytes: float,
+    *,
+    stops_early: bool = False,
+) -> RecomputePlan:
+    """Work out what a layer keeps.
+
+    Args:
+        steps: The layer.
+        recompute: What is recomputed; ``full`` keeps the layer's input only.
+        detail: Which modules.
+        input_bytes: Size of the layer's input.
+        stops_early: Whether recomputation ends with the last tensor that the backward pass needs.
+    """
+    everything = tuple(step.saved_bytes for step in steps)
+    if recompute == "none" or not steps:
+        return RecomputePlan(kept_bytes=everything, extra_bytes=0.0, reruns={})
+    last, nothing = len(steps) - 1, (0.0,) * len(steps)
+    if recompute == "full":
+        again = needed_again(steps) if stops_early else tuple(steps)
+        kept = min(input_bytes, sum(everything))
+        return RecomputePlan(kept_bytes=nothing, extra_bytes=kept, reruns={last: again})
+    policy = next((name for name in detail.modules if name in POLICIES), None)
+    if policy is None:
+        return _selective(steps, frozenset(detail.modules), everything)
+    again, outputs = parts_run_again(steps, policy, stops_early=stops_early)
+    kept = min(input_bytes + outputs, sum(everything))
+    return RecomputePlan(kept_bytes=nothing, extra_bytes=kept, reruns={last: again})
+
+
+def _selective(
+    steps: Sequence[Step], modules: frozenset[str], everything: tuple[float, ...]
+) -> RecomputePlan:
+    kept, reruns = list(everything), dict[int, tuple[Step, ...]]()
+    covered: set[int] = set()
+    for start, end in _regions(steps, modules & CHECKPOINTED):
+        covered.update(range(start, end))
+        reruns[end - 1] = tuple(steps[start:end])
+        _keep_input_only(steps, start, end, kept)
+    for start, end in _regions(steps, modules & OUTPUT_RECOMPUTED):
+        if start in covered:
+            continue
+        consumer = next((i for i in range(end, len(steps)) if _keeps(steps[i])), None)
+        if consumer is None:
+            continue
+        first = steps[consumer]
+        dropped = first.input_bytes if isinstance(first, CoreAttention) else kept[consumer]
+        kept[consumer] = max(0.0, kept[consumer] - dropped)
+        reruns[consumer] = (*reruns.get(consumer, ()), *steps[start:end])
+    return RecomputePlan(kept_bytes=tuple(kept), extra_bytes=0.0, reruns=reruns)
+
+
+def _keeps(step: Step) -> bool:
+    return step.saved_bytes > 0
+
+
+def _keep_input_only(steps: Sequence[Step], start: int, end: int, kept: list[float]) -> None:
+    """Keep what the first step that keeps anything does; of the attention core, its inputs."""
+    is_first = True
+    for index in range(start, end):
+        step = steps[index]
+        if isinstance(step, CoreAttention):
+            kept[index] = step.input_bytes if is_first else 0.0
+        elif not is_first:
+            kept[index] = 0.0
+        is_first = is_first and not _keeps(step)
+
+
+def _regions(steps: Sequence[Step], modules: Iterable[str]) -> list[tuple[int, int]]:
+    """Return the runs of steps that belong to one of the modules, the outermost ones only."""
+    wanted = frozenset(modules)
+    names = [next((name for name in step.modules if name in wanted), None) for step in steps]
+    regions: list[tuple[int, int]] = []
+    for index, name in enumerate(names):
+        if name is None:
+            continue
+        if regions and regions[-1][1] == index and names[index - 1] == name:
+            regions[-1] = (regions[-1][0], index + 1)
+        else:
+            regions.append((index, index + 1))
+    return regions
+
+
+def is_recomputed(detail: RecomputeDetail, position: int, layers: int) -> bool:
+    """Tell whether the layer at a position of its stage is recomputed by ``full``.
+
+    >>> from simulator.scenario.recompute import RecomputeDetail
+    >>> block = RecomputeDetail(method="block", num_layers=2)
+    >>> [is_recomputed(block, position, 4) for position in range(4)]
+    [True, True, False, False]
+    """
+    count = detail.num_layers
+    if detail.method == "block":
+        return position < (layers if count is None else count)
+    if detail.method == "every":
+        return (position + 1) % (count or 1) == 0
+    return True
+
+
+def kept_inputs(detail: RecomputeDetail, position: int) -> bool:
+    """Tell whether a fully recomputed layer keeps its input: the first one of its group does."""
+    return detail.method != "uniform" or position % (detail.num_layers or 1) == 0

@@ -1,0 +1,1 @@
+"""What a pipeline stage holds: parameters, model states, gradient buckets, bytes."""

@@ -1,0 +1,1 @@
+"""What every rank does in a training step, waiting for whom."""

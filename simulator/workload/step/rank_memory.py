@@ -1,0 +1,73 @@
+"""What a pipeline rank holds besides activations, and what whole gradients add to the peak of a step.
+
+Several micro-batches sum up gradients on a rank before they are reduced. Where gradients are sharded, whole
+ones of a stage exist from its first to its last backward pass of a step, when they are reduced to shards and
+freed. A schedule that runs a stage's micro-batches in a row holds those of few stages at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulator.workload.parameters.model_states import held_memory, summed_bytes
+from simulator.workload.program import Stream
+from simulator.workload.step.data_parallel import MAKES_GRADIENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from simulator.scenario import Scenario
+    from simulator.workload.parameters.model_states import StaticMemory
+    from simulator.workload.program import Floats, Program
+    from simulator.workload.step.stages import Stage
+
+
+def summed_gradient_bytes(program: Program, rank: int, sizes: Mapping[int, float]) -> float:
+    """Return by how much whole gradients raise the peak of a rank's activations.
+
+    Passes of a rank run in their order, so the peak of both together depends on nothing else.
+
+    Args:
+        program: One step.
+        rank: Program rank.
+        sizes: Bytes of the whole gradients of each of its stages.
+    """
+    if not any(sizes.values()):
+        return 0.0
+    ops = program.queue(rank, Stream.COMPUTE)
+    freed = program.freed_bytes[ops]
+    activations = np.cumsum(program.allocated_bytes[ops] - freed) + freed
+    gradients: Floats = np.zeros(len(ops))
+    kinds, stages = program.kind[ops], program.stage[ops]
+    makes = np.logical_or.reduce([kinds == kind for kind in MAKES_GRADIENTS])
+    for stage, size in sizes.items():
+        passes = np.flatnonzero(makes & (stages == stage))
+        if passes.size:
+            gradients[passes[0] : passes[-1] + 1] += size
+    both = float((activations + gradients).max(initial=0.0))
+    return both - float(activations.max(initial=0.0))
+
+
+def static_memory(
+    scenario: Scenario, stages: tuple[Stage, ...], held: Sequence[Sequence[int]], program: Program
+) -> tuple[StaticMemory, ...]:
+    """Return what each pipeline rank holds at its peak besides activations, given the stages of each."""
+    return tuple(
+        _rank_memory(scenario, {number: stages[number] for number in mine}, program, rank)
+        for rank, mine in enumerate(held)
+    )
+
+
+def _rank_memory(
+    scenario: Scenario, stages: Mapping[int, Stage], program: Program, rank: int
+) -> StaticMemory:
+    memory = held_memory(scenario, tuple(stage.outline for stage in stages.values()))
+    sizes = {number: summed_bytes(scenario, stage.outline) for number, stage in stages.items()}
+    return replace(
+        memory,
+        gradients=memory.gradients + summed_gradient_bytes(program, rank, sizes),
+        logits=max((work.working_bytes for stage in stages.values() for work in stage.works), default=0.0),
+    )
