@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
@@ -139,3 +140,24 @@ def test_no_bound_exceeds_what_is_simulated_where_communication_counts(content: 
         assert row.memory_bytes <= results.peak_memory_bytes[number] * (1 + 1e-12), about
         assert row.near_s <= row.placed_s * (1 + 1e-9), about
         assert row.placed_s <= results.step_time_s[number] * (1 + 1e-12), about
+
+
+@pytest.mark.parametrize("model", ["dense", "few key-value heads", "tied"])
+@pytest.mark.parametrize(
+    "parallelism", [{}, {"reshard_after_forward": False}, {"reduce_every_microbatch": True}], ids=str
+)
+def test_on_a_slow_network_the_bound_is_most_of_the_step(model: str, parallelism: dict[str, Any]) -> None:
+    """Else the law above would hold of a bound that counts no communication; it does not count that of experts."""
+    content = {
+        "cluster": {"gpu": "h100-80gb-sxm", "gpus": 16, "network": {"bandwidth_per_gpu": "1 Gb/s"}},
+        "model": dict(MODELS[model]),
+        "parallelism": parallelism,
+        "training": {"seq_length": 128, "global_batch_size": 64},
+        "search": {"free": {"parallelism.sharding": ["none", "zero3"], "parallelism.tp": [1, 2, 4]}},
+    }
+    rows = bounded_layouts(files.from_document(content))
+    results = evaluate([row.scenario for row in rows])
+    assert len(rows) == 6
+    for row, step_time_s, memory in zip(rows, results.step_time_s, results.peak_memory_bytes, strict=True):
+        assert row.placed_s >= 0.9 * step_time_s
+        assert row.memory_bytes >= 0.9 * memory
