@@ -147,7 +147,7 @@ def test_no_bound_exceeds_what_is_simulated_where_communication_counts(content: 
     "parallelism", [{}, {"reshard_after_forward": False}, {"reduce_every_microbatch": True}], ids=str
 )
 def test_on_a_slow_network_the_bound_is_most_of_the_step(model: str, parallelism: dict[str, Any]) -> None:
-    """Else the law above would hold of a bound that counts no communication; it does not count that of experts."""
+    """Else the law above would hold of a bound that counts no communication (of experts it counts none)."""
     content = {
         "cluster": {"gpu": "h100-80gb-sxm", "gpus": 16, "network": {"bandwidth_per_gpu": "1 Gb/s"}},
         "model": dict(MODELS[model]),
