@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,18 @@ from pathlib import Path
 import pytest
 
 from simulator import load, simulate, sweep
+from simulator.api import estimate_memory
 
 FOLDER = Path(__file__).parent.parent / "scenarios"
 FILES = sorted(FOLDER.glob("*.yaml"))
+README = (FOLDER.parent / "README.md").read_text()
+DOES_NOT_FIT = re.compile(r"\bdo(es)? not fit\b")
+
+
+def opening_comment(path: Path) -> str:
+    lines = path.read_text().splitlines()
+    first_setting = next(index for index, line in enumerate(lines) if not line.startswith("#"))
+    return " ".join(line.removeprefix("#").strip() for line in lines[:first_setting])
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -21,11 +31,32 @@ def test_scenario_opens_with_its_question_and_runs(path: Path) -> None:
     assert first.startswith("# ")
     assert "?" in path.read_text().split("name:")[0] or "base:" in path.read_text()
     scenario = load(path)
+    all_fit = True
     if scenario.sweep is not None:
-        assert all(point.result is not None for point in sweep(scenario).points)
+        results = [point.result for point in sweep(scenario).points]
+        assert all(result is not None for result in results)
+        all_fit = all(result["memory"]["fits"] for result in results)
     result = simulate(scenario)
     assert 0 < result.metrics["mfu"] < 1
     assert result.memory.fits
+    # Who copies a sweep's point should know from the file's head that some of them do not fit.
+    assert all_fit != bool(DOES_NOT_FIT.search(opening_comment(path)))
+
+
+def test_every_scenario_that_readme_shows_fits(tmp_path: Path) -> None:
+    shown = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert shown
+    for number, text in enumerate(shown):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(text)
+        memory = estimate_memory(load(path))
+        assert memory.fits, f"{memory.worst.name} holds {memory.worst.total_bytes} bytes:\n{text}"
+
+
+def test_every_scenario_that_readme_names_is_in_the_folder() -> None:
+    named = set(re.findall(r"scenarios/([\w.-]+\.yaml)", README))
+    assert named
+    assert named <= {path.name for path in FILES}
 
 
 @pytest.mark.parametrize("name", ["llama3-405b-8k", "llama3-405b-16k", "llama3-405b-16k-long"])

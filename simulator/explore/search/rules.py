@@ -79,7 +79,7 @@ def space_of(values: Values, variations: Variations) -> Space:
     shapes = possible_shapes(values, variations, excluded)
     layers, steps = combinations(values, LAYER_AXES), combinations(values, STEP_AXES)
     sequence, idle_layers = _layers(values, variations, shapes, layers)
-    idle_steps = _steps(values, shapes, steps)
+    idle_steps = _steps(values, variations, shapes, steps)
     excluded[_SEQUENCE] += int((~sequence).sum()) * len(steps)
     allowed = sequence & ~idle_layers
     possible = allowed[:, :, None] & ~idle_steps[:, None, :]
@@ -142,11 +142,17 @@ def _repeated_placements(values: Values, variations: Variations, shapes: Shapes,
     return repeated
 
 
-def _steps(values: Values, shapes: Shapes, steps: Ints) -> Bools:
+def _steps(values: Values, variations: Variations, shapes: Shapes, steps: Ints) -> Bools:
     """Return by shape and way of running steps whether it repeats another."""
     column = dict(zip(STEP_AXES, steps.T, strict=True))
     first = {name: column[name][None, :] == 0 for name in STEP_AXES}
-    alone = (shapes.dp * shapes.cp == 1)[:, None]
+    ranks = shapes.dp * shapes.cp
+    alone = ranks == 1
+    if variations.model.experts is not None:
+        # With etp below tp, tensor-parallel ranks hold copies of an expert, whose gradients they reduce.
+        etp = variations.file.parallelism.etp
+        alone &= ranks * shapes.tp == shapes.ep * (shapes.tp if etp is None else etp)
+    alone = alone[:, None]
     sharding = [FSDP.get(str(value), str(value)) for value in values["sharding"]]
     shards = np.asarray([name != "none" for name in sharding])[column["sharding"]][None, :]
     # Sharded weights are gathered ahead, and then held, even where one rank gathers them from itself.
