@@ -140,6 +140,8 @@ THEMES: tuple[Theme, ...] = (
     ("simulation.engine", ("compiled", "event")),
     ("parallelism.reshard_after_forward", BOTH),
 )
+LATE = ("@recompute", "@recompute_full", "@offload", "@low_precision")
+"""Groups of settings that go with most other themes."""
 NAMED = (
     *("cluster.gpu", "cluster.network", "software", "parallelism.schedule", "parallelism.sharding"),
     *("parallelism.vocabulary", "parallelism.layers", "parallelism.cp_comm", "parallelism.cp_balance"),
@@ -224,21 +226,33 @@ def draw(seed: int, number: int, candidates: int, uses: Uses) -> list[Entry]:
         names = uses(entry)
         if names is not None:
             pool.append((entry, names))
-    chosen, counts = [], Counter[str]()
-    for index in range(number):
-        # The scarcest features first: each lacking use counts for more, the fewer candidates could add it.
-        supply = Counter(name for _, names in pool for name in names)
-        gains = [
-            sum(1 / supply[name] for name in names if counts[name] < wanted(name)) for _, names in pool
-        ]
-        best = max(range(len(pool)), key=gains.__getitem__)
-        if not gains[best]:
-            best = chance.randrange(len(pool))
-        entry, names = pool.pop(best)
+    chosen: list[tuple[Entry, frozenset[str]]] = []
+    counts: Counter[str] = Counter()
+
+    def worth(names: frozenset[str]) -> int:
+        """Count the features that one more such entry brings nearer to what is wanted."""
+        return sum(counts[name] < wanted(name) for name in names)
+
+    def take_best() -> int:
+        best = max(range(len(pool)), key=lambda index: worth(pool[index][1]))
+        gain = worth(pool[best][1])
+        chosen.append(pool.pop(best))
+        counts.update(chosen[-1][1])
+        return gain
+
+    for _ in range(number):
+        take_best()
+    gained = 1
+    while gained > 0:  # exchange the entry that is missed least, as long as another brings more
+        losses = [sum(counts[name] <= wanted(name) for name in names) for _, names in chosen]
+        least = min(range(number), key=losses.__getitem__)
+        counts.subtract(chosen[least][1])
+        pool.append(chosen.pop(least))
+        gained = take_best() - losses[least]
+    entries = [entry for entry, _ in chosen]
+    for index, entry in enumerate(entries):
         entry["document"]["name"] = f"golden {index:03d}"
-        chosen.append(entry)
-        counts.update(names)
-    return chosen
+    return entries
 
 
 def _theme(index: int) -> tuple[str, object]:
@@ -257,7 +271,7 @@ def candidate(chance: random.Random, theme: str, value: Any) -> Entry:  # noqa: 
     has_experts = "experts" in document["model"] or model in EXPERTS_LIKE
     tp, cp = pick([1, 1, 2, 4, 8]), pick([1, 1, 1, 1, 2, 4])
     pp, dp = pick([1, 2, 2, 4, 4, 8]), pick([1, 2, 2, 4, 4, 8, 16])
-    if theme in {"@cp_comm"}:
+    if theme == "@cp_comm":
         cp = pick([2, 4, 8])
     if theme in {"parallelism.sharding", "@replicas", "parallelism.reshard_after_forward"}:
         dp, pp = pick([4, 8, 16]), pick([1, 1, 2])
@@ -292,6 +306,11 @@ def candidate(chance: random.Random, theme: str, value: Any) -> Entry:  # noqa: 
         put(document, "parallelism.sharding", pick(["full_shard", "fsdp", "zero1"]))
     _usual_options(chance, document, has_experts=has_experts)
     _of_theme(chance, document, theme, value, dp)
+    if not on_tpu and theme != "@pools":
+        late = [other for other in THEMES if not other[0].startswith("@") or other[0] in LATE]
+        for path, values in chance.sample(late, pick([0, 1, 1, 2])):
+            if path != theme:
+                _of_theme(chance, document, path, pick(values), dp)
     entry: Entry = {"document": document}
     return entry | ({"files": files} if files else {})
 
@@ -411,7 +430,9 @@ def _cluster(chance: random.Random, document: Document, theme: str, value: Any, 
         if pick(BOTH):
             cluster["pools"][0]["network"] = pick(["roce-400g", "fat-tree-200g"])
         return
-    cluster["gpu"] = value if theme in {"@gpu", "@tpu", "@slices"} else pick([*USUAL_GPUS, *USUAL_GPUS, *GPUS])
+    cluster["gpu"] = (
+        value if theme in {"@gpu", "@tpu", "@slices"} else pick([*USUAL_GPUS, *USUAL_GPUS, *GPUS])
+    )
     cluster["gpus"] = gpus
     made: dict[str, Document] = {
         "tiers": {
