@@ -9,14 +9,17 @@
 
 It measures the ``simulator`` beside this folder, wherever the command is started. The record,
 ``data/golden_record.json.gz``, holds the shipped scenarios by name, random ones as documents
-(``golden_documents.py`` drew them) and rows of the validation by source and id. Of each it holds what ``run
---json`` prints, of a row what ``validate --json`` says too, with every float as it is; and of the commands ``run``,
-``check``, ``search`` and ``validate`` the keys of their JSON. The version of the package is not compared.
+(``golden_documents.py`` drew them) and rows of the validation by source and id. Of each it holds what
+``run --json`` prints, of a row what ``validate --json`` says too, with every float as it is; and of the
+commands ``run``, ``check``, ``search`` and ``validate`` the keys of their JSON. The version of the package is
+not compared.
 
 Another processor or BLAS rounds sums differently in the last digits: the test compares with a tolerance, a
-refactoring on one machine bit by bit. ``digest`` names everything that a scenario holds, so that a new field of a
-scenario changes it: ``--ignore digest`` compares the rest.
+refactoring on one machine bit by bit. ``digest`` names everything that a scenario holds, so that a new field
+of a scenario changes it: ``--ignore digest`` compares the rest.
 """
+
+# ruff: noqa: S311, T201, ANN401  random on purpose; a command that prints; answers are plain data
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [path for path in (str(ROOT), str(ROOT / "tests")) if path not in sys.path]
 
-import golden_documents as drawing  # noqa: E402  the folder of tests comes first on the path
+import golden_documents as drawing  # noqa: E402  stands beside this file
 
 import simulator  # noqa: E402  that beside this folder, not an installed one
 from simulator import files, validation  # noqa: E402
@@ -67,7 +70,7 @@ Entry = dict[str, Any]
 Record = dict[str, Any]
 
 
-# ---- answers --------------------------------------------------------------------------------------------------
+# ---- answers ----
 
 
 def name_of(entry: Entry) -> str:
@@ -152,7 +155,7 @@ def key_paths(data: object, above: str = "") -> Iterator[str]:
         yield above
 
 
-# ---- differences ----------------------------------------------------------------------------------------------
+# ---- differences ----
 
 
 @dataclass(frozen=True)
@@ -173,10 +176,16 @@ class Difference:
 
 def _short(value: object) -> str:
     text = repr(value)
-    return text if len(text) < 120 else text[:100] + "..."  # noqa: PLR2004
+    return text if len(text) < 120 else text[:100] + "..."
 
 
-def differences(entry: str, old: Any, new: Any, path: str = "", beside: float = 0.0) -> Iterator[Difference]:  # noqa: ANN401
+def differences(  # noqa: C901  one branch for each kind of value
+    entry: str,
+    old: Any,
+    new: Any,
+    path: str = "",
+    beside: float = 0.0,
+) -> Iterator[Difference]:
     """Yield where two answers differ, in any digit; the order of keys counts.
 
     Args:
@@ -207,7 +216,7 @@ def differences(entry: str, old: Any, new: Any, path: str = "", beside: float = 
         yield Difference(entry, path, old, new, math.inf)
 
 
-def without(data: Any, ignored: tuple[str, ...]) -> Any:  # noqa: ANN401
+def without(data: Any, ignored: tuple[str, ...]) -> Any:
     """Return an answer without the keys to ignore, wherever they stand."""
     if isinstance(data, dict):
         return {key: without(value, ignored) for key, value in data.items() if key not in ignored}
@@ -232,7 +241,7 @@ def beyond(found: list[Difference], tolerance: float) -> list[Difference]:
     return sorted(found, key=lambda item: (-item.relative, item.entry, item.path))
 
 
-# ---- the record -----------------------------------------------------------------------------------------------
+# ---- the record ----
 
 
 def read_record() -> Record:
@@ -319,7 +328,7 @@ def answer_or_none(entry: Entry) -> dict[str, Any] | None:
     return said if said["run"] else None
 
 
-# ---- commands -------------------------------------------------------------------------------------------------
+# ---- commands ----
 
 
 def compare(*, tolerance: float, only: str, jobs: int, ignored: tuple[str, ...]) -> int:

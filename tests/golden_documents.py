@@ -4,6 +4,8 @@
 feature is used several times. It runs once, when the record is made anew: the record holds the documents.
 """
 
+# ruff: noqa: S311, PLR0911, PLR0912, C901  random on purpose; a table of choices, one branch for each kind
+
 from __future__ import annotations
 
 import random
@@ -110,6 +112,8 @@ THEMES: tuple[Theme, ...] = (
     ("@network", NETWORKS),
     ("@network", ("tiers", "oversubscribed", "slow")),
     ("@model", ("dense", "experts", "latent", "mamba", "hybrid", *DENSE_LIKE, *EXPERTS_LIKE)),
+    ("@vocabulary", ("vocab-1", "vocab-2", "interlaced")),
+    ("@pools", (2, 3)),
     ("@model", ("tied", "predicting", "predicting-experts", "windows", "chunks", "parallel", "learned")),
     ("@schedule", (*ONE_CHUNK, *TWO_CHUNKS, *MANY_CHUNKS)),
     ("@schedule", ("custom-1", "custom-2")),
@@ -161,8 +165,13 @@ DEGREES = frozenset(f"parallelism.{name}" for name in ("tp", "pp", "cp", "ep"))
 IN_LISTS = ("training.recompute_modules", "training.offload.activations", "training.cuda_graphs")
 ENOUGH = 5
 RARE = {
-    **{"cluster.gpu=": 1, "cluster.gpu.": 1, "cluster.network=": 1, "cluster.network.": 2, "software.": 1},
-    **{"model.like=": 1, "parallelism.placement=": 2},
+    "cluster.gpu=": 1,
+    "cluster.gpu.": 1,
+    "cluster.network=": 1,
+    "cluster.network.": 2,
+    "software.": 1,
+    "model.like=": 1,
+    "parallelism.placement=": 2,
 }
 """Of these, more values than scenarios: so many of each are enough."""
 
@@ -189,7 +198,7 @@ def features(document: Document, warnings: tuple[str, ...] = ()) -> frozenset[st
     for path, value in settings(document).items():
         if any(text.startswith(path) and "no effect" in text for text in warnings) or path == "name":
             continue
-        if path in DEGREES and isinstance(value, int) and value < 2:  # noqa: PLR2004  not parallel
+        if path in DEGREES and isinstance(value, int) and value < 2:  # not parallel
             continue
         if path == "parallelism.layers" and isinstance(value, list):
             names.add("parallelism.layers=list")
@@ -230,8 +239,11 @@ def draw(seed: int, number: int, candidates: int, uses: Uses) -> list[Entry]:
     counts: Counter[str] = Counter()
 
     def worth(names: frozenset[str]) -> int:
-        """Count the features that one more such entry brings nearer to what is wanted."""
-        return sum(counts[name] < wanted(name) for name in names)
+        """Return by how much one more such entry lessens the sum of squares of what is lacking."""
+        return sum(2 * (wanted(name) - counts[name]) - 1 for name in names if counts[name] < wanted(name))
+
+    def loss(names: frozenset[str]) -> int:
+        return sum(2 * (wanted(name) - counts[name]) + 1 for name in names if counts[name] <= wanted(name))
 
     def take_best() -> int:
         best = max(range(len(pool)), key=lambda index: worth(pool[index][1]))
@@ -244,7 +256,7 @@ def draw(seed: int, number: int, candidates: int, uses: Uses) -> list[Entry]:
         take_best()
     gained = 1
     while gained > 0:  # exchange the entry that is missed least, as long as another brings more
-        losses = [sum(counts[name] <= wanted(name) for name in names) for _, names in chosen]
+        losses = [loss(names) for _, names in chosen]
         least = min(range(number), key=losses.__getitem__)
         counts.subtract(chosen[least][1])
         pool.append(chosen.pop(least))
@@ -485,7 +497,7 @@ def _model(chance: random.Random, kind: str) -> Document:
     model: Document = {
         "num_hidden_layers": layers,
         "hidden_size": hidden,
-        "num_attention_heads": hidden // 128 * (2 if hidden < 2048 else 1),  # noqa: PLR2004
+        "num_attention_heads": hidden // 128 * (2 if hidden < 2048 else 1),
         "intermediate_size": pick([3, 4]) * hidden,
         "vocab_size": pick([32000, 50257, 128256]),
     }
@@ -558,7 +570,7 @@ def _pipeline(
     if schedule in TWO_CHUNKS:
         vpp = 2
     elif schedule in MANY_CHUNKS:
-        vpp = pick([2, 2, 4]) if pp < 8 else 2  # noqa: PLR2004
+        vpp = pick([2, 2, 4]) if pp < 8 else 2
     if schedule in {"interleaved", "interleaved-zb"}:
         microbatches = pp * pick([1, 2, 3])
         if pick([True, False, False]):
@@ -575,12 +587,12 @@ def _pipeline(
     if vpp > 1:
         degrees["vpp"] = vpp
     layers, stages = document["model"].get("num_hidden_layers", 0), pp * vpp
-    if layers % stages or chance.random() < 0.15:  # noqa: PLR2004
+    if layers % stages or chance.random() < 0.15:
         even, rest = divmod(layers, stages)
         split = [even + (stage < rest) for stage in range(stages)]
         chance.shuffle(split)
         degrees["layers"] = split
-    if dp and chance.random() < 0.2:  # noqa: PLR2004
+    if dp and chance.random() < 0.2:
         degrees["layers"] = pick(["lighter-ends", "balanced"])
     return microbatches
 
@@ -601,7 +613,7 @@ def custom_rows(chance: random.Random, pp: int, vpp: int, microbatches: int) -> 
             due = [text for when, text in waiting if when <= position]
             waiting = [(when, text) for when, text in waiting if when > position]
             entries += due
-            if kind == "B" and chance.random() < 0.6:  # noqa: PLR2004
+            if kind == "B" and chance.random() < 0.6:
                 entries.append(f"{stage}I{batch}")
                 waiting.append((position + chance.randint(1, 4), f"{stage}W{batch}"))
             else:
