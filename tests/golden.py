@@ -86,7 +86,7 @@ def compact(entry: Entry) -> str:
 
 
 def answer(entry: Entry) -> dict[str, Any]:
-    """Simulate an entry: what ``run --json`` prints, and for a published row what ``validate --json`` says."""
+    """Simulate an entry: what ``run --json`` prints, and for a row what ``validate --json`` says."""
     if "id" in entry:
         said = _row_answer(entry["source"], entry["id"])
     else:
