@@ -63,7 +63,7 @@ COMMANDS = {
     "validate": ("validate", "simulator/validation/published/megatron_lm_functional_tests.yaml"),
 }
 NOISE = 1e-12
-"""Of the largest number beside it: a difference below is what subtracting nearly equal times leaves."""
+"""Of the step, of whose breakdown a part is: a smaller difference is what subtracting equal times leaves."""
 SHOWN = 40
 
 Entry = dict[str, Any]
@@ -193,15 +193,15 @@ def differences(  # noqa: C901  one branch for each kind of value
         old: What the record holds.
         new: What the code says.
         path: Where both stand.
-        beside: Largest number in the same mapping.
+        beside: Seconds of the whole step, where its parts are compared; else 0.
     """
     if isinstance(old, dict) and isinstance(new, dict):
         if list(old) != list(new):
             yield Difference(entry, f"{path} (keys)", list(old), list(new), math.inf)
-        largest = max((abs(value) for value in old.values() if type(value) is float), default=0.0)
+        beside = _whole(path, old)
         for key in old:
             if key in new:
-                yield from differences(entry, old[key], new[key], f"{path}.{key}" if path else key, largest)
+                yield from differences(entry, old[key], new[key], f"{path}.{key}" if path else key, beside)
     elif isinstance(old, list) and isinstance(new, list):
         if len(old) != len(new):
             yield Difference(entry, f"{path} (elements)", len(old), len(new), math.inf)
@@ -210,10 +210,16 @@ def differences(  # noqa: C901  one branch for each kind of value
     elif type(old) is float and type(new) is float:
         if repr(old) != repr(new):
             apart, largest = abs(old - new), max(abs(old), abs(new))
+            whole = 1.0 if path.endswith("bubble_fraction") else beside
             relative = apart / largest if 0 < largest < math.inf else math.inf
-            yield Difference(entry, path, old, new, relative, is_noise=apart <= NOISE * beside)
+            yield Difference(entry, path, old, new, relative, is_noise=apart <= NOISE * whole)
     elif old != new or type(old) is not type(new):
         yield Difference(entry, path, old, new, math.inf)
+
+
+def _whole(path: str, parts: dict[str, Any]) -> float:
+    """Return the sum of a breakdown's parts, which are differences of times; 0 for any other mapping."""
+    return math.fsum(parts.values()) if "breakdown" in path else 0.0
 
 
 def without(data: Any, ignored: tuple[str, ...]) -> Any:

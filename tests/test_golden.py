@@ -58,3 +58,13 @@ def test_a_changed_digit_word_and_key_are_differences() -> None:
     assert [item.path for item in found] == ["a", "b[0]", "b[1]", "c (keys)"]
     assert [item.path for item in golden.beyond(found, 1e-12)] == ["b[0]", "b[1]", "c (keys)"]
     assert list(golden.differences("one", old, old)) == []
+
+
+def test_only_parts_of_a_breakdown_have_noise_beside_a_large_number() -> None:
+    old = {"run": {"step_time_s": 1e-3, "tokens_per_s": 1e9, "breakdown_s": {"compute": 1.0, "bubble": 0.0}}}
+    new = {
+        "run": {"step_time_s": 1.1e-3, "tokens_per_s": 1e9, "breakdown_s": {"compute": 1.0, "bubble": 1e-16}}
+    }
+    found = list(golden.differences("one", old, new))
+    assert [item.path for item in found] == ["run.step_time_s", "run.breakdown_s.bubble"]
+    assert [item.path for item in golden.beyond(found, 1e-9)] == ["run.step_time_s"]
