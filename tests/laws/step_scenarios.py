@@ -26,19 +26,21 @@ CUSTOM = "custom"
 
 
 @st.composite
-def scenarios(draw: st.DrawFn, *, bucketed: bool = False) -> Scenario:
+def scenarios(draw: st.DrawFn, *, bucketed: bool = False, sharding: str = "") -> Scenario:
     """Draw a scenario.
 
     Args:
         draw: Hypothesis' way of drawing.
         bucketed: Whether to draw only those whose passes run one by one, with whole weights on every rank and
             gradients reduced once a step: those that the vectorised layout takes.
+        sharding: Kind of sharding; empty: any.
     """
-    pp, vpp = draw(st.sampled_from([(1, 1), (2, 1), (4, 1), (2, 2), (3, 2)]))
+    pp, vpp = draw(st.sampled_from([(1, 1), (2, 1), (4, 1), (2, 2), (2, 2), (3, 2)]))
     microbatches = draw(st.sampled_from([1, pp, 2 * pp, 2 * pp + 1]))
     layers = _stage_layers(draw, pp * vpp)
     model = replace(_model(draw), num_hidden_layers=sum(layers))
-    sharding = draw(st.sampled_from(["none", "zero1", "zero2"] + ["zero3", "zero3"] * (not bucketed)))
+    kinds = ["none", "zero1", "zero2"] + ["zero3", "zero3"] * (not bucketed)
+    sharding = sharding or draw(st.sampled_from(kinds))
     ep = draw(st.sampled_from([1, 2])) if model.experts else 1
     overlap = Overlap(
         grad_reduce=draw(st.booleans()),

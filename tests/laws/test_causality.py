@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import assume, event, given, settings
+from hypothesis import HealthCheck, assume, event, given, settings
 
 from simulator.workload.pipeline import runs_in_pairs
 from simulator.workload.program import OpKind, Stream
@@ -43,14 +43,14 @@ class Checked:
         op: Op of the program for each op of the oracle.
     """
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, *, match: bool = True) -> None:
         step = build_step(scenario)
         self.scenario, self.stages, self.program = scenario, step.stages, step.program
         # How many buckets the offloaded state is divided into is no matter of who waits for whom.
         stream = Stream.HOST if scenario.training.offload.optimizer == "cpu" else Stream.HOST_IN
         buckets = [len(self.program.queue(rank, stream)) for rank in range(self.program.num_ranks)]
         self.oracle = Oracle(scenario, step.stages, buckets)
-        self.op = self._matched()
+        self.op = self._matched() if match else []
 
     def _matched(self) -> list[int]:
         """Match ops by their position in their stream; ``same_op`` says whether they are the same."""
@@ -159,7 +159,7 @@ def gathers_in_pairs(scenario: Scenario) -> bool:
     return pairs and scenario.parallelism.sharding == "zero3"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(scenarios())
 def test_an_op_waits_for_all_that_its_laws_name_and_for_nothing_else(scenario: Scenario) -> None:
     """The laws are those of ``step_oracle``."""
@@ -180,7 +180,7 @@ def test_an_op_waits_for_all_that_its_laws_name_and_for_nothing_else(scenario: S
         )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(scenarios())
 def test_what_starts_together_on_several_ranks_is_one_collective(scenario: Scenario) -> None:
     assume(not gathers_in_pairs(scenario))
@@ -226,12 +226,46 @@ def test_every_stage_runs_each_microbatch_once_and_its_memory_comes_back(scenari
     assert balance == pytest.approx([0.0] * program.num_ranks, abs=1e-6 * largest)
 
 
-@pytest.mark.xfail(strict=True, reason="a pair's gathers are issued forward pass first, but run part by part")
 @settings(max_examples=200, deadline=None)
-@given(scenarios())
-def test_passes_in_pairs_wait_for_the_weights_of_both(scenario: Scenario) -> None:
+@given(scenarios(sharding="zero3"))
+def test_a_part_follows_as_many_gathers_as_passes_over_its_layers_needed(scenario: Scenario) -> None:
+    """Weights that were freed are gathered anew for each pass, whatever else is gathered between."""
+    assume(not gathers_in_pairs(scenario))
+    check_gathers_by_number(scenario)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="a rank issues the gathers of a pair one pass after the other, but runs its parts side by side",
+)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@given(scenarios(sharding="zero3"))
+def test_parts_of_passes_in_pairs_follow_as_many_gathers_as_they_need(scenario: Scenario) -> None:
     assume(gathers_in_pairs(scenario))
-    checked = Checked(scenario)
-    actual = in_order(checked.program, checked.waits())
-    for wait in checked.oracle.waits:
-        assert actual[checked.op[wait.after]] >> checked.op[wait.before] & 1, wait.law
+    check_gathers_by_number(scenario)
+
+
+def check_gathers_by_number(scenario: Scenario) -> None:
+    """Gathers say whose stage and micro-batch they serve, and those of the forward pass come first."""
+    checked = Checked(scenario, match=False)
+    program, oracle = checked.program, checked.oracle
+    earlier = in_order(program, checked.waits())
+    gathers, parts = defaultdict(list), defaultdict(list)
+    for op in range(program.num_ops):
+        stage, microbatch = int(program.stage[op]), int(program.microbatch[op])
+        if getattr(program.works[program.work[op]], "name", "") == "param_gather":
+            gathers[int(program.rank[op]), stage, microbatch].append(op)
+        if program.kind[op] in PASSES:
+            parts[program.kind[op], stage, microbatch].append(op)
+    needed: Counter[tuple[int, int, int]] = Counter()
+    for rank, actions in enumerate(oracle.passes):
+        for action in actions:
+            own = rank, action.stage, action.microbatch
+            for part, op in zip(oracle.parts(rank, action), parts[action], strict=True):
+                needed[own] += len(part.gathers.gathers) if part.gathers else 0
+                before = sum(earlier[op] >> gather & 1 for gather in gathers[own])
+                assert before >= needed[own], f"{checked.label(op)} runs before its weights are gathered"
+    assert needed == {own: len(ops) for own, ops in gathers.items()} | {
+        own: 0 for own in needed.keys() - gathers.keys()
+    }

@@ -52,7 +52,7 @@ def waits(program: Program, order: np.ndarray) -> set[tuple[int, int]]:
     return set(zip(position[program.dependency[: len(ops)]].tolist(), position[ops].tolist(), strict=True))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(scenarios(bucketed=True))
 def test_passes_appended_at_once_are_those_appended_one_by_one(scenario: Scenario) -> None:
     fast, slow = build_step(scenario).program, one_by_one(scenario)
