@@ -5,19 +5,21 @@ Slow and plain on purpose. Every dependency carries the name of the law that ask
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from simulator.workload.gradients import unit_parts
 from simulator.workload.pipeline import pipeline_order
 from simulator.workload.program import OpKind, Stream
 from simulator.workload.schedules import Action, Overlapped
 
+from .expected_end import append_end
+from .expected_ops import Law, Ledger, Part, shards_of
+from .expected_sharding import ShardedWeights, WholeWeights
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from simulator.scenario import Scenario
     from simulator.workload.stages import Stage
@@ -27,64 +29,13 @@ READS_WEIGHTS = (OpKind.FORWARD, OpKind.BACKWARD, OpKind.BACKWARD_INPUT)
 OUTPUT = (OpKind.OUTPUT_FORWARD, OpKind.OUTPUT_BACKWARD)
 
 
-@dataclass(frozen=True)
-class ExpectedOp:
-    """An op as a reader of the scenario expects it.
-
-    Attributes:
-        work: What tells its work from others: the layers of a part of a pass, a collective's kind, name, group
-            size and bytes, sender and receiver of a message, a kernel's name.
-        join: What the ops that start and end together have in common.
-    """
-
-    rank: int
-    stream: Stream
-    kind: OpKind
-    stage: int
-    microbatch: int
-    work: tuple[object, ...]
-    join: tuple[object, ...]
-
-
-@dataclass(frozen=True)
-class Wait:
-    """Op ``before`` ends before op ``after`` starts, because a law says so."""
-
-    law: str
-    before: int
-    after: int
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Layers of a stage whose weights or gradients travel together."""
-
-    units: tuple[int, ...]
-    gathers: tuple[tuple[object, ...], ...]
-    reduces: tuple[tuple[object, ...], ...]
-    sums: tuple[tuple[object, ...], ...]
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of a pass that runs as one op: its layers, and the shard that it gathers or sums up."""
-
-    action: Action
-    units: tuple[int, ...]
-    number: int = -1
-    gathers: Shard | None = None
-    reduces: tuple[Shard, ...] = ()
-
-
-@dataclass
-class Oracle:
+@dataclass(kw_only=True)
+class Oracle(Ledger):
     """Ops of one step and what they wait for."""
 
     scenario: Scenario
     stages: Sequence[Stage]
     host_buckets: Sequence[int]
-    ops: list[ExpectedOp] = field(default_factory=list)
-    waits: list[Wait] = field(default_factory=list)
     first: dict[Action, int] = field(default_factory=dict)
     last: dict[Action, int] = field(default_factory=dict)
     rank_of: dict[Action, int] = field(default_factory=dict)
@@ -104,51 +55,11 @@ class Oracle:
         ]
         self.rank_of = {action: rank for rank, actions in enumerate(self.passes) for action in actions}
         self.held = [sorted({action.stage for action in actions}) for actions in self.passes]
-        self.shards = [self._shards(stage) for stage in self.stages]
+        self.shards = [shards_of(self.scenario, stage) for stage in self.stages]
         for rank in range(len(order)):
             self._rank(rank)
         self._connect()
-        self._end()
-
-    # Who holds what, and what travels together
-
-    def _shards(self, stage: Stage) -> list[Shard]:
-        """Close a bucket as soon as it holds ``bucket_bytes`` of gradients; FSDP's units are single layers."""
-        parallelism, training = self.scenario.parallelism, self.scenario.training
-        limit = self.scenario.software.bucket_bytes if parallelism.sharding != "zero3" else 0.0
-        width = 4.0 if training.grad_dtype == "fp32" else 2.0
-        shards: list[Shard] = []
-        units: list[int] = []
-        dense = experts = 0.0
-        parts = unit_parts(self.scenario, stage.outline)
-        for number, part in enumerate(parts):
-            units.append(number)
-            dense, experts = dense + part.parameters.dense, experts + part.parameters.experts
-            if (dense + experts) * width >= limit or number == len(parts) - 1:
-                shards.append(self._shard(tuple(units), dense, experts, width))
-                units, dense, experts = [], 0.0, 0.0
-        return shards
-
-    def _shard(self, units: tuple[int, ...], dense: float, experts: float, width: float) -> Shard:
-        parallelism, software = self.scenario.parallelism, self.scenario.software
-        copies = parallelism.cp * parallelism.dp
-        gathers, reduces, sums = [], [], []
-        for size, whole in ((dense, copies), (experts, copies // parallelism.ep)):
-            share = whole
-            if parallelism.shard_size is not None:
-                share = math.gcd(whole, max(1, whole * parallelism.shard_size // parallelism.dp))
-            if not size:
-                continue
-            is_whole = parallelism.sharding == "none"
-            if is_whole or (parallelism.sharding == "zero1" and software.sums_whole_gradients):
-                reduces.append(("all_reduce", "grad_reduce", whole, size * width))
-            else:
-                reduces.append(("reduce_scatter", "grad_reduce", share, size * width))
-                sums.append(("all_reduce", "grad_replica_reduce", whole // share, size * width / share))
-            if not is_whole:
-                kind = "broadcast" if software.broadcasts_weights else "all_gather"
-                gathers.append((kind, "param_gather", share, size * 2.0))
-        return Shard(units, *(tuple(one for one in many if one[2] > 1) for many in (gathers, reduces, sums)))
+        append_end(self)
 
     # How passes are cut
 
@@ -196,8 +107,8 @@ class Oracle:
     def _gathers_unit(self, rank: int, action: Action, number: int) -> bool:
         """FSDP: weights that were freed are gathered before each pass that reads them.
 
-        Forward passes find them freed, unless they stay over the whole step: without resharding they are freed
-        by the pass that reduces gradients, of which there is one a step; pipelines leave them to the end anyway.
+        Forward passes find them freed, unless they stay over the whole step. Without resharding they are
+        freed by a pass that reduces gradients: there is one such pass a step, or pipelines put it off.
         Backward passes find them freed if the forward pass resharded; the outermost unit, which holds the
         embedding and the head, never does.
         """
@@ -216,7 +127,7 @@ class Oracle:
 
     def _rank(self, rank: int) -> None:
         zero3 = self.scenario.parallelism.sharding == "zero3"
-        queue = _Sharded(self, rank) if zero3 else _Bucketed(self, rank)
+        queue = ShardedWeights(self, rank) if zero3 else WholeWeights(self, rank)
         blocking = not self.scenario.training.overlap.p2p
         for entry in self.entries[rank]:
             actions = _actions(entry)
@@ -231,7 +142,7 @@ class Oracle:
                 before = [wait for part in together for wait in queue.before(part)]
                 ops = [self._part(rank, part) for part in together]
                 for op in ops:
-                    self._wait(op, before)
+                    self.wait(op, before)
                 for part in together:
                     queue.after(part, ops[-1])
                 made += ops
@@ -269,7 +180,7 @@ class Oracle:
         stream = stream if self.scenario.training.overlap.p2p else Stream.COMPUTE
         work = ("message", rank, self.rank_of[consumers[0]], False)
         self.sent[action] = op = self.add(rank, stream, OpKind.TRANSFER, work, action=action)
-        self._wait(op, [("a send follows its pass", self.last[action])])
+        self.wait(op, [(Law.MESSAGES, self.last[action])])
 
     def _consumers(self, action: Action) -> list[Action]:
         kind, stage, microbatch = action
@@ -282,10 +193,10 @@ class Oracle:
         for action in self.rank_of:
             producer = self._producer(action)
             if producer is not None:
-                law = "a pass follows its neighbour's"
-                self._wait(self.first[action], [(law, self.last[producer])])
+                law = Law.NEIGHBOURS
+                self.wait(self.first[action], [(law, self.last[producer])])
                 if producer in self.sent:
-                    self._wait(self.first[action], [("a pass follows its message", self.sent[producer])])
+                    self.wait(self.first[action], [(Law.MESSAGES, self.sent[producer])])
             kind, stage, microbatch = action
             for before in {
                 OpKind.BACKWARD: (OpKind.FORWARD,),
@@ -293,13 +204,13 @@ class Oracle:
                 OpKind.BACKWARD_WEIGHT: (OpKind.BACKWARD_INPUT,),
             }.get(kind, ()):
                 own = self.last[Action(before, stage, microbatch)]
-                self._wait(self.first[action], [("a backward pass follows its forward pass", own)])
+                self.wait(self.first[action], [(Law.BACKWARD, own)])
             is_last = stage == len(self.stages) - 1
             if is_last and self.scenario.parallelism.vocabulary != "none" and kind in READS_WEIGHTS[1:]:
                 exchange = self.exchanged[self.rank_of[action], microbatch]
-                self._wait(self.first[action], [("the output layer's gradient is exchanged", exchange)])
+                self.wait(self.first[action], [(Law.OUTPUT_LAYER, exchange)])
         for producer, op in self.received.items():
-            self._wait(op, [("a receive follows its pass", self.last[producer])])
+            self.wait(op, [(Law.MESSAGES, self.last[producer])])
 
     def _output(self, rank: int, action: Action) -> int:
         """Run the rank's part of the output layer between its exchanges."""
@@ -313,226 +224,23 @@ class Oracle:
             return self.add(rank, stream, OpKind.COLLECTIVE, work, action=own, join=join)
 
         own = Action(action.kind, -1, microbatch)
-        law = "the output layer follows its exchanges"
+        law = Law.OUTPUT_LAYER
         if action.kind is OpKind.OUTPUT_FORWARD:
             arrived = exchange("broadcast", Stream.TP)
             last = Action(OpKind.FORWARD, len(self.stages) - 1, microbatch)
             if self.rank_of[last] == rank:
-                self._wait(arrived, [("the output layer follows the last stage", self.last[last])])
+                self.wait(arrived, [(Law.OUTPUT_LAYER, self.last[last])])
             op = self.add(rank, Stream.COMPUTE, action.kind, ("output layer, S",), action=own)
-            self._wait(op, [(law, arrived)])
+            self.wait(op, [(law, arrived)])
             self.exchanged[rank, microbatch] = total = exchange("all_reduce", Stream.CP)
-            self._wait(total, [(law, op)])
+            self.wait(total, [(law, op)])
             return op
         op = self.add(rank, Stream.COMPUTE, action.kind, ("output layer, T",), action=own)
-        self._wait(op, [(law, self.exchanged[rank, microbatch])])
+        self.wait(op, [(law, self.exchanged[rank, microbatch])])
         if method != "vocab-2":
             self.exchanged[rank, microbatch] = total = exchange("all_reduce", Stream.EP)
-            self._wait(total, [(law, op)])
+            self.wait(total, [(law, op)])
         return op
-
-    # The end of the step
-
-    def _end(self) -> None:
-        scenario = self.scenario
-        pp, gpus = scenario.parallelism.pp, scenario.parallelism.gpus
-        ranks = range(pp)
-        law = "the end follows all gradients of the rank"
-        before = {
-            rank: [(law, op) for op in [*self.reduced[rank], self.last_compute[rank]]] for rank in ranks
-        }
-
-        def collective(rank: int, work: tuple[object, ...], join: tuple[object, ...] = ()) -> None:
-            op = self.add(rank, Stream.DP_REDUCE, OpKind.COLLECTIVE, work, join=join)
-            self._wait(op, before[rank])
-            before[rank] = [*before[rank], (f"what ends the step follows {work[1]}", op)]
-
-        if scenario.training.precision == "fp8-delayed" and gpus > pp:
-            for rank in ranks:
-                for _ in range(2):
-                    collective(rank, ("all_reduce", "amax history", gpus // pp, None))
-        for stage in range(len(self.stages)):
-            holders = [rank for rank in ranks if stage in self.held[rank]]
-            for rank in holders if len(holders) == 2 else ():
-                collective(rank, ("all_reduce", "stage copies", 2, None), ("copies", stage))
-        ends = [next(r for r in ranks if stage in self.held[r]) for stage in (0, len(self.stages) - 1)]
-        if scenario.model.tie_word_embeddings and ends[0] != ends[1]:
-            for rank in ends:
-                collective(rank, ("all_reduce", "tied embedding gradients", 2, None), ("tied",))
-        if gpus > 1 and not scenario.training.post_validation:
-            for rank in ranks:
-                collective(rank, ("all_reduce", "gradient norm", gpus, 4.0), ("norm",))
-        for rank in ranks:
-            self._update(rank, before[rank])
-
-    def _update(self, rank: int, before: list[tuple[str, int]]) -> None:
-        training = self.scenario.training
-        offload = training.offload
-        share = 0.0 if offload.optimizer == "none" else offload.optimizer_fraction
-        if share < 1:
-            op = self.add(rank, Stream.COMPUTE, OpKind.OPTIMIZER, ("optimizer",))
-            self._wait(op, before)
-        arrived: list[tuple[str, int]] = []
-        start = before
-        transfer = OpKind.TRANSFER
-        steps = {
-            "stream": (
-                (Stream.HOST_IN, transfer),
-                (Stream.COMPUTE, OpKind.OPTIMIZER),
-                (Stream.HOST_OUT, transfer),
-            ),
-            "cpu": ((Stream.HOST_OUT, transfer), (Stream.HOST, transfer), (Stream.HOST_IN, transfer)),
-        }
-        for _ in range(self.host_buckets[rank] if share else 0):
-            follows = start
-            for stream, kind in steps[offload.optimizer]:
-                name = {Stream.COMPUTE: "optimizer", Stream.HOST: "host optimizer"}.get(stream, "host copy")
-                op = self.add(rank, stream, kind, (name,))
-                self._wait(op, follows)
-                follows = [("state comes, is updated and goes", op)]
-            arrived = [("the step ends when the host has answered", follows[0][1])]
-            start = start if offload.optimizer_overlap else arrived
-        layers = [self.stages[stage] for stage in self.held[rank]]
-        if training.precision == "fp8-delayed" and any(s.layers or s.outline.predictions for s in layers):
-            op = self.add(rank, Stream.COMPUTE, OpKind.OPTIMIZER, ("weight casts",))
-            self._wait(op, arrived)
-        op = self.add(rank, Stream.COMPUTE, OpKind.OVERHEAD, ("step overhead",))
-        self._wait(op, arrived)
-
-    # Ops
-
-    def add(
-        self,
-        rank: int,
-        stream: Stream,
-        kind: OpKind,
-        work: tuple[object, ...],
-        *,
-        action: Action | None = None,
-        join: tuple[object, ...] = (),
-    ) -> int:
-        """Append an op; its stage and micro-batch are those of an action."""
-        stage, microbatch = (-1, -1) if action is None else action[1:]
-        self.ops.append(ExpectedOp(rank, stream, kind, stage, microbatch, work, join))
-        return len(self.ops) - 1
-
-    def _wait(self, op: int, before: Iterable[tuple[str, int]]) -> None:
-        self.waits += [Wait(law, other, op) for law, other in before]
-
-
-class _Bucketed:
-    """Whole weights: gathered at the beginning of the step, gradients reduced in buckets."""
-
-    def __init__(self, oracle: Oracle, rank: int) -> None:
-        self.oracle, self.rank = oracle, rank
-        self.pending: list[tuple[str, int]] = []
-        self.gathered: dict[tuple[int, int], list[int]] = {}
-        for stage in oracle.held[rank]:
-            for number, shard in enumerate(oracle.shards[stage]):
-                own = Action(OpKind.FORWARD, stage, -1)
-                self.gathered[stage, number] = [
-                    oracle.add(rank, Stream.DP_GATHER, OpKind.COLLECTIVE, work, action=own)
-                    for work in shard.gathers
-                ]
-
-    def before(self, part: Part) -> list[tuple[str, int]]:
-        waits, self.pending = self.pending, []
-        is_first = part.action == self.oracle.passes[self.rank][0]
-        if self.oracle.scenario.training.overlap.param_gather:
-            is_cut = part.action.kind is OpKind.FORWARD and part.number >= 0
-            ops = self.gathered[part.action.stage, part.number] if is_cut else []
-            return waits + [("a part follows the gather of its bucket", op) for op in ops]
-        every = [op for ops in self.gathered.values() for op in ops] if is_first else []
-        return waits + [("the first pass follows all gathers", op) for op in every]
-
-    def after(self, part: Part, op: int) -> None:
-        ops = [one for shard in part.reduces for one in self._reduce(part.action.stage, shard, op)]
-        if not self.oracle.scenario.training.overlap.grad_reduce:
-            self.pending += [("the next pass waits for reductions", one) for one in ops]
-
-    def _reduce(self, stage: int, shard: Shard, after: int) -> list[int]:
-        own = Action(OpKind.BACKWARD, stage, -1)
-        made = []
-        for work in (*shard.reduces, *shard.sums):
-            op = self.oracle.add(self.rank, Stream.DP_REDUCE, OpKind.COLLECTIVE, work, action=own)
-            self.oracle._wait(op, [("a reduction follows its gradients", after)])
-            made.append(op)
-        self.oracle.reduced[self.rank] += made
-        return made
-
-    def finish(self) -> None:
-        parallelism = self.oracle.scenario.parallelism
-        if parallelism.reduce_every_microbatch or self.oracle.scenario.training.overlap.grad_reduce:
-            return
-        for stage in self.oracle.held[self.rank][::-1]:
-            for shard in self.oracle.shards[stage][::-1]:
-                self._reduce(stage, shard, self.oracle.last_compute[self.rank])
-
-
-class _Sharded:
-    """FSDP: weights gathered and gradients reduced layer by layer."""
-
-    def __init__(self, oracle: Oracle, rank: int) -> None:
-        self.oracle, self.rank = oracle, rank
-        self.parts = [part for action in oracle.passes[rank] for part in oracle.parts(rank, action)]
-        overlap, parallelism = oracle.scenario.training.overlap, oracle.scenario.parallelism
-        self.ahead = parallelism.prefetch if overlap.param_gather else 0
-        software = oracle.scenario.software
-        self.copies = ("unshard_copy",) * software.unshard_copies
-        self.copies += ("gathered parts",) * software.gathers_tensor_by_tensor
-        self.copies_back = ("gradient_copy",) * software.unshard_copies
-        self.copies_back += ("gradient parts",) * software.gathers_tensor_by_tensor
-        self.ran: list[int] = []
-        self.gathered: list[list[int]] = []
-        self.pending: list[tuple[str, int]] = []
-
-    def before(self, part: Part) -> list[tuple[str, int]]:
-        here = len(self.ran)
-        while len(self.gathered) <= min(here + self.ahead, len(self.parts) - 1):
-            self._gather()
-        waits = self.pending + [("a part follows the gather of its layer", op) for op in self.gathered[here]]
-        self.pending = []
-        for name in self.copies if part.gathers else ():
-            waits = [("a part follows the copies of its weights", self._copy(part, name, waits))]
-        return waits
-
-    def _gather(self) -> None:
-        number = len(self.gathered)
-        part = self.parts[number]
-        own = part.action
-        ops = [
-            self.oracle.add(self.rank, Stream.DP_GATHER, OpKind.COLLECTIVE, work, action=own)
-            for work in (part.gathers.gathers if part.gathers else ())
-        ]
-        freed = number - self.ahead - 1
-        for op in ops if freed >= 0 else ():
-            self.oracle._wait(op, [("a gather looks no further ahead than prefetch", self.ran[freed])])
-        self.gathered.append(ops)
-
-    def after(self, part: Part, op: int) -> None:
-        self.ran.append(op)
-        for shard in part.reduces:
-            ready = [("a reduction follows its gradients", op)]
-            for name in self.copies_back:
-                ready = [("a reduction follows the copies of its gradients", self._copy(part, name, ready))]
-            steps = [(Stream.DP_GATHER, work) for work in shard.reduces]
-            steps += [(Stream.DP_REDUCE, work) for work in shard.sums]
-            for stream, work in steps:
-                one = self.oracle.add(self.rank, stream, OpKind.COLLECTIVE, work, action=part.action)
-                self.oracle._wait(one, ready)
-                self.oracle.reduced[self.rank].append(one)
-                ready = [("sums over replicas follow the reduce-scatter", one)]
-            if not self.oracle.scenario.training.overlap.grad_reduce:
-                self.pending += [("the next pass waits for reductions", one) for _, one in ready]
-
-    def _copy(self, part: Part, name: str, after: list[tuple[str, int]]) -> int:
-        own = Action(OpKind.KERNEL, part.action.stage, -1)
-        op = self.oracle.add(self.rank, Stream.COMPUTE, OpKind.KERNEL, (name,), action=own)
-        self.oracle._wait(op, after)
-        return op
-
-    def finish(self) -> None:
-        """All gradients were reduced by the passes that completed them."""
 
 
 def _actions(entry: Action | Overlapped) -> tuple[Action, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from factories import MODEL, SOFTWARE, make_scenario
 from hypothesis import strategies as st
 
-from simulator.scenario import Experts, Offload, Overlap
+from simulator.scenario import Experts, Offload, Overlap, Pool
 from simulator.workload.op_kind import OpKind
 from simulator.workload.schedules import SCHEDULES, Action, Request
 from simulator.workload.schedules.csv_form import write_rows
@@ -26,7 +26,9 @@ CUSTOM = "custom"
 
 
 @st.composite
-def scenarios(draw: st.DrawFn, *, bucketed: bool = False, sharding: str = "") -> Scenario:
+def scenarios(
+    draw: st.DrawFn, *, bucketed: bool = False, sharding: str = "", vocabulary: bool = False
+) -> Scenario:
     """Draw a scenario.
 
     Args:
@@ -34,11 +36,15 @@ def scenarios(draw: st.DrawFn, *, bucketed: bool = False, sharding: str = "") ->
         bucketed: Whether to draw only those whose passes run one by one, with whole weights on every rank and
             gradients reduced once a step: those that the vectorised layout takes.
         sharding: Kind of sharding; empty: any.
+        vocabulary: Whether pipeline ranks divide the output layer in all of them.
     """
-    pp, vpp = draw(st.sampled_from([(1, 1), (2, 1), (4, 1), (2, 2), (2, 2), (3, 2)]))
+    degrees = [(1, 1), (2, 1), (4, 1), (2, 2), (2, 2), (3, 2)]
+    pp, vpp = draw(st.sampled_from(degrees[vocabulary:]))
     microbatches = draw(st.sampled_from([1, pp, 2 * pp, 2 * pp + 1]))
     layers = _stage_layers(draw, pp * vpp)
     model = replace(_model(draw), num_hidden_layers=sum(layers))
+    if vocabulary:
+        model = replace(model, tie_word_embeddings=False)
     kinds = ["none", "zero1", "zero2"] + ["zero3", "zero3"] * (not bucketed)
     sharding = sharding or draw(st.sampled_from(kinds))
     ep = draw(st.sampled_from([1, 2])) if model.experts else 1
@@ -47,7 +53,7 @@ def scenarios(draw: st.DrawFn, *, bucketed: bool = False, sharding: str = "") ->
         param_gather=draw(st.booleans()),
         p2p=draw(st.booleans()),
         tp=draw(st.booleans()),
-        ep=not bucketed and ep > 1 and draw(st.booleans()),
+        ep=not bucketed and not vocabulary and ep > 1 and draw(st.booleans()),
     )
     software = replace(
         SOFTWARE,
@@ -89,7 +95,28 @@ def scenarios(draw: st.DrawFn, *, bucketed: bool = False, sharding: str = "") ->
     )
     parallelism = replace(scenario.parallelism, stage_layers=layers)
     parallelism = _scheduled(draw, parallelism, microbatches, model, bucketed=bucketed, pairs=overlap.ep)
-    return replace(scenario, parallelism=parallelism, training=training)
+    if vocabulary:
+        name = draw(
+            st.sampled_from(
+                ["1f1b", "gpipe", "zb-h1", "zb-1p", "zb-2p"] if vpp == 1 else ["zb-v", "v-half", "v-min"]
+            )
+        )
+        methods = ["vocab-1", "vocab-2"] + ["interlaced"] * (name == "1f1b")
+        parallelism = replace(
+            parallelism, schedule=name, schedule_rows=(), vocabulary=draw(st.sampled_from(methods))
+        )
+    cluster = scenario.cluster
+    if draw(st.sampled_from([False, False, True])):
+        parts = (_pool(scenario),) * pp
+        cluster = replace(cluster, pools=parts)
+    return replace(scenario, cluster=cluster, parallelism=parallelism, training=training)
+
+
+def _pool(scenario: Scenario) -> Pool:
+    """Return the accelerators of one pipeline rank of a mixed cluster."""
+    cluster = scenario.cluster
+    gpus = scenario.parallelism.gpus // scenario.parallelism.pp
+    return Pool(gpu=cluster.gpu, gpus=gpus, gpus_per_node=8, scale_up_domain=8, network=cluster.network)
 
 
 def _model(draw: st.DrawFn) -> Model:

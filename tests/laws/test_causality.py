@@ -1,156 +1,33 @@
 """Who waits for whom in a training step: every dependency that its reason demands, and none besides.
 
 A law says that one op precedes another: not that the one lists the other, but that no order in which the
-program can run has it otherwise (dependencies, order of streams, joins).
+program can run has it otherwise (dependencies, order of streams, joins). What is expected of a step stands in
+``step_oracle``; each test also asserts that its streams run exactly the ops of the oracle.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, assume, event, given, settings
+from hypothesis import strategies as st
 
 from simulator.workload.pipeline import runs_in_pairs
-from simulator.workload.program import OpKind, Stream
+from simulator.workload.program import OpKind
 from simulator.workload.step import build_step
-from simulator.workload.work import Collective, Sequence, Transfer
 
-from .step_oracle import Oracle
+from .checked_step import PASSES, Checked, in_order
+from .expected_ops import Law
 from .step_scenarios import scenarios
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from simulator.scenario import Scenario
-    from simulator.workload.program import Program
-    from simulator.workload.stages import Stage
-    from simulator.workload.work import Work
 
-    from .step_oracle import ExpectedOp
-
-PASSES = (OpKind.FORWARD, OpKind.BACKWARD, OpKind.BACKWARD_INPUT, OpKind.BACKWARD_WEIGHT)
-
-
-class Checked:
-    """A step beside its oracle, op by op.
-
-    Attributes:
-        program: The step.
-        oracle: What it should be.
-        op: Op of the program for each op of the oracle.
-    """
-
-    def __init__(self, scenario: Scenario, *, match: bool = True) -> None:
-        step = build_step(scenario)
-        self.scenario, self.stages, self.program = scenario, step.stages, step.program
-        # How many buckets the offloaded state is divided into is no matter of who waits for whom.
-        stream = Stream.HOST if scenario.training.offload.optimizer == "cpu" else Stream.HOST_IN
-        buckets = [len(self.program.queue(rank, stream)) for rank in range(self.program.num_ranks)]
-        self.oracle = Oracle(scenario, step.stages, buckets)
-        self.op = self._matched() if match else []
-
-    def _matched(self) -> list[int]:
-        """Match ops by their position in their stream; ``same_op`` says whether they are the same."""
-        queues = defaultdict(list)
-        for number, expected in enumerate(self.oracle.ops):
-            queues[expected.rank, expected.stream].append(number)
-        op = [-1] * len(self.oracle.ops)
-        for rank in range(self.program.num_ranks):
-            for stream in Stream:
-                actual = self.program.queue(rank, stream).tolist()
-                for number, other in zip(queues[rank, stream], actual, strict=True):
-                    self.same_op(self.oracle.ops[number], other)
-                    op[number] = other
-        assert sorted(op) == list(range(self.program.num_ops))
-        return op
-
-    def same_op(self, expected: ExpectedOp, op: int) -> None:
-        program = self.program
-        found = OpKind(program.kind[op]), int(program.stage[op]), int(program.microbatch[op])
-        assert (expected.kind, expected.stage, expected.microbatch) == found, program.label(op)
-        work = program.works[program.work[op]]
-        if expected.kind in PASSES:
-            assert isinstance(work, Sequence)
-            if "beside" not in work.name:
-                layers = blocks(expected, self.stages[expected.stage])
-                assert [block for block, count in work.blocks for _ in range(count)] == layers
-        else:
-            assert same_work(expected.work, work), (expected, work)
-
-    def label(self, op: int) -> str:
-        program = self.program
-        stream = Stream(program.stream[op]).name.lower()
-        return f"{program.label(op)} (op {op}, rank {program.rank[op]}, {stream})"
-
-    def expected_waits(self) -> list[tuple[int, int]]:
-        return [(self.op[wait.before], self.op[wait.after]) for wait in self.oracle.waits]
-
-    def waits(self) -> list[tuple[int, int]]:
-        program = self.program
-        return [(int(one), op) for op in range(program.num_ops) for one in program.dependencies(op)]
-
-
-def blocks(expected: ExpectedOp, stage: Stage) -> list[object]:
-    """Return the blocks of a part of a pass in the order in which they run, those without kernels left out."""
-    works = [stage.works[unit] for unit in expected.work]
-    made = [
-        {
-            OpKind.FORWARD: work.forward,
-            OpKind.BACKWARD: work.backward,
-            OpKind.BACKWARD_INPUT: work.halves and work.halves.input,
-            OpKind.BACKWARD_WEIGHT: work.halves and work.halves.weight,
-        }[expected.kind]
-        for work in works
-    ]
-    made = made if expected.kind is OpKind.FORWARD else made[::-1]
-    return [block for block in made if block.program.num_ops]
-
-
-def same_work(expected: tuple[object, ...], work: Work) -> bool:
-    if isinstance(work, Transfer):
-        return expected == ("message", work.source, work.target, work.receives)
-    if isinstance(work, Collective):
-        *rest, size = expected
-        same = rest == [work.kind, work.name, work.group.size]
-        return same and (size is None or work.bytes == pytest.approx(size))
-    return expected == (work.name,)
-
-
-def in_order(program: Program, waits: Iterable[tuple[int, int]]) -> list[int]:
-    """Return for each op, as a set of bits, all ops that end before it starts, and those that start with it.
-
-    Raises:
-        AssertionError: Some ops wait for each other for ever.
-    """
-    first_of_join: dict[int, int] = {}
-    node = [
-        op if join < 0 else first_of_join.setdefault(join, op)
-        for op, join in enumerate(program.join.tolist())
-    ]
-    queues = [program.queue(rank, stream).tolist() for rank in range(program.num_ranks) for stream in Stream]
-    edges = {*waits, *(pair for queue in queues for pair in pairwise(queue))}
-    following, count = defaultdict(list), Counter()
-    for before, after in edges:
-        following[node[before]].append(node[after])
-        count[node[after]] += 1
-    bits = [0] * program.num_ops
-    for op, own in enumerate(node):
-        bits[own] |= 1 << op
-    ready = [op for op in set(node) if not count[op]]
-    done = 0
-    while ready:
-        one = ready.pop()
-        done += 1
-        for other in following[one]:
-            bits[other] |= bits[one]
-            count[other] -= 1
-            if not count[other]:
-                ready.append(other)
-    assert done == len(set(node)), "some ops wait for each other for ever"
-    return [bits[own] for own in node]
+WIDE = settings(max_examples=400, deadline=None)
+FEW = settings(max_examples=120, deadline=None)
+USUAL = settings(max_examples=200, deadline=None)
 
 
 def gathers_in_pairs(scenario: Scenario) -> bool:
@@ -159,28 +36,69 @@ def gathers_in_pairs(scenario: Scenario) -> bool:
     return pairs and scenario.parallelism.sharding == "zero3"
 
 
-@settings(max_examples=600, deadline=None)
+def check(scenario: Scenario, *laws: Law) -> None:
+    assume(not gathers_in_pairs(scenario))
+    checked = Checked(scenario)
+    earlier = in_order(checked.program, checked.waits())
+    for wait in checked.oracle.waits:
+        if wait.law in laws:
+            event(wait.law.name)
+            before, after = checked.op[wait.before], checked.op[wait.after]
+            assert earlier[after] >> before & 1, (
+                f"{wait.law.value}: {checked.label(after)} must wait for {checked.label(before)}"
+            )
+
+
+@USUAL
 @given(scenarios())
-def test_an_op_waits_for_all_that_its_laws_name_and_for_nothing_else(scenario: Scenario) -> None:
-    """The laws are those of ``step_oracle``."""
+def test_a_pass_follows_the_passes_and_messages_whose_results_it_reads(scenario: Scenario) -> None:
+    check(scenario, Law.NEIGHBOURS, Law.BACKWARD, Law.MESSAGES)
+
+
+@USUAL
+@given(st.sampled_from(["zero1", "zero2", "zero3"]).flatmap(lambda kind: scenarios(sharding=kind)))
+def test_a_gather_precedes_the_parts_that_read_its_weights_and_looks_only_so_far_ahead(
+    scenario: Scenario,
+) -> None:
+    check(scenario, Law.WEIGHTS, Law.PREFETCH)
+
+
+@USUAL
+@given(scenarios())
+def test_a_reduction_follows_its_gradients_and_holds_up_the_next_pass_unless_overlapped(
+    scenario: Scenario,
+) -> None:
+    check(scenario, Law.GRADIENTS, Law.BLOCKING)
+
+
+@USUAL
+@given(scenarios(vocabulary=True))
+def test_passes_around_the_divided_output_layer_follow_its_exchanges(scenario: Scenario) -> None:
+    check(scenario, Law.OUTPUT_LAYER)
+
+
+@USUAL
+@given(scenarios())
+def test_norm_and_update_follow_all_gradients_and_the_step_ends_last(scenario: Scenario) -> None:
+    check(scenario, Law.END, Law.HOST)
+
+
+@WIDE
+@given(scenarios())
+def test_no_op_waits_without_a_law(scenario: Scenario) -> None:
     assume(not gathers_in_pairs(scenario))
     checked = Checked(scenario)
     actual = in_order(checked.program, checked.waits())
-    for wait in checked.oracle.waits:
-        event(wait.law)
-        before, after = checked.op[wait.before], checked.op[wait.after]
-        assert actual[after] >> before & 1, (
-            f"{wait.law}: {checked.label(after)} must wait for {checked.label(before)}"
-        )
     expected = in_order(checked.program, checked.expected_waits())
     for op, (more, fewer) in enumerate(zip(actual, expected, strict=True)):
         needless = more & ~fewer
         assert not needless, (
             f"no law lets {checked.label(op)} wait for {checked.label(needless.bit_length() - 1)}"
         )
+        assert more == fewer
 
 
-@settings(max_examples=100, deadline=None)
+@FEW
 @given(scenarios())
 def test_what_starts_together_on_several_ranks_is_one_collective(scenario: Scenario) -> None:
     assume(not gathers_in_pairs(scenario))
@@ -195,7 +113,7 @@ def test_what_starts_together_on_several_ranks_is_one_collective(scenario: Scena
     assert sorted(map(sorted, expected.values())) == sorted(map(sorted, actual.values()))
 
 
-@settings(max_examples=100, deadline=None)
+@FEW
 @given(scenarios())
 def test_every_stage_runs_each_microbatch_once_and_its_memory_comes_back(scenario: Scenario) -> None:
     step = build_step(scenario)
@@ -226,7 +144,7 @@ def test_every_stage_runs_each_microbatch_once_and_its_memory_comes_back(scenari
     assert balance == pytest.approx([0.0] * program.num_ranks, abs=1e-6 * largest)
 
 
-@settings(max_examples=200, deadline=None)
+@USUAL
 @given(scenarios(sharding="zero3"))
 def test_a_part_follows_as_many_gathers_as_passes_over_its_layers_needed(scenario: Scenario) -> None:
     """Weights that were freed are gathered anew for each pass, whatever else is gathered between."""
@@ -266,6 +184,4 @@ def check_gathers_by_number(scenario: Scenario) -> None:
                 needed[own] += len(part.gathers.gathers) if part.gathers else 0
                 before = sum(earlier[op] >> gather & 1 for gather in gathers[own])
                 assert before >= needed[own], f"{checked.label(op)} runs before its weights are gathered"
-    assert needed == {own: len(ops) for own, ops in gathers.items()} | {
-        own: 0 for own in needed.keys() - gathers.keys()
-    }
+    assert +needed == Counter({own: len(ops) for own, ops in gathers.items()})
