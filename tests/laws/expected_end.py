@@ -37,7 +37,7 @@ def append_end(oracle: Oracle) -> None:
 
 
 def _copies(oracle: Oracle) -> list[tuple[tuple[object, ...], list[int]]]:
-    """Return which two ranks hold copies of the same parameters: of a stage, or of a table tied to the head."""
+    """Return which two ranks hold copies of a stage, or of a table that embedding and head share."""
     stages = range(len(oracle.stages))
     holders = [[rank for rank, held in enumerate(oracle.held) if stage in held] for stage in stages]
     copies: list[tuple[tuple[object, ...], list[int]]] = [
