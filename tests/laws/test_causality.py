@@ -63,7 +63,7 @@ def test_a_gather_precedes_the_parts_that_read_its_weights_and_looks_only_so_far
     check(scenario, Law.WEIGHTS, Law.PREFETCH)
 
 
-@USUAL
+@WIDE
 @given(scenarios())
 def test_a_reduction_follows_its_gradients_and_holds_up_the_next_pass_unless_overlapped(
     scenario: Scenario,
