@@ -62,8 +62,8 @@ class Checked:
 
     def same_op(self, expected: ExpectedOp, op: int) -> None:
         program = self.program
-        found = OpKind(program.kind[op]), int(program.stage[op]), int(program.microbatch[op])
-        assert found == (expected.kind, expected.stage, expected.microbatch), program.label(op)
+        actual = OpKind(program.kind[op]), int(program.stage[op]), int(program.microbatch[op])
+        assert actual == (expected.kind, expected.stage, expected.microbatch), program.label(op)
         work = program.works[program.work[op]]
         if expected.kind in PASSES:
             assert isinstance(work, Sequence)
