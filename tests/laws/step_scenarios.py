@@ -27,7 +27,12 @@ CUSTOM = "custom"
 
 @st.composite
 def scenarios(
-    draw: st.DrawFn, *, bucketed: bool = False, sharding: str = "", vocabulary: bool = False
+    draw: st.DrawFn,
+    *,
+    bucketed: bool = False,
+    sharding: str = "",
+    vocabulary: bool = False,
+    overlapped: bool = False,
 ) -> Scenario:
     """Draw a scenario.
 
@@ -37,9 +42,11 @@ def scenarios(
             gradients reduced once a step: those that the vectorised layout takes.
         sharding: Kind of sharding; empty: any.
         vocabulary: Whether pipeline ranks divide the output layer in all of them.
+        overlapped: Whether all of them overlap messages, gathers and reductions of several replicas, so that
+            passes are cut and no stream orders their parts and messages by itself.
     """
     degrees = [(1, 1), (2, 1), (4, 1), (2, 2), (2, 2), (3, 2)]
-    pp, vpp = draw(st.sampled_from(degrees[vocabulary:]))
+    pp, vpp = draw(st.sampled_from(degrees[vocabulary or overlapped :]))
     microbatches = draw(st.sampled_from([1, pp, 2 * pp, 2 * pp + 1]))
     layers = _stage_layers(draw, pp * vpp)
     model = replace(_model(draw), num_hidden_layers=sum(layers))
@@ -49,9 +56,9 @@ def scenarios(
     sharding = sharding or draw(st.sampled_from(kinds))
     ep = draw(st.sampled_from([1, 2])) if model.experts else 1
     overlap = Overlap(
-        grad_reduce=draw(st.booleans()),
-        param_gather=draw(st.booleans()),
-        p2p=draw(st.booleans()),
+        grad_reduce=overlapped or draw(st.booleans()),
+        param_gather=overlapped or draw(st.booleans()),
+        p2p=overlapped or draw(st.booleans()),
         tp=draw(st.booleans()),
         ep=not bucketed and not vocabulary and ep > 1 and draw(st.booleans()),
     )
@@ -70,7 +77,7 @@ def scenarios(
         vpp=vpp,
         cp=draw(st.sampled_from([1, 1, 2])),
         ep=ep,
-        dp=draw(st.sampled_from([2, 4] if ep > 1 else [1, 2, 4, 4])),
+        dp=draw(st.sampled_from([2, 4] if ep > 1 or overlapped else [1, 2, 4, 4])),
         microbatches=microbatches,
         seq_length=2048,
         sharding=sharding,

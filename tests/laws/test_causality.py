@@ -56,6 +56,12 @@ def test_a_pass_follows_the_passes_and_messages_whose_results_it_reads(scenario:
 
 
 @USUAL
+@given(st.booleans().flatmap(lambda one: scenarios(bucketed=one, overlapped=True)))
+def test_a_message_follows_all_parts_of_a_pass_that_is_cut(scenario: Scenario) -> None:
+    check(scenario, Law.NEIGHBOURS, Law.MESSAGES)
+
+
+@USUAL
 @given(st.sampled_from(["zero1", "zero2", "zero3"]).flatmap(lambda kind: scenarios(sharding=kind)))
 def test_a_gather_precedes_the_parts_that_read_its_weights_and_looks_only_so_far_ahead(
     scenario: Scenario,
