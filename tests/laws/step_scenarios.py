@@ -33,6 +33,7 @@ def scenarios(
     sharding: str = "",
     vocabulary: bool = False,
     overlapped: bool = False,
+    paired: bool = False,
 ) -> Scenario:
     """Draw a scenario.
 
@@ -44,10 +45,12 @@ def scenarios(
         vocabulary: Whether pipeline ranks divide the output layer in all of them.
         overlapped: Whether all of them overlap messages, gathers and reductions of several replicas, so that
             passes are cut and no stream orders their parts and messages by itself.
+        paired: Whether passes run in pairs in all of them, as DualPipe has it.
     """
     degrees = [(1, 1), (2, 1), (4, 1), (2, 2), (2, 2), (3, 2)]
-    pp, vpp = draw(st.sampled_from(degrees[vocabulary or overlapped :]))
-    microbatches = draw(st.sampled_from([1, pp, 2 * pp, 2 * pp + 1]))
+    degrees = [(2, 1), (2, 2)] if paired else degrees[vocabulary or overlapped :]
+    pp, vpp = draw(st.sampled_from(degrees))
+    microbatches = 2 * pp if paired else draw(st.sampled_from([1, pp, 2 * pp, 2 * pp + 1]))
     layers = _stage_layers(draw, pp * vpp)
     model = replace(_model(draw), num_hidden_layers=sum(layers))
     if vocabulary:
@@ -60,7 +63,7 @@ def scenarios(
         param_gather=overlapped or draw(st.booleans()),
         p2p=overlapped or draw(st.booleans()),
         tp=draw(st.booleans()),
-        ep=not bucketed and not vocabulary and ep > 1 and draw(st.booleans()),
+        ep=not (bucketed or vocabulary or paired) and ep > 1 and draw(st.booleans()),
     )
     software = replace(
         SOFTWARE,
@@ -112,6 +115,9 @@ def scenarios(
         parallelism = replace(
             parallelism, schedule=name, schedule_rows=(), vocabulary=draw(st.sampled_from(methods))
         )
+    if paired:
+        name = "dualpipe" if vpp == 1 else "dualpipe-v"
+        parallelism = replace(parallelism, schedule=name, schedule_rows=(), vocabulary="none")
     cluster = scenario.cluster
     if draw(st.sampled_from([False, False, True])):
         parts = (_pool(scenario),) * pp

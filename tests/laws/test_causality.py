@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, assume, event, given, settings
+from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from simulator.workload.pipeline import runs_in_pairs
@@ -59,6 +59,14 @@ def test_a_pass_follows_the_passes_and_messages_whose_results_it_reads(scenario:
 @given(st.booleans().flatmap(lambda one: scenarios(bucketed=one, overlapped=True)))
 def test_a_message_follows_all_parts_of_a_pass_that_is_cut(scenario: Scenario) -> None:
     check(scenario, Law.NEIGHBOURS, Law.MESSAGES)
+
+
+@FEW
+@given(
+    st.sampled_from(["none", "zero1", "zero2"]).flatmap(lambda kind: scenarios(sharding=kind, paired=True))
+)
+def test_what_follows_a_pass_of_a_pair_follows_both_passes(scenario: Scenario) -> None:
+    check(scenario, *Law)
 
 
 @USUAL
@@ -163,10 +171,9 @@ def test_a_part_follows_as_many_gathers_as_passes_over_its_layers_needed(scenari
     raises=AssertionError,
     reason="a rank issues the gathers of a pair one pass after the other, but runs its parts side by side",
 )
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
-@given(scenarios(sharding="zero3"))
+@USUAL
+@given(scenarios(sharding="zero3", paired=True))
 def test_parts_of_passes_in_pairs_follow_as_many_gathers_as_they_need(scenario: Scenario) -> None:
-    assume(gathers_in_pairs(scenario))
     check_gathers_by_number(scenario)
 
 
