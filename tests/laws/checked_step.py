@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from simulator.workload.program import OpKind, Stream
-from simulator.workload.step import build_step
-from simulator.workload.work import Collective, Sequence, Transfer
+from simulator.workload.program import BlockSequence, OpKind, Stream
+from simulator.workload.step.build import build_step
+from simulator.workload.work import Collective, Transfer
 
 from .step_oracle import Oracle
 
@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from simulator.scenario import Scenario
-    from simulator.workload.program import Program
-    from simulator.workload.stages import Stage
-    from simulator.workload.work import Work
+    from simulator.workload.program import Program, Work
+    from simulator.workload.step.stages import Stage
 
     from .expected_ops import ExpectedOp
 
@@ -66,7 +65,7 @@ class Checked:
         assert actual == (expected.kind, expected.stage, expected.microbatch), program.label(op)
         work = program.works[program.work[op]]
         if expected.kind in PASSES:
-            assert isinstance(work, Sequence)
+            assert isinstance(work, BlockSequence)
             if "beside" not in work.name:
                 layers = blocks(expected, self.stages[expected.stage])
                 assert [block for block, count in work.blocks for _ in range(count)] == layers

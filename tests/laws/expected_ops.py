@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from simulator.workload.gradients import unit_parts
+from simulator.workload.parameters.buckets import unit_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from simulator.scenario import Scenario
+    from simulator.schedules import Action
     from simulator.workload.program import OpKind, Stream
-    from simulator.workload.schedules import Action
-    from simulator.workload.stages import Stage
+    from simulator.workload.step.stages import Stage
 
 
 class Law(Enum):

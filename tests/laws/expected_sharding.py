@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from simulator.schedules import Action
 from simulator.workload.program import OpKind, Stream
-from simulator.workload.schedules import Action
 
 from .expected_ops import Law
 

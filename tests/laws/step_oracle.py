@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
+from simulator.schedules import Action, Overlapped
 from simulator.workload.pipeline import pipeline_order
 from simulator.workload.program import OpKind, Stream
-from simulator.workload.schedules import Action, Overlapped
 
 from .expected_end import append_end
 from .expected_ops import Law, Ledger, Part, shards_of
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from simulator.scenario import Scenario
-    from simulator.workload.stages import Stage
+    from simulator.workload.step.stages import Stage
 
 MAKES_GRADIENTS = (OpKind.BACKWARD, OpKind.BACKWARD_WEIGHT)
 READS_WEIGHTS = (OpKind.FORWARD, OpKind.BACKWARD, OpKind.BACKWARD_INPUT)

@@ -9,9 +9,9 @@ from factories import MODEL, SOFTWARE, make_scenario
 from hypothesis import strategies as st
 
 from simulator.scenario import Experts, Offload, Overlap, Pool
-from simulator.workload.op_kind import OpKind
-from simulator.workload.schedules import SCHEDULES, Action, Request
-from simulator.workload.schedules.csv_form import write_rows
+from simulator.schedules import SCHEDULES, Action, Request
+from simulator.schedules.csv_form import write_rows
+from simulator.schedules.op_kind import OpKind
 
 if TYPE_CHECKING:
     from simulator.scenario import Model, Scenario

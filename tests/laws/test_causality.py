@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from simulator.workload.pipeline import runs_in_pairs
 from simulator.workload.program import OpKind
-from simulator.workload.step import build_step
+from simulator.workload.step.build import build_step
 
 from .checked_step import PASSES, Checked, in_order
 from .expected_ops import Law

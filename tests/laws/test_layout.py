@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from simulator.workload.bucketed import Bucketed
-from simulator.workload.step import build_step
-from simulator.workload.work import Sequence
+from simulator.workload.program import BlockSequence
+from simulator.workload.step.build import build_step
+from simulator.workload.step.ddp_and_zero import Bucketed
 
 from .step_scenarios import scenarios
 
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from simulator.scenario import Scenario
-    from simulator.workload.program import Program
-    from simulator.workload.work import Block, Work
+    from simulator.workload.program import Block, Program, Work
 
 COLUMNS = ("kind", "rank", "stream", "microbatch", "stage", "join", "allocated_bytes", "freed_bytes")
 
@@ -40,7 +39,7 @@ def in_queues(program: Program) -> np.ndarray:
 
 def content(work: Work | Block) -> Hashable:
     """Return what equal pieces of work have in common; blocks are compared by their kernels."""
-    if isinstance(work, Sequence):
+    if isinstance(work, BlockSequence):
         return work.name, work.share, tuple((block.name, id(block), count) for block, count in work.blocks)
     return work
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from laws.search_spaces import bounded_layouts, free_settings, put
 from simulator import files
+from simulator.batch.evaluate import evaluate
 from simulator.errors import SimulatorError
-from simulator.explore.evaluate import evaluate
 
 if TYPE_CHECKING:
     from random import Random

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from laws.search_spaces import file_layouts, free_settings, possible_layouts, put
 from simulator import files
+from simulator.batch.evaluate import evaluate
 from simulator.errors import SimulatorError
-from simulator.explore.evaluate import evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
