@@ -10,6 +10,7 @@ import numpy as np
 from simulator.costs.system import System
 from simulator.durations.layers import host_holds_up
 from simulator.durations.pass_contention import slowed_passes
+from simulator.durations.slot_table import SHARE, slot_costs
 from simulator.durations.stage_times import stage_times
 from simulator.durations.step import step_durations
 from simulator.engines import ENGINES, run_quick
@@ -22,13 +23,13 @@ from simulator.results.result import Result, make_result
 from simulator.units import format_bytes
 from simulator.workload.parameters.model_states import StaticMemory
 from simulator.workload.pipeline import uses_times
-from simulator.workload.step.build import Step, build_step
+from simulator.workload.step.build import Step, build_step, kinds_of_stages
 from simulator.workload.step.rank_memory import static_memory
 
 if TYPE_CHECKING:
     from simulator.engines.durations import Durations
     from simulator.scenario import Scenario
-    from simulator.workload.program import Program
+    from simulator.workload.program import Floats
 
 
 _STATIC = tuple(field.name for field in fields(StaticMemory))
@@ -45,14 +46,14 @@ def simulate(scenario: Scenario, *, quick: bool = False) -> Result:
         InputError: The scenario asks for what its hardware or software does not have.
         DeadlockError: The schedule's ops wait for each other for ever.
     """
-    system = System.of(scenario)
-    step = timed_step(scenario, system)
-    timeline, durations = timed(step.program, scenario, system, quick=quick)
+    step = timed_step(scenario)
+    timeline, durations = timed(step, scenario, quick=quick)
     warnings = _engine_warnings(scenario, timeline, durations)
     if scenario.training.post_validation:
         timeline = continuous(timeline)
     memory = _memory(scenario, step, timeline)
     warnings += _warnings(memory)
+    system = System.of(scenario)
     if scenario.training.cuda_graphs and not host_holds_up(step.program, system):
         warnings += ("training.cuda_graphs has no effect: the host launches kernels faster than they run",)
     shares = sequence_shares(step.program, system)
@@ -65,30 +66,37 @@ def estimate_memory(scenario: Scenario) -> MemoryReport:
     Activations come and go on one stream per rank, so the peak depends on the order of ops and not on when
     they run: each op takes one unit of time, one after the other.
     """
-    step = timed_step(scenario, System.of(scenario))
+    step = timed_step(scenario)
     start_s = np.arange(step.program.num_ops, dtype=np.float64)
     return _memory(scenario, step, Timeline(program=step.program, start_s=start_s, end_s=start_s + 1.0))
 
 
-def timed_step(scenario: Scenario, system: System) -> Step:
+def timed_step(scenario: Scenario) -> Step:
     """Lay out one training step; a schedule that is made to measure learns first how long passes take."""
     step = build_step(scenario)
     if not uses_times(scenario):
         return step
-    durations = step_durations(step.program, system)
+    durations = step_durations(step, step_costs(step, scenario), System.of(scenario))
     times = stage_times(step.program, durations, len(step.stages), scenario.num_microbatches)
     return build_step(scenario, times)
 
 
-def timed(program: Program, scenario: Scenario, system: System, *, quick: bool) -> tuple[Timeline, Durations]:
+def step_costs(step: Step, scenario: Scenario) -> Floats:
+    """Return what the slots of a step cost on the hardware and software of a scenario; see ``slot_costs``."""
+    costs: Floats = slot_costs(scenario, step.structure, kinds_of_stages(scenario).kinds)
+    return costs
+
+
+def timed(step: Step, scenario: Scenario, *, quick: bool) -> tuple[Timeline, Durations]:
     """Run a step, and once more with passes slowed by the collectives that they were found to run beside."""
-    durations = step_durations(program, system)
+    costs = step_costs(step, scenario)
+    durations = step_durations(step, costs, System.of(scenario))
     run = run_quick if quick and scenario.engine == "event" else ENGINES[scenario.engine]
-    timeline = run(program, durations)
-    beside = slowed_passes(program, durations, timeline.start_s, timeline.end_s, system)
-    if beside is not durations:
-        durations = beside
-        timeline = run(program, durations)
+    timeline = run(step.program, durations)
+    slowed = slowed_passes(step.structure, timeline, durations, costs[SHARE])
+    if slowed is not durations:
+        durations = slowed
+        timeline = run(step.program, durations)
     return timeline, durations
 
 
@@ -97,8 +105,7 @@ def step_time_s(step: Step, scenario: Scenario) -> float:
 
     For fits that vary what hardware and software reach, and never what ranks do.
     """
-    system = System.of(scenario)
-    timeline, _ = timed(step.program, scenario, system, quick=True)
+    timeline, _ = timed(step, scenario, quick=True)
     return (continuous(timeline) if scenario.training.post_validation else timeline).makespan_s
 
 

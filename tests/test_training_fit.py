@@ -80,7 +80,7 @@ def test_slopes_are_those_of_the_simulator() -> None:
 
 def test_a_step_that_was_laid_out_before_takes_as_long() -> None:
     scenario = load(SCENARIO)
-    step = api.timed_step(scenario, api.System.of(scenario))
+    step = api.timed_step(scenario)
     again = api.simulate(scenario, quick=True).metrics["step_time_s"]
     assert api.step_time_s(step, scenario) == pytest.approx(again, rel=1e-12)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator import api
-from simulator.batch.configuration import configure, is_regular
+from simulator.batch.configuration import configure, shares_layouts
 from simulator.batch.run import Row, run_together
 from simulator.engines.jit import has_numba
 from simulator.errors import SimulatorError
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from simulator.batch.configuration import Configuration
-    from simulator.batch.structure import Structure
     from simulator.scenario import Scenario
+    from simulator.workload.step.structure import Structure
 
     Floats = NDArray[np.float64]
 
@@ -65,7 +65,7 @@ def evaluate(scenarios: Sequence[Scenario]) -> Evaluations:
     with _no_collection():
         for number, scenario in enumerate(scenarios):
             try:
-                if quick and is_regular(scenario):
+                if quick and shares_layouts(scenario):
                     made = configure(scenario)
                     groups.setdefault(made.structure, []).append((number, made))
                 else:

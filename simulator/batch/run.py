@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from simulator.batch.configuration import TERMS, Configuration
-from simulator.durations.stage_passes import ALLOCATED, FREED, SECONDS, SHARE
+from simulator.durations.slot_table import SHARE
 from simulator.engines import compiled
 from simulator.results.memory import PASSING
+from simulator.workload.step.pass_bytes import ALLOCATED, FREED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from simulator.batch.structure import Structure
     from simulator.workload.program import Floats
+    from simulator.workload.step.structure import Structure
 
 _CHUNK_BYTES = 32e6
 """Ends of ops that are kept at a time."""
@@ -38,21 +39,21 @@ def run_together(configurations: Sequence[Configuration]) -> Floats:
 
 
 def _chunks(configurations: Sequence[Configuration]) -> Iterator[Sequence[Configuration]]:
-    ops = configurations[0].structure.template.program.num_ops
+    ops = configurations[0].structure.program.num_ops
     size = max(1, min(_MOST, int(_CHUNK_BYTES / 8 / ops)))
     return (configurations[first : first + size] for first in range(0, len(configurations), size))
 
 
 def _run(configurations: Sequence[Configuration]) -> Floats:
     structure = configurations[0].structure
-    costs = np.stack([each.costs for each in configurations], axis=2)
     scenarios = [each.scenario for each in configurations]
-    step_time_s = _step_times(structure, costs)
+    step_time_s = _step_times(structure, configurations)
     tokens = np.array([scenario.tokens_per_step for scenario in scenarios])
     capacity = np.array([scenario.cluster.gpu.memory_bytes for scenario in scenarios])
-    summed = np.array([each.summed for each in configurations]).T[structure.which]
-    held, raised = _peaks(structure, costs, summed)
-    terms = np.moveaxis(np.array([each.static for each in configurations]), 0, 2)[structure.rank]
+    summed = np.array([each.summed for each in configurations]).T[structure.stage_kind]
+    sizes = np.stack([each.bytes for each in configurations], axis=2)
+    held, raised = _peaks(structure, sizes, summed)
+    terms = np.moveaxis(np.array([each.static for each in configurations]), 0, 2)[structure.rank_kind]
     terms[:, TERMS.index("gradients")] += raised
     passing = held + terms[:, [TERMS.index(term) for term in PASSING]].sum(axis=1)
     fragmentation = np.array([scenario.software.memory_fragmentation for scenario in scenarios])
@@ -60,45 +61,46 @@ def _run(configurations: Sequence[Configuration]) -> Floats:
     return np.stack((step_time_s, tokens / step_time_s, total.max(axis=0), capacity))
 
 
-def _step_times(structure: Structure, costs: Floats) -> Floats:
+def _step_times(structure: Structure, configurations: Sequence[Configuration]) -> Floats:
     """Return the seconds of a step: first alone, then with what passes lose to collectives beside them."""
     from simulator.engines import loops  # noqa: PLC0415  numba is slow to import
 
-    template = structure.template
-    seconds = costs[SECONDS][structure.slot]
-    ends = compiled.run_batch(template.program, seconds)
-    if template.beside.size:
+    program, queues = structure.program, structure.layout.queues
+    share = np.stack([each.costs[SHARE] for each in configurations], axis=1)  # [slot, scenario]
+    seconds = np.stack([each.seconds() for each in configurations], axis=1)[structure.slot]  # [op, scenario]
+    ends = compiled.run_batch(program, seconds)
+    if queues.collectives.size:
         longer = seconds.copy()
-        loops.lose_time(
-            template.pass_start,
-            template.passes,
-            template.beside_start,
-            template.beside,
+        loops.add_contention_batch(
+            queues.pass_start,
+            queues.passes,
+            queues.collective_start,
+            queues.collectives,
             structure.slot,
-            costs[SHARE],
+            share,
             ends,
             seconds,
             longer,
         )
-        ends = compiled.run_batch(template.program, longer)
-    makespan: Floats = ends[template.last].max(axis=0)
+        ends = compiled.run_batch(program, longer)
+    makespan: Floats = ends[compiled.last_ops(program)].max(axis=0)
     return makespan
 
 
-def _peaks(structure: Structure, costs: Floats, summed: Floats) -> tuple[Floats, Floats]:
+def _peaks(structure: Structure, sizes: Floats, summed: Floats) -> tuple[Floats, Floats]:
     """Return by rank the peak of activations, and by how much gradients raise it."""
     from simulator.engines import loops  # noqa: PLC0415  numba is slow to import
 
-    template = structure.template
-    peak, both = np.zeros((2, len(template.held), costs.shape[2]))
+    queues = structure.layout.queues
+    peak, both = np.zeros((2, structure.program.num_ranks, sizes.shape[2]))
     loops.hold_memory(
-        template.pass_start,
-        template.passes,
+        queues.pass_start,
+        queues.passes,
         structure.slot,
-        template.opens,
-        template.closes,
-        costs[ALLOCATED],
-        costs[FREED],
+        queues.opens,
+        queues.closes,
+        sizes[ALLOCATED],
+        sizes[FREED],
         summed,
         peak,
         both,

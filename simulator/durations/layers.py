@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator.costs.launch import launch_s
-from simulator.durations.contention import slowed
-from simulator.durations.pass_contention import matrix_seconds
+from simulator.durations.contention import is_slowed, slowed
 from simulator.durations.power import at_best_s, relieved
 from simulator.durations.price import price, price_layer
 from simulator.engines import fastest
 from simulator.workload.layers.launches import launches
-from simulator.workload.program import Block, BlockSequence
+from simulator.workload.program import Block, BlockSequence, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -140,8 +139,15 @@ class LayerRun:
     def matrix_s(self, system: System) -> float:
         """Return the seconds of its matrix kernels."""
         if self._matrix_s is None:
-            self._matrix_s = matrix_seconds(self.timeline.program, system)
+            self._matrix_s = _matrix_seconds(self.timeline.program, system)
         return self._matrix_s
+
+
+def _matrix_seconds(program: Program, system: System) -> float:
+    """Return the seconds of matrix multiplications and attention in a layer."""
+    suffers = np.asarray([is_slowed(each) for each in program.works], dtype=bool)[program.work]
+    fixed_s = price_layer(program, system).fixed_s
+    return float(fixed_s[suffers & (program.stream == Stream.COMPUTE)].sum())
 
 
 def run_layer(program: Program, system: System) -> LayerRun:

@@ -59,9 +59,9 @@ def price(program: Program, system: System, sequence_s: Mapping[int, float] | No
             continue
         like = _message_kind(work, system) or place
         if like not in known:
-            known[like] = _leaf_cost(work, system, rank)
+            known[like] = leaf_cost(work, system, rank)
         fixed_s[place], flow_bytes[place] = known[like]
-    return _spread(program, system, fixed_s[pair], flow_bytes[pair])
+    return with_routes(program, system, fixed_s[pair], flow_bytes[pair])
 
 
 def price_layer(program: Program, system: System) -> Durations:
@@ -86,7 +86,7 @@ def _message_kind(work: Leaf, system: System) -> Hashable:
     return work.bytes, work.stride, work.span, work.receives, leaves_domain(work, system.cluster)
 
 
-def _leaf_cost(work: Leaf, system: System, rank: int) -> tuple[float, float]:
+def leaf_cost(work: Leaf, system: System, rank: int) -> tuple[float, float]:
     """Return the seconds of a piece of work on one rank, and the bytes that it then moves over its route."""
     if not isinstance(work, Collective | Transfer):
         return _leaf_s(work, system.at(rank)), 0.0
@@ -98,7 +98,7 @@ def _leaf_cost(work: Leaf, system: System, rank: int) -> tuple[float, float]:
 
 def alone_s(work: Leaf, system: System, rank: int = 0) -> float:
     """Return the seconds of a piece of work on one rank when nothing else uses its links."""
-    fixed_s, flow_bytes = _leaf_cost(work, system, rank)
+    fixed_s, flow_bytes = leaf_cost(work, system, rank)
     if not flow_bytes or not isinstance(work, Collective | Transfer):
         return fixed_s
     return fixed_s + flow_bytes / _route_bytes_per_s(work, rank, system)
@@ -143,7 +143,7 @@ def _leaf_s(
     return seconds * slowest_factor(cluster.gpu.speed_spread, cluster.gpus) / clock
 
 
-def _spread(program: Program, system: System, fixed_s: np.ndarray, flow: np.ndarray) -> Durations:
+def with_routes(program: Program, system: System, fixed_s: np.ndarray, flow: np.ndarray) -> Durations:
     """Give each flow its route: out of one rank's NIC and into another's."""
     targets = np.asarray([getattr(work, "target", -1) for work in program.works], dtype=np.int64)
     routed = np.flatnonzero(flow)

@@ -20,7 +20,7 @@ from simulator.engines.timeline import Timeline
 from simulator.errors import DeadlockError
 
 if TYPE_CHECKING:
-    from simulator.workload.program import Floats, Program
+    from simulator.workload.program import Floats, Ints, Program
 
 
 def run(program: Program, durations: Durations) -> Timeline:
@@ -79,3 +79,11 @@ def order_of(program: Program, sample: Floats | None = None) -> Order:
         seconds = sample[0] if sample is not None and len(sample) else np.zeros(program.num_ops)
         run(program, Durations.of(seconds))
     return order
+
+
+def last_ops(program: Program) -> Ints:
+    """Return the ops that nothing waits for; found once."""
+    last = program.derived.get("last ops")
+    if not isinstance(last, np.ndarray):
+        last = program.derived["last ops"] = np.flatnonzero(np.diff(Graph.of(program).successor_start) == 0)
+    return last

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import numpy as np
 from numba import njit
 
-from simulator.engines import stream_loop
+from simulator.engines import contention_loop, stream_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,54 +180,34 @@ def _over_groups(row: Floats, size: int, step: int) -> None:
                 row[first + member * step] = largest
 
 
+add_contention = _compiled(contention_loop.add_contention)
+
+
 @_compiled
-def lose_time(
+def add_contention_batch(
     pass_start: Ints,
     passes: Ints,
-    beside_start: Ints,
-    beside: Ints,
+    collective_start: Ints,
+    collectives: Ints,
     slot: Ints,
     share: Floats,
     ends: Floats,
     seconds: Floats,
     longer: Floats,
 ) -> None:
-    """Lengthen passes by what the collectives beside them take, in many samples: see ``pass_contention``.
-
-    Args:
-        pass_start: Where the passes of each rank begin and end.
-        passes: Passes in order.
-        beside_start: Where the collectives of each rank and stream begin and end.
-        beside: Collectives in order.
-        slot: Row of each op in ``share``.
-        share: Share of matrix kernels in a pass, or of multiprocessors that a collective holds, by slot
-            (rows) and sample (columns).
-        ends: Ends of ops (rows) in each sample (columns).
-        seconds: Seconds of ops.
-        longer: Seconds of ops; those of passes grow.
-    """
-    streams = (len(beside_start) - 1) // (len(pass_start) - 1)
-    for queue in range(len(beside_start) - 1):
-        rank = queue // streams
-        for sample in range(ends.shape[1]):
-            first, last = pass_start[rank], pass_start[rank + 1]
-            for other in beside[beside_start[queue] : beside_start[queue + 1]]:
-                held = share[slot[other], sample]
-                if held == 0.0:
-                    continue
-                end = ends[other, sample]
-                start = end - seconds[other, sample]
-                while first < last and ends[passes[first], sample] <= start:
-                    first += 1
-                place = first
-                while place < last:
-                    op = passes[place]
-                    begin = ends[op, sample] - seconds[op, sample]
-                    if begin >= end:
-                        break
-                    overlap = min(ends[op, sample], end) - max(begin, start)
-                    longer[op, sample] += max(overlap, 0.0) * held * share[slot[op], sample]
-                    place += 1
+    """Do ``add_contention`` in many samples: the last four arguments have one column for each."""
+    for sample in range(ends.shape[1]):
+        add_contention(
+            pass_start,
+            passes,
+            collective_start,
+            collectives,
+            slot,
+            share[:, sample],
+            ends[:, sample],
+            seconds[:, sample],
+            longer[:, sample],
+        )
 
 
 @_compiled

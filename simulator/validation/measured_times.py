@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simulator.api import step_costs
 from simulator.costs.system import System
 from simulator.durations.stage_times import stage_times
 from simulator.durations.step import step_durations
@@ -86,12 +87,12 @@ def _simulated_s(row: Row, scenario: Scenario) -> float:
     scenario = replace(scenario, training=replace(scenario.training, overlap=overlap))
     system = System.of(scenario)
     step = build_step(scenario)
-    durations = step_durations(step.program, system)
+    durations = step_durations(step, step_costs(step, scenario), system)
     usual = stage_times(step.program, durations, len(step.stages), scenario.num_microbatches)
     times = _times(row, scenario, usual)
     if uses_times(scenario):
         step = build_step(scenario, times)
-        durations = step_durations(step.program, system)
+        durations = step_durations(step, step_costs(step, scenario), system)
     timeline = event.run(step.program, _measured(step.program, durations, times))
     return (continuous(timeline) if scenario.training.post_validation else timeline).makespan_s
 

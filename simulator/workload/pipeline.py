@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.schedules import SCHEDULES, Request, passes
+from simulator.schedules import SCHEDULES, Overlapped, Request, passes
 from simulator.schedules.columns import Passes
 from simulator.schedules.csv_form import CUSTOM, read_rows
 from simulator.schedules.in_pairs import PAIRED, in_pairs
@@ -73,3 +74,13 @@ def held_stages(order: Order) -> tuple[tuple[int, ...], ...]:
 def plain(order: Order) -> tuple[Passes, ...]:
     """Return an order with overlapped pairs as single passes."""
     return tuple(entries if isinstance(entries, Passes) else Passes.of(passes(entries)) for entries in order)
+
+
+@cache
+def pairs_passes(schedule: str) -> bool:
+    """Tell whether a schedule itself runs forward and backward passes together, as DualPipe does."""
+    if schedule not in SCHEDULES:
+        return True
+    chunks = SCHEDULES[schedule].chunks[0]
+    order = SCHEDULES[schedule].order(Request(pp=2, vpp=chunks, num_microbatches=8))
+    return any(isinstance(entry, Overlapped) for entries in order for entry in entries)

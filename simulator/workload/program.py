@@ -9,7 +9,7 @@ Ops are columns. An op starts when
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,7 +21,7 @@ from simulator.schedules.op_kind import OpKind
 from simulator.workload.work import NOTHING, Attention, Gemm, Launches, Leaf, Scan
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Sequence
+    from collections.abc import Hashable, Iterable, Mapping
 
 __all__ = [
     "Block",
@@ -58,19 +58,26 @@ class Stream(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ops:
-    """Ops as columns, without their dependencies.
+class Program:
+    """Ops as columns, with what they wait for.
 
     Attributes:
-        kind: ``OpKind`` of each op.
-        rank: Program rank of each op, counted from 0.
-        stream: ``Stream`` of each op.
-        work: Number of each op's work.
-        microbatch: Micro-batch of each op, -1 where there is none.
-        stage: Global pipeline stage (``chunk * pp + rank`` when looped) of each op, -1 where there is none.
-        join: Number of the join that an op belongs to, -1 where there is none.
-        allocated_bytes: Activation memory that an op takes when it starts.
-        freed_bytes: Activation memory that it gives back when it ends.
+        kind: [op] ``OpKind``.
+        rank: [op] Program rank, counted from 0.
+        stream: [op] ``Stream``.
+        work: [op] Index into ``works``.
+        microbatch: [op] Micro-batch, -1 where there is none.
+        stage: [op] Global pipeline stage (``chunk * pp + rank`` when looped), -1 where there is none.
+        join: [op] Number of the join that it belongs to, -1 where there is none.
+        allocated_bytes: [op] Activation memory that it takes when it starts.
+        freed_bytes: [op] Activation memory that it gives back when it ends.
+        dependency_start: [op + 1] Ops ``dependency[dependency_start[i]:dependency_start[i + 1]]`` precede op
+            ``i``.
+        dependency: [edge] See ``dependency_start``.
+        works: The different works.
+        rank_names: What to call each program rank, for example ``pp 3``.
+        replicas: Real ranks that each program rank stands for.
+        derived: What engines found out about the program and need not find out again.
     """
 
     kind: Ints
@@ -82,32 +89,37 @@ class Ops:
     join: Ints
     allocated_bytes: Floats
     freed_bytes: Floats
-
-
-_COLUMNS = tuple(column.name for column in fields(Ops))
-_BYTES = 2
-"""The last columns are bytes, the others integers."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Program(Ops):
-    """Ops with their dependencies.
-
-    Attributes:
-        dependency_start: Ops ``dependency[dependency_start[i]:dependency_start[i + 1]]`` precede op ``i``.
-        dependency: See ``dependency_start``.
-        works: The distinct pieces of work; ``work`` counts them.
-        rank_names: What to call each program rank, for example ``pp 3``.
-        replicas: Real ranks that each program rank stands for.
-        derived: What engines found out about the program and need not find out again.
-    """
-
     dependency_start: Ints
     dependency: Ints
     works: tuple[Work, ...]
     rank_names: tuple[str, ...]
     replicas: int = 1
     derived: dict[str, object] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        columns: Mapping[str, NDArray[Any]],
+        *,
+        waiting: Ints,
+        awaited: Ints,
+        works: tuple[Work, ...],
+        rank_names: tuple[str, ...],
+        replicas: int = 1,
+    ) -> Program:
+        """Return a program of columns by name; op ``waiting[i]`` waits for op ``awaited[i]``."""
+        count = len(columns["kind"])
+        start = np.zeros(count + 1, dtype=np.int64)
+        np.cumsum(np.bincount(waiting, minlength=count), out=start[1:])
+        return cls(
+            **columns,
+            dependency_start=start,
+            # Many come in ascending order, which a merging sort makes use of.
+            dependency=awaited[np.argsort(waiting, kind="stable")],
+            works=works,
+            rank_names=rank_names,
+            replicas=replicas,
+        )
 
     @property
     def num_ops(self) -> int:
@@ -118,6 +130,27 @@ class Program(Ops):
     def num_ranks(self) -> int:
         """Number of program ranks."""
         return len(self.rank_names)
+
+    def filled(
+        self,
+        *,
+        work: Ints,
+        works: tuple[Work, ...],
+        allocated_bytes: Floats,
+        freed_bytes: Floats,
+        replicas: int,
+    ) -> Program:
+        """Return the same ops with works and bytes; what engines found out of their order stays known."""
+        program = replace(
+            self,
+            work=work,
+            works=works,
+            allocated_bytes=allocated_bytes,
+            freed_bytes=freed_bytes,
+            replicas=replicas,
+        )
+        object.__setattr__(program, "derived", self.derived)
+        return program
 
     def content(self) -> Hashable:
         """Return what equal programs have in common."""
@@ -209,6 +242,11 @@ def floating_point_operations(program: Program) -> float:
     return sum((each[int(work)] for work in program.work), 0.0)
 
 
+_COLUMNS = tuple(column.name for column in fields(Program))[:9]
+_BYTES = 2
+"""The last columns are bytes, the others integers."""
+
+
 @dataclass(slots=True)
 class ProgramBuilder:
     """Collects ops one by one and turns them into a ``Program``.
@@ -228,12 +266,8 @@ class ProgramBuilder:
     _columns: array[float] = field(default_factory=lambda: array("d"))
     _waits: array[int] = field(default_factory=lambda: array("q"))
     _needs: array[int] = field(default_factory=lambda: array("q"))
-    # Ops that came many at a time, each with the number of single ones before it.
-    _many: list[tuple[int, Ops]] = field(default_factory=list)
-    _edges: list[tuple[Ints, Ints]] = field(default_factory=list)
     _works: dict[Work, int] = field(default_factory=dict)
     _seen: dict[int, tuple[int, Work]] = field(default_factory=dict)
-    _count: int = 0
 
     def add(
         self,
@@ -254,10 +288,15 @@ class ProgramBuilder:
         self._columns.extend(
             (kind, rank, stream, index, microbatch, stage, join, allocated_bytes, freed_bytes)
         )
-        op = self._count
-        self._count += 1
+        op = len(self._columns) // len(_COLUMNS) - 1
         self.wait(op, after)
         return op
+
+    def wait(self, op: int, after: Iterable[int]) -> None:
+        """Let an op that was already added wait for further ops."""
+        for before in after:
+            self._waits.append(op)
+            self._needs.append(before)
 
     def _index(self, work: Work) -> int:
         """Return the number of a piece of work; an object that came before need not be hashed again."""
@@ -266,56 +305,15 @@ class ProgramBuilder:
             known = self._seen[id(work)] = self._works.setdefault(work, len(self._works)), work
         return known[0]
 
-    def wait(self, op: int, after: Iterable[int]) -> None:
-        """Let an op that was already added wait for further ops."""
-        for before in after:
-            self._waits.append(op)
-            self._needs.append(before)
-
-    def number_works(self, works: Sequence[Work]) -> Ints:
-        """Return the numbers of some pieces of work, for columns of ``add_many``."""
-        return np.array([self._index(each) for each in works])
-
-    def add_many(self, ops: Ops) -> int:
-        """Append ops that are columns already, and return the number of the first one."""
-        self._many.append((len(self._columns) // len(_COLUMNS), ops))
-        first = self._count
-        self._count += len(ops.kind)
-        return first
-
-    def _joined(self) -> dict[str, NDArray[Any]]:
-        """Return the columns of all ops in their order."""
-        table = np.array(self._columns).reshape(-1, len(_COLUMNS)).T
-        single = [*table[:-_BYTES].astype(np.int64), *table[-_BYTES:]]
-        bounds = [0, *(before for before, _ in self._many), table.shape[1]]
-        joined = {}
-        for name, column in zip(_COLUMNS, single, strict=True):
-            parts = [column[: bounds[1]]]
-            for (_, ops), begin, end in zip(self._many, bounds[1:], bounds[2:], strict=False):
-                parts += [getattr(ops, name), column[begin:end]]
-            joined[name] = np.concatenate(parts)
-        return joined
-
-    def wait_all(self, ops: Ints, after: Ints) -> None:
-        """Let each of some ops that were already added wait for one further op."""
-        self._edges.append((ops, after))
-
-    @property
-    def num_ops(self) -> int:
-        """Number of ops so far."""
-        return self._count
-
     def build(self) -> Program:
         """Return the program."""
-        single = np.array((self._waits, self._needs), dtype=np.int64)
-        waits, needs = (np.concatenate(columns) for columns in zip(single, *self._edges, strict=True))
-        start = np.zeros(self._count + 1, dtype=np.int64)
-        np.cumsum(np.bincount(waits, minlength=self._count), out=start[1:])
-        return Program(
-            **self._joined(),
-            dependency_start=start,
-            # Many come in ascending order, which a merging sort makes use of.
-            dependency=needs[np.argsort(waits, kind="stable")],
+        table = np.array(self._columns).reshape(-1, len(_COLUMNS)).T
+        whole = [*table[:-_BYTES].astype(np.int64), *table[-_BYTES:]]
+        waits, needs = np.array((self._waits, self._needs), dtype=np.int64)
+        return Program.of(
+            dict(zip(_COLUMNS, whole, strict=True)),
+            waiting=waits,
+            awaited=needs,
             works=tuple(self._works),
             rank_names=self.rank_names,
             replicas=self.replicas,

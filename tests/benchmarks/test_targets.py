@@ -24,7 +24,6 @@ import pytest
 from factories import make_scenario
 
 from simulator import api, load
-from simulator.batch import structure as structures
 from simulator.batch.evaluate import evaluate
 from simulator.durations import layers as layer_times
 from simulator.engines import jit
@@ -34,6 +33,7 @@ from simulator.results.flops import forward_flops
 from simulator.scenario import Tier
 from simulator.scenario.remembered import forget as forget_results
 from simulator.workload.program import OpKind
+from simulator.workload.step import structure as structures
 from simulator.workload.step.build import build_step
 
 from .timing import MODEL, best, machine, say, seconds

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from simulator.schedules import Action
+from simulator.schedules import Action, Overlapped
 from simulator.workload.program import OpKind, Stream
 
 from .expected_ops import Law
@@ -12,6 +13,13 @@ from .expected_ops import Law
 if TYPE_CHECKING:
     from .expected_ops import Part, Reason, Shard
     from .step_oracle import Oracle
+
+
+READS_OR_MAKES = (OpKind.FORWARD, OpKind.BACKWARD, OpKind.BACKWARD_INPUT, OpKind.BACKWARD_WEIGHT)
+
+
+def actions_of(entry: Action | Overlapped) -> tuple[Action, ...]:
+    return tuple(entry) if isinstance(entry, Overlapped) else (entry,)
 
 
 class WholeWeights:
@@ -29,7 +37,10 @@ class WholeWeights:
                     for work in shard.gathers
                 ]
 
-    def before(self, part: Part) -> list[Reason]:
+    def before(self, together: list[Part]) -> list[Reason]:
+        return [wait for part in together for wait in self._before(part)]
+
+    def _before(self, part: Part) -> list[Reason]:
         waits, self.pending = self.pending, []
         is_first = part.action == self.oracle.passes[self.rank][0]
         if self.oracle.scenario.training.overlap.param_gather:
@@ -68,7 +79,15 @@ class ShardedWeights:
 
     def __init__(self, oracle: Oracle, rank: int) -> None:
         self.oracle, self.rank = oracle, rank
-        self.parts = [part for action in oracle.passes[rank] for part in oracle.parts(rank, action)]
+        self.parts: list[Part] = []
+        self.opens: list[int] = []  # first of the parts that each runs together with
+        for actions in map(actions_of, oracle.entries[rank]):
+            if actions[0].kind not in READS_OR_MAKES:
+                continue
+            for group in zip_longest(*(oracle.parts(rank, action) for action in actions)):
+                together = [part for part in group if part is not None]
+                self.opens += [len(self.parts)] * len(together)
+                self.parts += together
         overlap, parallelism = oracle.scenario.training.overlap, oracle.scenario.parallelism
         self.ahead = parallelism.prefetch if overlap.param_gather else 0
         software = oracle.scenario.software
@@ -80,11 +99,14 @@ class ShardedWeights:
         self.gathered: list[list[int]] = []
         self.pending: list[Reason] = []
 
-    def before(self, part: Part) -> list[Reason]:
+    def before(self, together: list[Part]) -> list[Reason]:
         here = len(self.ran)
-        while len(self.gathered) <= min(here + self.ahead, len(self.parts) - 1):
+        while len(self.gathered) < len(self.parts) and self.opens[len(self.gathered)] - self.ahead <= here:
             self._gather()
-        waits = self.pending + [(Law.WEIGHTS, op) for op in self.gathered[here]]
+        return [wait for place, part in enumerate(together, here) for wait in self._before(place, part)]
+
+    def _before(self, place: int, part: Part) -> list[Reason]:
+        waits = self.pending + [(Law.WEIGHTS, op) for op in self.gathered[place]]
         self.pending = []
         for name in self.copies if part.gathers else ():
             waits = [(Law.WEIGHTS, self._copy(part, name, waits))]
@@ -98,7 +120,7 @@ class ShardedWeights:
             self.oracle.add(self.rank, Stream.DP_GATHER, OpKind.COLLECTIVE, work, action=own)
             for work in (part.gathers.gathers if part.gathers else ())
         ]
-        freed = number - self.ahead - 1
+        freed = self.opens[number] - self.ahead - 1
         for op in ops if freed >= 0 else ():
             self.oracle.wait(op, [(Law.PREFETCH, self.ran[freed])])
         self.gathered.append(ops)

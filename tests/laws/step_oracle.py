@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from simulator.schedules import Action, Overlapped
+from simulator.schedules import Action
 from simulator.workload.pipeline import pipeline_order
 from simulator.workload.program import OpKind, Stream
 
 from .expected_end import append_end
 from .expected_ops import Law, Ledger, Part, shards_of
-from .expected_sharding import ShardedWeights, WholeWeights
+from .expected_sharding import ShardedWeights, WholeWeights, actions_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ class Oracle(Ledger):
         order = pipeline_order(self.scenario)
         self.entries = [list(entries) for entries in order]
         self.passes = [
-            [action for entry in entries for action in _actions(entry) if action.kind not in OUTPUT]
+            [action for entry in entries for action in actions_of(entry) if action.kind not in OUTPUT]
             for entries in self.entries
         ]
         self.rank_of = {action: rank for rank, actions in enumerate(self.passes) for action in actions}
@@ -130,7 +130,7 @@ class Oracle(Ledger):
         queue = ShardedWeights(self, rank) if zero3 else WholeWeights(self, rank)
         blocking = not self.scenario.training.overlap.p2p
         for entry in self.entries[rank]:
-            actions = _actions(entry)
+            actions = actions_of(entry)
             if actions[0].kind in OUTPUT:
                 self.last_compute[rank] = self._output(rank, actions[0])
                 continue
@@ -139,7 +139,7 @@ class Oracle(Ledger):
             made: list[int] = []
             for group in zip_longest(*(self.parts(rank, action) for action in actions)):
                 together = [part for part in group if part is not None]
-                before = [wait for part in together for wait in queue.before(part)]
+                before = queue.before(together)
                 ops = [self._part(rank, part) for part in together]
                 for op in ops:
                     self.wait(op, before)
@@ -241,7 +241,3 @@ class Oracle(Ledger):
             self.exchanged[rank, microbatch] = total = exchange("all_reduce", Stream.EP)
             self.wait(total, [(law, op)])
         return op
-
-
-def _actions(entry: Action | Overlapped) -> tuple[Action, ...]:
-    return tuple(entry) if isinstance(entry, Overlapped) else (entry,)

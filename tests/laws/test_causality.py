@@ -11,10 +11,9 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import assume, event, given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from simulator.workload.pipeline import runs_in_pairs
 from simulator.workload.program import OpKind
 from simulator.workload.step.build import build_step
 
@@ -30,14 +29,7 @@ FEW = settings(max_examples=120, deadline=None)
 USUAL = settings(max_examples=200, deadline=None)
 
 
-def gathers_in_pairs(scenario: Scenario) -> bool:
-    """Tell whether FSDP's gathers meet passes that run in pairs."""
-    pairs = runs_in_pairs(scenario) or scenario.parallelism.schedule.startswith("dualpipe")
-    return pairs and scenario.parallelism.sharding == "zero3"
-
-
 def check(scenario: Scenario, *laws: Law) -> None:
-    assume(not gathers_in_pairs(scenario))
     checked = Checked(scenario)
     earlier = in_order(checked.program, checked.waits())
     for wait in checked.oracle.waits:
@@ -100,7 +92,6 @@ def test_norm_and_update_follow_all_gradients_and_the_step_ends_last(scenario: S
 @WIDE
 @given(scenarios())
 def test_no_op_waits_without_a_law(scenario: Scenario) -> None:
-    assume(not gathers_in_pairs(scenario))
     checked = Checked(scenario)
     actual = in_order(checked.program, checked.waits())
     expected = in_order(checked.program, checked.expected_waits())
@@ -115,7 +106,6 @@ def test_no_op_waits_without_a_law(scenario: Scenario) -> None:
 @FEW
 @given(scenarios())
 def test_what_starts_together_on_several_ranks_is_one_collective(scenario: Scenario) -> None:
-    assume(not gathers_in_pairs(scenario))
     checked = Checked(scenario)
     expected, actual = defaultdict(set), defaultdict(set)
     for number, one in enumerate(checked.oracle.ops):
@@ -162,15 +152,9 @@ def test_every_stage_runs_each_microbatch_once_and_its_memory_comes_back(scenari
 @given(scenarios(sharding="zero3"))
 def test_a_part_follows_as_many_gathers_as_passes_over_its_layers_needed(scenario: Scenario) -> None:
     """Weights that were freed are gathered anew for each pass, whatever else is gathered between."""
-    assume(not gathers_in_pairs(scenario))
     check_gathers_by_number(scenario)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="a rank issues the gathers of a pair one pass after the other, but runs its parts side by side",
-)
 @USUAL
 @given(scenarios(sharding="zero3", paired=True))
 def test_parts_of_passes_in_pairs_follow_as_many_gathers_as_they_need(scenario: Scenario) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from simulator import api
 from simulator.calibration.training.constants import Constant, applied, constants_of
-from simulator.costs.system import System
 from simulator.errors import SimulatorError
 from simulator.validation import PUBLISHED, read_rows, to_scenario
 from simulator.validation.compare import compare
@@ -91,7 +90,7 @@ class Run:
         if math.isnan(error):
             return Response(error, {})
         scenario = applied(self.scenario, values)
-        step = api.timed_step(scenario, System.of(scenario))
+        step = api.timed_step(scenario)
         here_s = api.step_time_s(step, scenario)
         slopes = {}
         for constant in self.constants:

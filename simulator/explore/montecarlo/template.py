@@ -61,9 +61,9 @@ def template_of(scenario: Scenario) -> Template:
     alike = replace(scenario.cluster, gpu=replace(scenario.cluster.gpu, speed_spread=0.0))
     scenario = replace(scenario, cluster=alike, engine="compiled")
     system = System.of(scenario)
-    step = api.timed_step(scenario, system)
+    step = api.timed_step(scenario)
     program = step.program
-    _, durations = api.timed(program, scenario, system, quick=True)
+    _, durations = api.timed(step, scenario, quick=True)
     works = program.works
     overhead = np.array([isinstance(work, StepOverhead) for work in works])[program.work]
     network = np.array([isinstance(work, Collective | Transfer) for work in works])[program.work]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,10 +15,11 @@ import numpy as np
 from simulator.durations.layers import block_seconds, kernel_seconds
 from simulator.explore.search.rules import Strides
 from simulator.explore.search.space import LAYER_AXES, Space
-from simulator.schedules import SCHEDULES, Overlapped, Request
+from simulator.schedules import SCHEDULES
 from simulator.workload.layers.kinds import LayerKind
 from simulator.workload.layers.layer_work import LayerWork, boundary_works, layer_work
 from simulator.workload.layers.plan import LayerPlan, layer_plan
+from simulator.workload.pipeline import pairs_passes
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -254,13 +254,3 @@ def _unique_rows(rows: Ints) -> tuple[Ints, Ints, Ints]:
 def splits(schedule: str) -> bool:
     """Tell whether a schedule's backward passes are split."""
     return schedule in SCHEDULES and SCHEDULES[schedule].splits_backward
-
-
-@cache
-def pairs_passes(schedule: str) -> bool:
-    """Tell whether a schedule may run passes in pairs that hide each other's communication."""
-    if schedule not in SCHEDULES:
-        return True
-    chunks = SCHEDULES[schedule].chunks[0]
-    order = SCHEDULES[schedule].order(Request(pp=2, vpp=chunks, num_microbatches=8))
-    return any(isinstance(entry, Overlapped) for entries in order for entry in entries)

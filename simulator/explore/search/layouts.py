@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator.costs.system import System
-from simulator.explore.search.classes import Classes, LayerClass, pairs_passes
+from simulator.explore.search.classes import Classes, LayerClass
 from simulator.explore.search.families import Family, families, scenario_of
 from simulator.explore.search.parameters import Parameters, layer_parameters
 from simulator.explore.search.rules import Strides, space_of
 from simulator.explore.search.space import LAYER_AXES
-from simulator.workload.pipeline import runs_in_pairs
+from simulator.workload.pipeline import pairs_passes, runs_in_pairs
 
 if TYPE_CHECKING:
     from simulator.explore.search.axes import Values

@@ -1,190 +1,319 @@
-"""Data parallelism beside the pipeline: which passes wait for weights, and which send gradients off.
+"""Data parallelism beside the pipeline: which passes are cut into buckets, and what reduces their gradients.
 
-A strategy cuts a pass into segments where its collectives hook in. ``bucketed`` keeps whole weights on every
-rank, ``fully_sharded`` gathers them layer by layer.
+Plain data parallelism, ZeRO-1 and ZeRO-2 keep whole weights on every rank. Gradients are reduced in buckets
+of layers, the last layers first, and where the optimizer's state is sharded the updated weights are gathered
+in the same buckets at the beginning of the next step (PyTorch DDP, arXiv:2006.15704; ZeRO, arXiv:1910.02054;
+Megatron-Core's distributed optimizer). With overlap, of two buckets:
+
+    dp gather    gather 0  gather 1
+    compute                F 0       F 1  ...   B 1   B 0
+    dp reduce                                         reduce 1  reduce 0
+
+Sharded weights (``fsdp``) reduce their gradients in the same way, layer by layer.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.schedules.columns import Passes
+from simulator.ragged import ranges
 from simulator.schedules.op_kind import OpKind
-from simulator.workload.parameters.buckets import bucket_collectives, bucket_parts, unit_parts
-from simulator.workload.step.stages import alike_stages
+from simulator.workload.program import Stream
+from simulator.workload.step.segments import MAKES_GRADIENTS, is_one_of
+from simulator.workload.step.slots import COLLECTIVES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from simulator.scenario import Scenario
-    from simulator.schedules import Action
-    from simulator.workload.layers.layer_work import LayerWork
-    from simulator.workload.parameters.buckets import Part
-    from simulator.workload.program import Ints, ProgramBuilder
-    from simulator.workload.step.pieces import Pieces
-    from simulator.workload.step.stages import Stage
-    from simulator.workload.work import Collective
+    from simulator.workload.program import Bools, Ints
+    from simulator.workload.step.inputs import BucketCounts, LayoutInputs
+    from simulator.workload.step.segments import PassTable, Segments
+    from simulator.workload.step.slots import Slots
 
-MAKES_GRADIENTS = (OpKind.BACKWARD, OpKind.BACKWARD_WEIGHT)
-"""Passes after which a micro-batch's weight gradients are complete."""
-NEEDS_WEIGHTS = (OpKind.FORWARD, OpKind.BACKWARD, OpKind.BACKWARD_INPUT)
-"""Passes that multiply by weights."""
+_GATHERS, _REDUCES, _SUMS = range(len(COLLECTIVES))
+
+UnitOp = tuple[int, OpKind, Stream]
+"""Slot of an op in its holding's block, what it is for, and its stream."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bucket:
-    """Consecutive layers of a stage whose gradients travel together.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class UnitOps:
+    """Ops that every bucket of every stage has, one list behind the other.
 
     Attributes:
-        works: The layers' work, in model order.
-        parameters: How many parameters these layers have on one rank.
-        reduces: Collectives that sum their gradients; empty without data parallelism.
-        sums: Collectives that then sum shards of gradients over replicas of the shard group.
-        gathers: Collectives that gather their weights; empty unless these are sharded.
+        first_unit: [stage] Place of the first bucket of each stage's list.
+        start: [unit] Where the ops of each bucket begin.
+        count: [unit] How many it has.
+        slot: [op] Slot in the holding's block.
+        kind: [op] ``OpKind``.
+        stream: [op] Stream.
     """
 
-    works: tuple[LayerWork, ...]
-    parameters: float
-    reduces: tuple[Collective, ...]
-    sums: tuple[Collective, ...]
-    gathers: tuple[Collective, ...]
+    first_unit: Ints
+    start: Ints
+    count: Ints
+    slot: Ints
+    kind: Ints
+    stream: Ints
+
+    @classmethod
+    def of(cls, inputs: LayoutInputs, ops: Callable[[int, BucketCounts], Sequence[UnitOp]]) -> UnitOps:
+        """List the ops of each bucket, given its number in its stage and how many collectives it has."""
+        buckets = inputs.bucket_lists()
+        lists = [list(ops(part, unit)) for units in buckets for part, unit in enumerate(units)]
+        count = np.array([len(unit) for unit in lists], dtype=np.int64)
+        sizes = np.array([len(units) for units in buckets], dtype=np.int64)
+        columns = np.array([op for unit in lists for op in unit], dtype=np.int64).reshape(-1, 3).T
+        return cls(
+            first_unit=(np.cumsum(sizes) - sizes)[inputs.list_of_stage()],
+            start=np.cumsum(count) - count,
+            count=count,
+            slot=columns[0],
+            kind=columns[1],
+            stream=columns[2],
+        )
+
+    def counts(self, stage: Ints, part: Ints) -> Ints:
+        """Return how many ops buckets have."""
+        counts: Ints = self.count[self.first_unit[stage] + part]
+        return counts
+
+    def expand(self, stage: Ints, part: Ints) -> tuple[Ints, Ints]:
+        """Return the ops of some buckets, one list behind the other: which bucket, and the place here."""
+        unit = self.first_unit[stage] + part
+        return np.repeat(np.arange(len(unit)), self.count[unit]), ranges(self.start[unit], self.count[unit])
 
 
-def buckets_of(scenario: Scenario, stage: Stage) -> list[Bucket]:
-    """Divide a stage into buckets of whole layers, each at least ``bucket_bytes`` of gradients."""
-    return [_bucket(scenario, stage, part) for part in bucket_parts(scenario, stage.outline)]
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AttachedOps:
+    """Ops before or after groups of segments, in the order of their groups.
+
+    Attributes:
+        group: [op] Group, ascending.
+        slot: [op] Slot.
+        kind: [op] ``OpKind``.
+        stream: [op] Stream.
+        stage: [op] Global pipeline stage, or -1.
+        microbatch: [op] Micro-batch, or -1.
+        join: [op] Join over several ranks, or -1.
+    """
+
+    group: Ints
+    slot: Ints
+    kind: Ints
+    stream: Ints
+    stage: Ints
+    microbatch: Ints
+    join: Ints | int = -1
+
+    @classmethod
+    def of(
+        cls,
+        units: UnitOps,
+        place: Ints,
+        *,
+        group: Ints,
+        first_slot: Ints,
+        stage: Ints,
+        microbatch: Ints | int = -1,
+    ) -> AttachedOps:
+        """Take ops of buckets by their places, given the first slot of their holding's block."""
+        return cls(
+            group=group,
+            slot=first_slot + units.slot[place],
+            kind=units.kind[place],
+            stream=units.stream[place],
+            stage=stage,
+            microbatch=np.broadcast_to(np.asarray(microbatch), len(place)),
+        )
+
+    def __len__(self) -> int:
+        return len(self.group)
 
 
-def units_of(scenario: Scenario, stage: Stage) -> list[Bucket]:
-    """Divide a stage into layers that gather their weights each by itself: FSDP's units."""
-    return [_bucket(scenario, stage, part) for part in unit_parts(scenario, stage.outline)]
-
-
-def _bucket(scenario: Scenario, stage: Stage, part: Part) -> Bucket:
-    reduces, sums, gathers = bucket_collectives(scenario, part.parameters, part.end - part.first)
-    return Bucket(
-        works=stage.works[part.first : part.end],
-        parameters=part.parameters.total,
-        reduces=reduces,
-        sums=sums,
-        gathers=gathers,
+def gather_ops(inputs: LayoutInputs, slots: Slots) -> UnitOps:
+    """Return the ops that gather the weights of each bucket."""
+    return UnitOps.of(
+        inputs,
+        lambda part, unit: [
+            (slots.of_collective(part, _GATHERS, number), OpKind.COLLECTIVE, Stream.DP_GATHER)
+            for number in range(unit.gathers)
+        ],
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
-    """A part of a pass that runs as one op.
+def reduction_ops(inputs: LayoutInputs, slots: Slots) -> UnitOps:
+    """Return the ops that reduce the gradients of each bucket.
+
+    FSDP runs its reduce-scatters on the communicator of its gathers (arXiv:2304.11277, section 3.3.2), and
+    some stacks copy gradients into one buffer first.
+    """
+    stream = Stream.DP_REDUCE if inputs.fsdp is None else Stream.DP_GATHER
+    copies = () if inputs.fsdp is None else inputs.fsdp.copies_out
+
+    def ops(part: int, unit: BucketCounts) -> list[UnitOp]:
+        collectives = [
+            (slots.of_collective(part, kind, number), OpKind.COLLECTIVE, queue)
+            for kind, count, queue in ((_REDUCES, unit.reduces, stream), (_SUMS, unit.sums, Stream.DP_REDUCE))
+            for number in range(count)
+        ]
+        if not collectives:
+            return []
+        return [(slots.of_copy(part, copy), OpKind.KERNEL, Stream.COMPUTE) for copy in copies] + collectives
+
+    return UnitOps.of(inputs, ops)
+
+
+def has_any(inputs: LayoutInputs, counts: Callable[[BucketCounts], int]) -> Bools:
+    """Tell for each stage whether some of its buckets have a kind of collective."""
+    any_of_list = np.array([any(map(counts, units)) for units in inputs.bucket_lists()], dtype=np.bool_)
+    any_of_stage: Bools = any_of_list[inputs.list_of_stage()]
+    return any_of_stage
+
+
+def bucket_numbers(inputs: LayoutInputs) -> Ints:
+    """Return the number of buckets of each stage."""
+    numbers: Ints = np.array([len(units) for units in inputs.bucket_lists()])[inputs.list_of_stage()]
+    return numbers
+
+
+def reducing_passes(inputs: LayoutInputs, passes: PassTable) -> Ints:
+    """Return the passes after which gradients are reduced, rather than summed up with those of later ones."""
+    if not inputs.reduces_every_microbatch:
+        return passes.last_backward()
+    return np.flatnonzero(is_one_of(passes.kind, MAKES_GRADIENTS))
+
+
+def bucketed_parts(inputs: LayoutInputs, passes: PassTable) -> Ints:
+    """Return into how many buckets each pass is cut where ranks hold whole weights; 0: it runs whole.
+
+    Cut are a stage's first forward pass, which can start when its first bucket is gathered, and the passes
+    whose gradients are reduced while they run.
+    """
+    parts = np.zeros(len(passes), dtype=np.int64)
+    numbers = bucket_numbers(inputs)
+    if inputs.overlaps_param_gather:
+        first = passes.first_forward()
+        stage = passes.stage[first]
+        parts[first] = numbers[stage] * has_any(inputs, lambda unit: unit.gathers)[stage]
+    if inputs.overlaps_grad_reduce:
+        reducing = reducing_passes(inputs, passes)
+        stage = passes.stage[reducing]
+        parts[reducing] = numbers[stage] * has_any(inputs, lambda unit: unit.reduces + unit.sums)[stage]
+    return parts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reductions:
+    """What reduces gradients, in the order in which it is issued.
 
     Attributes:
-        works: Its layers, in model order.
-        number: Its bucket, -1 for a whole pass.
-        gathers: Bucket whose weights it needs gathered for itself, or None.
-        reduces: Buckets whose gradients are complete, and sent off, when it ends.
+        ops: The ops, after the groups of segments that complete the gradients.
+        follows_previous: [op] Whether each waits for the one before it, or for the group.
     """
 
-    works: tuple[LayerWork, ...]
-    number: int = -1
-    gathers: Bucket | None = None
-    reduces: tuple[Bucket, ...] = ()
+    ops: AttachedOps
+    follows_previous: Bools
 
 
-@dataclass(slots=True, kw_only=True)
-class DataParallel:
-    """Appends the gathers and reductions of one step; without a strategy there are none.
+def reductions(inputs: LayoutInputs, segments: Segments, slots: Slots) -> Reductions:
+    """Return what reduces the gradients of a step.
+
+    With overlap, and with FSDP, the gradients of a bucket are reduced after the segment that completes them.
+    Without, those of the whole stage are after its pass, or those of all stages after the rank's last pass.
+    """
+    passes, units = segments.passes, reduction_ops(inputs, slots)
+    if inputs.overlaps_grad_reduce or inputs.fsdp is not None:
+        reduces = np.zeros(len(passes), dtype=np.bool_)
+        reduces[reducing_passes(inputs, passes)] = True
+        segment = np.flatnonzero(reduces[segments.pass_] & (segments.part >= 0))
+        part = segments.part[segment]
+        holding = passes.holding[segments.pass_[segment]]
+    elif inputs.reduces_every_microbatch:
+        reducing = reducing_passes(inputs, passes)
+        segment, part = _backwards(
+            bucket_numbers(inputs)[passes.stage[reducing]], segments.cut_start[reducing]
+        )
+        holding = passes.holding[segments.pass_[segment]]
+    else:
+        last = segments.pass_end[passes.rank_start[1:] - 1]
+        by_rank = np.array(
+            sorted(range(len(passes.holdings)), key=lambda at: (passes.holdings[at].rank, -at)),
+            dtype=np.int64,
+        )
+        stage = np.array([passes.holdings[at].stage for at in by_rank])
+        rank = np.array([passes.holdings[at].rank for at in by_rank])
+        numbers = bucket_numbers(inputs)[stage]
+        segment, part = _backwards(numbers, last[rank])
+        holding = np.repeat(by_rank, numbers)
+    stage = np.array([held.stage for held in passes.holdings])[holding]
+    owner, place = units.expand(stage, part)
+    is_first = np.diff(owner, prepend=-1) > 0
+    microbatch = -1 if inputs.fsdp is None else passes.microbatch[segments.pass_[segment[owner]]]
+    ops = AttachedOps.of(
+        units,
+        place,
+        group=segments.group[segment[owner]],
+        first_slot=holding[owner] * slots.per_holding,
+        stage=stage[owner],
+        microbatch=np.where(units.kind[place] == OpKind.KERNEL, -1, microbatch),
+    )
+    return Reductions(
+        ops=ops,
+        follows_previous=np.zeros(len(ops), dtype=np.bool_) if inputs.fsdp is None else ~is_first,
+    )
+
+
+def _backwards(count: Ints, segment: Ints) -> tuple[Ints, Ints]:
+    """Return each of some segments as often as it has buckets, and the buckets, the last one first."""
+    part = np.repeat(count - 1, count) - ranges(np.zeros(len(count), dtype=np.int64), count)
+    return np.repeat(segment, count), part
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class InitialGathers:
+    """Gathers of the weights that the optimizer of the step before updated, first stages first.
 
     Attributes:
-        scenario: The request.
-        stages: Its pipeline stages.
-        builder: Where ops are appended.
-        order: Passes of each rank in their order.
-        parts: Buckets or units of each stage; empty: those of the scenario.
-        reduced: Ops that reduce gradients, by rank.
-        passes: Passes of all ranks, one rank behind the other.
-        first: Where the passes of each rank begin among them, and where the last one's end.
-        alike: First stage with the same works as each stage.
-        edge_places: Places among them of the first forward pass and of the last pass that makes gradients of
-            each stage on each rank.
+        ops: The ops, before all segments.
+        rank: [op] Pipeline rank.
+        waiting: [edge] Segment that waits for a gather: bucket by bucket in the first forward pass, or
+            without overlap the rank's first pass for its last gather.
+        awaited: [edge] That gather.
     """
 
-    scenario: Scenario
-    stages: tuple[Stage, ...]
-    builder: ProgramBuilder
-    order: Sequence[Passes]
-    parts: list[list[Bucket]] = field(default_factory=list)
-    reduced: dict[int, list[int]] = field(init=False)
-    passes: Passes = field(init=False)
-    first: Ints = field(init=False)
-    alike: Ints = field(init=False)
-    edge_places: Ints = field(init=False)
-    _edges: dict[int, frozenset[Action]] = field(default_factory=dict)
+    ops: AttachedOps
+    rank: Ints
+    waiting: Ints
+    awaited: Ints
 
-    def __post_init__(self) -> None:
-        self.reduced = {rank: [] for rank in range(len(self.order))}
-        self.passes = Passes.joined(*self.order)
-        self.first = np.concatenate(([0], np.cumsum([len(passes) for passes in self.order])))
-        self.alike = alike_stages(self.stages)
-        self.edge_places = self._edge_places()
-        self.prepare()
 
-    def prepare(self) -> None:
-        """Lay out what the strategy needs before the first pass."""
-
-    def pieces(self) -> Pieces | None:
-        """Return what all passes run as, or None where that is found out pass by pass."""
-        return None
-
-    def waits(self, pieces: Pieces) -> Ints:
-        """Return parts of passes (first row) and the ops, appended before, which they wait for."""
-        del pieces
-        return np.zeros((2, 0), dtype=np.int64)
-
-    def bucket_works(self, stage: int, number: int) -> tuple[LayerWork, ...]:
-        """Return the layers of a bucket that passes are cut into."""
-        return self.parts[stage][number].works
-
-    def segments(self, rank: int, action: Action) -> Sequence[Segment]:
-        """Cut a pass into the parts that run as one op each, in the order in which they run."""
-        del rank
-        return [Segment(works=self.stages[action.stage].works)]
-
-    def before(self, rank: int, action: Action, segment: Segment) -> tuple[int, ...]:
-        """Append what must come before a segment and return the ops that it waits for."""
-        del rank, action, segment
-        return ()
-
-    def after(self, rank: int, action: Action, segment: Segment, op: int) -> None:
-        """Append what follows a segment that runs as op ``op``."""
-
-    def finish(self, rank: int, last: int) -> None:
-        """Append what follows a rank's last pass."""
-
-    def is_edge(self, rank: int, action: Action) -> bool:
-        """Tell whether a pass is its stage's first forward pass, or the last that makes its gradients."""
-        if rank not in self._edges:
-            begin, end = np.searchsorted(self.edge_places, self.first[rank : rank + 2])
-            self._edges[rank] = frozenset(self.passes.taken(self.edge_places[begin:end]))
-        return action in self._edges[rank]
-
-    def sends_gradients(self, rank: int, action: Action) -> bool:
-        """Tell whether gradients are reduced after a pass, rather than summed up with those of later ones."""
-        if action.kind not in MAKES_GRADIENTS:
-            return False
-        return self.scenario.parallelism.reduce_every_microbatch or self.is_edge(rank, action)
-
-    def held_stages(self, rank: int) -> list[int]:
-        """Return the stages of a rank in model order."""
-        held: list[int] = np.flatnonzero(np.bincount(self.order[rank].stage)).tolist()
-        return held
-
-    def _edge_places(self) -> Ints:
-        rank = np.repeat(np.arange(len(self.order)), np.diff(self.first))
-        holder = rank * len(self.stages) + self.passes.stage
-        forward = np.flatnonzero(self.passes.kind == OpKind.FORWARD)[::-1]
-        makes = np.flatnonzero(np.logical_or.reduce([self.passes.kind == kind for kind in MAKES_GRADIENTS]))
-        latest = np.full((2, len(self.order) * len(self.stages)), -1)
-        for row, places in zip(latest, (forward, makes), strict=True):
-            row[holder[places]] = places  # of several the last one stays
-        return np.unique(latest[latest >= 0])
+def initial_gathers(inputs: LayoutInputs, segments: Segments, slots: Slots) -> InitialGathers:
+    """Return the gathers with which a step begins where ranks hold whole weights."""
+    passes, units = segments.passes, gather_ops(inputs, slots)
+    stage, rank = np.array(passes.holdings, dtype=np.int64).reshape(-1, 2).T
+    numbers = bucket_numbers(inputs)[stage]
+    holding = np.repeat(np.arange(len(stage)), numbers)
+    part = ranges(np.zeros(len(stage), dtype=np.int64), numbers)
+    owner, place = units.expand(stage[holding], part)
+    of_holding = holding[owner]
+    ops = AttachedOps.of(
+        units,
+        place,
+        group=np.zeros(len(place), dtype=np.int64),
+        first_slot=of_holding * slots.per_holding,
+        stage=stage[of_holding],
+    )
+    if inputs.overlaps_param_gather:
+        first = np.full(len(stage), -1)
+        first[passes.holding[passes.first_forward()]] = passes.first_forward()
+        waiting, awaited = segments.cut_start[first[of_holding]] + part[owner], np.arange(len(ops))
+    else:
+        last = np.full(passes.ranks, -1)
+        last[rank[of_holding]] = np.arange(len(ops))  # of several the last one stays
+        ranks = np.flatnonzero(last >= 0)
+        waiting, awaited = segments.pass_start[passes.rank_start[ranks]], last[ranks]
+    return InitialGathers(ops=ops, rank=rank[of_holding], waiting=waiting, awaited=awaited)

@@ -1,147 +1,189 @@
-"""How a step ends: tied embeddings are summed, gradients clipped, weights updated."""
+"""How a step ends, rank by rank: gradients are agreed on and clipped, weights updated.
+
+    dp reduce   ... reduce 0   (amax)   (stage copies)   (tied embeddings)   norm
+    compute                                                                        optimizer  casts  overhead
+
+What stands in brackets only some scenarios have. The gradient norm joins all ranks, the sum of tied
+embeddings the ranks of the first and of the last stage, the sum of a stage's copies the two ranks that hold
+it (DualPipe). Part of the optimizer step may go through host memory (ZeRO-Offload, arXiv:2101.06840): bucket
+by bucket, copies overlapping with updates.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from simulator.scenario.remembered import remembered
-from simulator.workload.layers.low_precision import quantisation
-from simulator.workload.parameters.bytes import update_bytes, weight_cast_bytes
-from simulator.workload.parameters.counts import rank_parameters
-from simulator.workload.parameters.optimizer_offload import append_offloaded_update, offloaded_share
-from simulator.workload.parameters.sharding import dense_sharing, expert_sharing
-from simulator.workload.program import OpKind, ProgramBuilder, Stream
-from simulator.workload.step.shared_parameters import sum_stage_copies, sum_tied_embeddings
-from simulator.workload.work import Collective, Elementwise, Group, StepOverhead
+import numpy as np
+
+from simulator.schedules.op_kind import OpKind
+from simulator.workload.program import Program, Stream
+from simulator.workload.step.slots import RankSlot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from simulator.scenario import Scenario
-    from simulator.workload.parameters.counts import RankParameters
-    from simulator.workload.parameters.stage_outline import Outline
-    from simulator.workload.step.stages import Stage
+    from numpy.typing import NDArray
 
-_GRADIENT_NORM = 1
-_PRODUCTS_PER_LAYER = 4
-"""Query-key-value, output, up and down products."""
+    from simulator.workload.program import Ints
+    from simulator.workload.step.inputs import LayoutInputs, OffloadedUpdate
+    from simulator.workload.step.slots import Holding, Slots
 
-
-def append_step_end(
-    scenario: Scenario,
-    stages: tuple[Stage, ...],
-    held: Sequence[Sequence[int]],
-    builder: ProgramBuilder,
-    last_compute: Mapping[int, int],
-    reduced: Mapping[int, Sequence[int]],
-) -> None:
-    """Append what every rank does after its last backward pass.
-
-    Args:
-        scenario: The request.
-        stages: Its pipeline stages.
-        held: Stages of each rank.
-        builder: Where to append.
-        last_compute: Last op of each rank's compute stream.
-        reduced: Ops that reduce each rank's gradients.
-    """
-    pp = scenario.parallelism.pp
-    before = [[*reduced[rank], last_compute[rank]] for rank in range(pp)]
-    _agree_on_scales(scenario, builder, stages, held, before)
-    sum_stage_copies(scenario, builder, stages, held, before)
-    if scenario.model.tie_word_embeddings and pp > 1:
-        sum_tied_embeddings(scenario, builder, held, before)
-    norm = norm_work(scenario)
-    for rank in range(pp):
-        clipped = before[rank]
-        mine = tuple(stages[number].outline for number in held[rank])
-        end = rank_end(scenario, mine)
-        if norm is not None:
-            op = builder.add(
-                OpKind.COLLECTIVE, rank, Stream.DP_REDUCE, norm, after=before[rank], join=_GRADIENT_NORM
-            )
-            clipped = [op]
-        arrived: list[int] = []
-        if end.update is not None:
-            builder.add(OpKind.OPTIMIZER, rank, Stream.COMPUTE, end.update, after=clipped)
-        if offloaded_share(scenario):
-            arrived = append_offloaded_update(scenario, builder, rank, end.parameters, clipped)
-        if end.casts is not None:
-            arrived = [builder.add(OpKind.OPTIMIZER, rank, Stream.COMPUTE, end.casts, after=arrived)]
-        builder.add(OpKind.OVERHEAD, rank, Stream.COMPUTE, StepOverhead(), after=arrived)
+_TIED_EMBEDDINGS, _GRADIENT_NORM = 0, 1
+_FIRST_STAGE_COPY = 1_000
+"""Joins of stage copies are numbered from here; smaller numbers belong to the end of the step."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RankEnd:
-    """What a rank's own stages decide of the end of its step.
+@dataclass(slots=True, kw_only=True)
+class EndOps:
+    """Ops at the end of a step, as rows, with what they wait for.
 
     Attributes:
-        parameters: Parameters that it updates: all, or its shard.
-        update: The update of those whose optimizer state is on the GPU, and passes over whole gradients.
-        casts: Making low-precision copies of the weights.
+        first: Index of the first of them in the step.
+        rows: Kind, rank, stream, slot and join of each.
+        waiting: [edge] Op that waits.
+        awaited: [edge] Op that it waits for.
     """
 
-    parameters: float
-    update: Elementwise | None
-    casts: Elementwise | None
+    first: int
+    rows: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    waiting: list[Ints] = field(default_factory=list)
+    awaited: list[Ints] = field(default_factory=list)
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return the columns of a Program."""
+        kind, rank, stream, slot, join = np.array(self.rows, dtype=np.int64).T
+        none, nothing = np.full(len(kind), -1), np.zeros(len(kind))
+        return {
+            "kind": kind,
+            "rank": rank,
+            "stream": stream,
+            "work": slot,
+            "microbatch": none,
+            "stage": none,
+            "join": join,
+            "allocated_bytes": nothing,
+            "freed_bytes": nothing,
+        }
+
+    def add(
+        self, kind: OpKind, rank: int, stream: Stream, slot: int, after: Ints | Sequence[int], join: int = -1
+    ) -> int:
+        """Append an op and return its index in the step."""
+        op = self.first + len(self.rows)
+        self.rows.append((kind, rank, stream, slot, join))
+        self.awaited.append(np.asarray(after, dtype=np.int64))
+        self.waiting.append(np.full(len(after), op))
+        return op
 
 
-@remembered
-def rank_end(scenario: Scenario, stages: tuple[Outline, ...]) -> RankEnd:
-    """Return how a step ends on a rank with such stages."""
-    held = rank_parameters(scenario, stages)
-    parameters = _updated_parameters(scenario, held)
-    size = parameters * (1.0 - offloaded_share(scenario)) * update_bytes(scenario)
-    if scenario.parallelism.dp > 1:
-        size += held.total * scenario.software.reduction_bytes_per_parameter
-    cast = (held.total - held.boundary) * weight_cast_bytes(scenario)
-    return RankEnd(
-        parameters=parameters,
-        update=Elementwise(name="optimizer", bytes_moved=size, exact=True) if size else None,
-        casts=Elementwise(name="weight casts", bytes_moved=cast, exact=True) if cast else None,
-    )
+def end_ops(
+    inputs: LayoutInputs, slots: Slots, holdings: Sequence[Holding], before: list[Ints], first: int
+) -> EndOps:
+    """Lay out what every rank does after its last backward pass.
 
-
-@remembered
-def norm_work(scenario: Scenario) -> Collective | None:
-    """Return the sum over all ranks that the gradient norm takes, if any."""
-    everyone = Group(axis="dp", size=scenario.parallelism.gpus, stride=1)
-    if everyone.size == 1 or scenario.training.post_validation:
-        return None
-    return Collective(kind="all_reduce", group=everyone, bytes=4.0, name="gradient norm")
-
-
-def _agree_on_scales(
-    scenario: Scenario,
-    builder: ProgramBuilder,
-    stages: tuple[Stage, ...],
-    held: Sequence[Sequence[int]],
-    before: list[list[int]],
-) -> None:
-    """Let delayed scaling agree on the largest value of each tensor over all ranks with the same layers.
-
-    Transformer Engine does so once for the forward and once for the backward tensors: input and weight of
-    each product, and its output gradient.
+    Args:
+        inputs: The step.
+        slots: Where costs are found.
+        holdings: Stages that ranks hold.
+        before: By rank, the reductions of its gradients and its last pass.
+        first: Index of the first op of the end.
     """
-    quantised = quantisation(scenario)
-    everyone = Group(axis="dp", size=scenario.parallelism.gpus // scenario.parallelism.pp, stride=1)
-    if quantised is None or not quantised.recipe.history or everyone.size == 1:
+    ops, end = EndOps(first=first), inputs.end
+    before = list(before)
+    if end.amax_history:
+        for rank, ready in enumerate(before):
+            for slot in (RankSlot.AMAX_FORWARD, RankSlot.AMAX_BACKWARD):
+                op = _reduce(ops, slots, rank, slot, before[rank])
+                before[rank] = np.append(ready if slot is RankSlot.AMAX_FORWARD else before[rank], op)
+    _sum_stage_copies(ops, slots, holdings, before)
+    if end.tied_embeddings:
+        _sum_tied_embeddings(ops, slots, holdings, before)
+    for rank in range(inputs.pipeline.pp):
+        ready = before[rank]
+        if end.gradient_norm:
+            ready = np.array([_reduce(ops, slots, rank, RankSlot.GRADIENT_NORM, ready, _GRADIENT_NORM)])
+        if end.updates_on_gpu:
+            _compute(ops, slots, rank, OpKind.OPTIMIZER, RankSlot.OPTIMIZER, ready)
+        arrived = append_offloaded_update(ops, slots, rank, end.offloaded, ready)
+        if end.casts_weights[rank]:
+            arrived = [_compute(ops, slots, rank, OpKind.OPTIMIZER, RankSlot.WEIGHT_CASTS, arrived)]
+        _compute(ops, slots, rank, OpKind.OVERHEAD, RankSlot.STEP_OVERHEAD, arrived)
+    return ops
+
+
+def _reduce(ops: EndOps, slots: Slots, rank: int, slot: RankSlot, after: Ints, join: int = -1) -> int:
+    at = int(slots.of_rank(rank, slot))
+    return ops.add(OpKind.COLLECTIVE, rank, Stream.DP_REDUCE, at, after, join)
+
+
+def _compute(
+    ops: EndOps, slots: Slots, rank: int, kind: OpKind, slot: RankSlot, after: Ints | Sequence[int]
+) -> int:
+    return ops.add(kind, rank, Stream.COMPUTE, int(slots.of_rank(rank, slot)), after)
+
+
+def _sum_stage_copies(ops: EndOps, slots: Slots, holdings: Sequence[Holding], before: list[Ints]) -> None:
+    """Sum the gradients of stages that two ranks hold."""
+    for first, second in zip(range(len(holdings)), range(1, len(holdings)), strict=False):
+        if holdings[first].stage != holdings[second].stage:
+            continue
+        for holding in (first, second):
+            stage, rank = holdings[holding]
+            slot = holding * slots.per_holding + slots.stage_copy
+            join = _FIRST_STAGE_COPY + stage
+            op = ops.add(OpKind.COLLECTIVE, rank, Stream.DP_REDUCE, slot, before[rank], join)
+            before[rank] = np.array([op])
+
+
+def _sum_tied_embeddings(ops: EndOps, slots: Slots, holdings: Sequence[Holding], before: list[Ints]) -> None:
+    """Sum the gradients of a table of which the first and the last stage hold copies (Megatron-LM)."""
+    stages = [held.stage for held in holdings]
+    ranks = [holdings[stages.index(stage)].rank for stage in (0, max(stages))]
+    if ranks[0] == ranks[1]:  # it holds one table for both stages
         return
-    for rank in range(scenario.parallelism.pp):
-        mine = [stages[number] for number in held[rank]]
-        products = _PRODUCTS_PER_LAYER * sum(len(stage.layers) for stage in mine)
-        for tensors in (2, 1):
-            work = Collective(
-                kind="all_reduce", group=everyone, bytes=4.0 * tensors * products, name="amax history"
-            )
-            op = builder.add(OpKind.COLLECTIVE, rank, Stream.DP_REDUCE, work, after=before[rank])
-            before[rank] = [*before[rank], op]
+    for rank in ranks:
+        op = _reduce(ops, slots, rank, RankSlot.TIED_EMBEDDINGS, before[rank], _TIED_EMBEDDINGS)
+        before[rank] = np.array([op])
 
 
-def _updated_parameters(scenario: Scenario, held: RankParameters) -> float:
-    """Return the parameters that the rank updates: all, or its shard."""
-    if scenario.parallelism.sharding == "none":
-        return held.dense + held.experts
-    dense = held.dense / dense_sharing(scenario).shard.size
-    return dense + held.experts / expert_sharing(scenario).shard.size
+def append_offloaded_update(
+    ops: EndOps, slots: Slots, rank: int, offloaded: OffloadedUpdate | None, after: Ints | Sequence[int]
+) -> list[int]:
+    """Append the part of a rank's optimizer step that goes through host memory, if any.
+
+    The host updates (gradients out, state read and written, weights in), or state is streamed through the
+    GPU.
+
+    Returns:
+        What ends when the last weights have come back from the host.
+    """
+    if offloaded is None:
+        return []
+    update = OpKind.TRANSFER if offloaded.on_host else OpKind.OPTIMIZER
+    out = (OpKind.TRANSFER, Stream.HOST_OUT, RankSlot.OFFLOAD_OUT)
+    into = (OpKind.TRANSFER, Stream.HOST_IN, RankSlot.OFFLOAD_IN)
+    changed = (update, Stream.HOST if offloaded.on_host else Stream.COMPUTE, RankSlot.OFFLOAD_UPDATE)
+    chain = (out, changed, into) if offloaded.on_host else (into, changed, out)
+    start, done = after, after
+    for _ in range(offloaded.buckets[rank]):
+        done = start
+        for kind, stream, slot in chain:
+            done = [ops.add(kind, rank, stream, int(slots.of_rank(rank, slot)), done)]
+        if not offloaded.overlaps:
+            start = done
+    return [int(op) for op in done]
+
+
+def update_program(offloaded: OffloadedUpdate, slots: Slots) -> Program:
+    """Return the optimizer step of one rank by itself; the work of its ops is their slot."""
+    ops = EndOps(first=0)
+    _compute(ops, slots, 0, OpKind.OPTIMIZER, RankSlot.OPTIMIZER, ())
+    append_offloaded_update(ops, slots, 0, offloaded, ())
+    return Program.of(
+        ops.columns(),
+        waiting=np.concatenate(ops.waiting),
+        awaited=np.concatenate(ops.awaited),
+        works=(),
+        rank_names=("rank",),
+    )

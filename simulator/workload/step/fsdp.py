@@ -1,9 +1,13 @@
 """Sharded weights: ZeRO-3, FSDP full shard, hybrid sharding, and FSDP without resharding after forward.
 
-Every layer is a unit. Its weights are gathered before it runs, at most ``prefetch`` units ahead of the one
-that runs, so that no more than ``prefetch + 1`` units are whole at a time (FSDP's rate limiter keeps two,
+Every layer is a unit. Its weights are gathered before it runs, at most ``ahead`` units ahead of the one that
+runs, so that no more than ``ahead + 1`` units are whole at a time (FSDP's rate limiter keeps two,
 arXiv:2304.11277, sections 3.3 and 3.4). After a backward pass its gradients are reduce-scattered, and with
-replicas of the shard group the shards are then summed over these.
+replicas of the shard group the shards are then summed over these. One unit ahead, forward passes of three:
+
+    dp gather   gather 0   gather 1   gather 2
+    compute                F 0        F 1       F 2
+                                      gather 2 waits for F 0, which frees room for it
 
 Gathers and reduce-scatters of a rank use one communicator, which runs them one at a time in the order in
 which they were issued (arXiv:2304.11277, section 3.3.2): one stream carries both. The embedding and the
@@ -12,210 +16,140 @@ head belong to FSDP's outermost unit, which stays whole from the forward to the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simulator.workload.layers.local_sizes import BYTES_PER_ELEMENT, wide_dtype
-from simulator.workload.layers.lower import Habits, forward_program
-from simulator.workload.layers.operation import Pointwise
-from simulator.workload.parameters.buckets import weight_tensors
-from simulator.workload.parameters.counts import keeps_weights_over_step, reduced_bytes, weight_bytes
-from simulator.workload.parameters.sharding import dense_sharing
-from simulator.workload.program import Block, BlockSequence, OpKind, Stream
-from simulator.workload.step.data_parallel import NEEDS_WEIGHTS, Bucket, DataParallel, Segment, units_of
-from simulator.workload.work import Collective, Elementwise
+import numpy as np
+
+from simulator.schedules.op_kind import OpKind
+from simulator.workload.program import Stream
+from simulator.workload.step.data_parallel import (
+    AttachedOps,
+    bucket_numbers,
+    gather_ops,
+    has_any,
+    reducing_passes,
+)
+from simulator.workload.step.segments import NEEDS_WEIGHTS, is_one_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from simulator.scenario import Scenario
-    from simulator.schedules import Action
-
-
-@dataclass(slots=True)
-class _Queue:
-    """How far a rank's gathering and computing have come.
-
-    Attributes:
-        actions: The pass of each of its segments.
-        segments: All its segments in order.
-        computed: Ops that ran the segments up to now.
-        gathered: Ops that gather each segment's weights, as far as they were issued.
-        pending: Reductions that the next segment must wait for: those that are not overlapped.
-    """
-
-    actions: list[Action]
-    segments: list[Segment]
-    computed: list[int] = field(default_factory=list)
-    gathered: list[tuple[int, ...]] = field(default_factory=list)
-    pending: tuple[int, ...] = ()
+    from simulator.workload.program import Bools, Ints
+    from simulator.workload.step.inputs import FsdpInputs, LayoutInputs
+    from simulator.workload.step.segments import PassTable, Segments
+    from simulator.workload.step.slots import Slots
 
 
-@dataclass(slots=True, kw_only=True)
-class FullySharded(DataParallel):
-    """Gathers weights unit by unit and reduce-scatters gradients unit by unit.
-
-    Attributes:
-        units: Units of each stage.
-        cuts: Segments of each pass, by rank.
-        queues: State of each rank.
-        copies: Copies of units with so many parameters.
-    """
-
-    units: list[list[Bucket]] = field(init=False)
-    cuts: list[dict[Action, list[Segment]]] = field(init=False)
-    queues: list[_Queue] = field(init=False)
-    copies: dict[float, UnitCopies] = field(default_factory=dict)
-
-    def prepare(self) -> None:
-        """Cut every pass, so that gathering can look ahead."""
-        self.units = self.parts or [units_of(self.scenario, stage) for stage in self.stages]
-        self.cuts, self.queues = [], []
-        for rank, actions in enumerate(self.order):
-            cuts = {action: self._cut(rank, action) for action in actions}
-            pairs = [(action, segment) for action in actions for segment in cuts[action]]
-            self.cuts.append(cuts)
-            self.queues.append(_Queue([action for action, _ in pairs], [segment for _, segment in pairs]))
-
-    def segments(self, rank: int, action: Action) -> Sequence[Segment]:
-        """Return the units of a pass that gathers or reduces; other passes run whole."""
-        return self.cuts[rank][action]
-
-    def _cut(self, rank: int, action: Action) -> list[Segment]:
-        numbered = list(enumerate(self.units[action.stage]))
-        if action.kind is not OpKind.FORWARD:
-            numbered.reverse()
-        reduces = self.sends_gradients(rank, action)
-        segments = [
-            Segment(
-                works=unit.works,
-                number=number,
-                gathers=unit if unit.gathers and self._gathers(rank, action, number) else None,
-                reduces=(unit,) if reduces and (unit.reduces or unit.sums) else (),
-            )
-            for number, unit in numbered
-        ]
-        if any(segment.gathers or segment.reduces for segment in segments):
-            return segments
-        return [Segment(works=self.stages[action.stage].works)]
-
-    def _gathers(self, rank: int, action: Action, number: int) -> bool:
-        """Tell whether a pass gathers a unit's weights, or finds them gathered."""
-        if keeps_weights_over_step(self.scenario):
-            return action.kind is OpKind.FORWARD and self.is_edge(rank, action)
-        if action.kind is OpKind.FORWARD:
-            return True
-        frees = self.scenario.parallelism.reshard_after_forward
-        return frees and action.kind in NEEDS_WEIGHTS and not self._is_boundary(action.stage, number)
-
-    def _is_boundary(self, stage: int, number: int) -> bool:
-        held = self.stages[stage]
-        is_head = held.has_head and number == len(held.works) - 1
-        return is_head or (held.has_embedding and number == 0)
-
-    def before(self, rank: int, action: Action, segment: Segment) -> tuple[int, ...]:
-        """Issue gathers as far ahead as allowed; return those of this segment and what is not overlapped."""
-        queue = self.queues[rank]
-        here = len(queue.computed)
-        overlap = self.scenario.training.overlap
-        ahead = self.scenario.parallelism.prefetch if overlap.param_gather else 0
-        while len(queue.gathered) <= min(here + ahead, len(queue.segments) - 1):
-            self._gather(rank, queue, ahead)
-        waits, queue.pending = queue.pending + queue.gathered[here], ()
-        if segment.gathers is not None:
-            for copy in self._copies(segment.gathers).gathered:
-                waits = (self._copy(rank, action, copy, waits),)
-        return waits
-
-    def _gather(self, rank: int, queue: _Queue, ahead: int) -> None:
-        """Gather the next segment's weights once the segment that frees room for them has run."""
-        number = len(queue.gathered)
-        unit = queue.segments[number].gathers
-        freed = number - ahead - 1
-        after = (queue.computed[freed],) if freed >= 0 else ()
-        queue.gathered.append(
-            ()
-            if unit is None
-            else tuple(
-                self._collective(rank, queue.actions[number], each, after, Stream.DP_GATHER)
-                for each in unit.gathers
-            )
-        )
-
-    def after(self, rank: int, action: Action, segment: Segment, op: int) -> None:
-        """Reduce-scatter the gradients that the segment completed, then sum shards over replicas."""
-        queue = self.queues[rank]
-        queue.computed.append(op)
-        for unit in segment.reduces:
-            ready = (op,)
-            for copy in self._copies(unit).reduced:
-                ready = (self._copy(rank, action, copy, ready),)
-            for each in unit.reduces:
-                ready = (self._collective(rank, action, each, ready, Stream.DP_GATHER),)
-                self.reduced[rank] += ready
-            for each in unit.sums:
-                ready = (self._collective(rank, action, each, ready, Stream.DP_REDUCE),)
-                self.reduced[rank] += ready
-            if not self.scenario.training.overlap.grad_reduce:
-                queue.pending += ready
-
-    def _copies(self, unit: Bucket) -> UnitCopies:
-        if unit.parameters not in self.copies:
-            self.copies[unit.parameters] = unit_copies(self.scenario, unit.parameters)
-        return self.copies[unit.parameters]
-
-    def _copy(self, rank: int, action: Action, copy: Copy, after: tuple[int, ...]) -> int:
-        return self.builder.add(OpKind.KERNEL, rank, Stream.COMPUTE, copy, after=after, stage=action.stage)
-
-    def _collective(
-        self, rank: int, action: Action, work: Collective, after: tuple[int, ...], stream: Stream
-    ) -> int:
-        return self.builder.add(
-            OpKind.COLLECTIVE,
-            rank,
-            stream,
-            work,
-            after=after,
-            microbatch=action.microbatch,
-            stage=action.stage,
-        )
+def unit_parts(inputs: LayoutInputs, passes: PassTable, fsdp: FsdpInputs) -> Ints:
+    """Return into how many units each pass is cut; 0: it runs whole, for it gathers and reduces nothing."""
+    of_layers, of_boundary = _gathering(passes, fsdp)
+    stage = np.maximum(passes.stage, 0)
+    numbers = bucket_numbers(inputs)
+    last = inputs.pipeline.stages - 1
+    has_layers, has_boundary = np.zeros((2, last + 1), dtype=np.bool_)
+    lists = inputs.bucket_lists()
+    for number, index in enumerate(inputs.list_of_stage().tolist()):
+        gathers = [unit.gathers > 0 for unit in lists[index]]
+        first, end = int(number == 0), len(gathers) - (number == last)
+        has_layers[number] = any(gathers[first:end])
+        has_boundary[number] = any(gathers[:first] + gathers[end:])
+    cut = (of_layers & has_layers[stage]) | (of_boundary & has_boundary[stage])
+    reducing = reducing_passes(inputs, passes)
+    cut[reducing] |= has_any(inputs, lambda unit: unit.reduces + unit.sums)[passes.stage[reducing]]
+    parts: Ints = np.where(cut & (passes.stage >= 0), numbers[stage], 0)
+    return parts
 
 
-Copy = Elementwise | BlockSequence
+def _gathering(passes: PassTable, fsdp: FsdpInputs) -> tuple[Bools, Bools]:
+    """Tell which passes gather the weights of layers, and which those of the embedding and the head."""
+    is_forward = passes.kind == OpKind.FORWARD
+    if fsdp.once_per_step:
+        first = np.zeros(len(passes), dtype=np.bool_)
+        first[passes.first_forward()] = True
+        return first, first
+    again = is_one_of(passes.kind, NEEDS_WEIGHTS) if fsdp.reshards_after_forward else is_forward
+    return again, is_forward
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitCopies:
-    """What some stacks copy on the GPU beside the collectives of a unit.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class UnitGathers:
+    """What gathers weights, and what copies gathered ones before a unit runs.
 
     Attributes:
-        gathered: Once its weights are gathered: into tensors that kernels can read.
-        reduced: Before its gradients are reduced: into one buffer.
+        ops: Gathers, before the groups of segments ahead of which they are issued.
+        segment: [gather] Segment that needs its weights.
+        freed: [gather] Segment whose end frees room for them, or -1.
+        copies: Copies of gathered weights, before the groups that need them.
+        copied: [copy] Segment that needs its weights.
     """
 
-    gathered: tuple[Copy, ...] = ()
-    reduced: tuple[Copy, ...] = ()
+    ops: AttachedOps
+    segment: Ints
+    freed: Ints
+    copies: AttachedOps
+    copied: Ints
 
 
-def unit_copies(scenario: Scenario, parameters: float) -> UnitCopies:
-    """Return the copies of a unit with so many parameters."""
-    software = scenario.software
-    gathered: list[Copy] = []
-    reduced: list[Copy] = []
-    weights, gradients = weight_bytes(scenario) * parameters, reduced_bytes(scenario) * parameters
-    if software.unshard_copies:
-        made = BYTES_PER_ELEMENT[wide_dtype(scenario)]
-        gathered.append(Elementwise(name="unshard_copy", bytes_moved=2.0 * weights))
-        size = parameters * (made + reduced_bytes(scenario))
-        reduced.append(Elementwise(name="gradient_copy", bytes_moved=size))
-    if software.gathers_tensor_by_tensor:
-        gathered.append(_part_by_part(scenario, "gathered parts", 2.0 * weights))
-        reduced.append(_part_by_part(scenario, "gradient parts", 2.0 * gradients))
-    return UnitCopies(gathered=tuple(gathered), reduced=tuple(reduced))
+def unit_gathers(inputs: LayoutInputs, segments: Segments, slots: Slots, fsdp: FsdpInputs) -> UnitGathers:
+    """Return what gathers the weights of a step's units."""
+    passes, units = segments.passes, gather_ops(inputs, slots)
+    of_layers, of_boundary = _gathering(passes, fsdp)
+    pass_, part = segments.pass_, segments.part
+    stage = passes.stage[pass_]
+    last = np.append(bucket_numbers(inputs), 0)[stage] - 1
+    is_boundary = ((stage == 0) & (part == 0)) | ((stage == inputs.pipeline.stages - 1) & (part == last))
+    gathers = np.where(is_boundary, of_boundary[pass_], of_layers[pass_]) & (part >= 0)
+    segment = np.flatnonzero(gathers)
+    segment = segment[units.counts(stage[segment], part[segment]) > 0]
+    issued, freed = _issue(segments, fsdp.ahead)
+    owner, place = units.expand(stage[segment], part[segment])
+    first_slot = passes.holding[pass_] * slots.per_holding
+    of_gather = segment[owner]
+    # Segments of a group may be issued together: a stable sort keeps the order of segments.
+    order = np.argsort(segments.group[issued[of_gather]], kind="stable")
+    of_gather, place = of_gather[order], place[order]
+    copied = np.repeat(segment, len(fsdp.copies_in))
+    copy = np.tile(np.array(fsdp.copies_in, dtype=np.int64), len(segment))
+    first_copy = np.array([slots.of_copy(unit, 0) for unit in range(slots.parts)], dtype=np.int64)
+    return UnitGathers(
+        ops=AttachedOps.of(
+            units,
+            place,
+            group=segments.group[issued[of_gather]],
+            first_slot=first_slot[of_gather],
+            stage=stage[of_gather],
+            microbatch=passes.microbatch[pass_[of_gather]],
+        ),
+        segment=of_gather,
+        freed=freed[of_gather],
+        copies=AttachedOps(
+            group=segments.group[copied],
+            slot=first_slot[copied] + first_copy[part[copied]] + copy,
+            kind=np.full(len(copied), OpKind.KERNEL),
+            stream=np.full(len(copied), Stream.COMPUTE),
+            stage=stage[copied],
+            microbatch=np.full(len(copied), -1),
+        ),
+        copied=copied,
+    )
 
 
-def _part_by_part(scenario: Scenario, name: str, size: float) -> BlockSequence:
-    """Copy every rank's part of every tensor of a unit by a kernel of its own."""
-    count = weight_tensors(scenario) * dense_sharing(scenario).shard.size
-    copies = Pointwise(forward=(Elementwise(name=name, bytes_moved=size, kernels=count),), backward=())
-    return BlockSequence(name, ((Block(name, forward_program([copies], Habits.of(scenario))), 1),))
+def _issue(segments: Segments, ahead: int) -> tuple[Ints, Ints]:
+    """Return for each segment the one before which its gather is issued, and the one that frees room for it.
+
+    Counted are segments that run through a stage; those that run together need their weights together.
+    """
+    passes = segments.passes
+    runs = np.flatnonzero(passes.stage[segments.pass_] >= 0)  # [run] segment
+    rank = passes.rank[segments.pass_[runs]]
+    first_of_rank = np.searchsorted(rank, np.arange(passes.ranks))[rank]
+    run_of = np.zeros(len(segments), dtype=np.int64)
+    run_of[runs] = np.arange(len(runs))
+    opens = run_of[segments.group_start[segments.group[runs]]]  # first run of its group
+    issued, freed = np.full((2, len(segments)), -1)
+    before = np.maximum(opens - ahead, first_of_rank)
+    before += opens[before] < before  # not amid a group: what frees room for them has run by then
+    issued[runs] = runs[before]
+    frees = opens - ahead - 1
+    has_room = np.flatnonzero(frees >= first_of_rank)
+    freed[runs[has_room]] = segments.last_of_group(runs[frees[has_room]])
+    return issued, freed

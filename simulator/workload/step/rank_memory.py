@@ -14,7 +14,7 @@ import numpy as np
 
 from simulator.workload.parameters.model_states import held_memory, summed_bytes
 from simulator.workload.program import Stream
-from simulator.workload.step.data_parallel import MAKES_GRADIENTS
+from simulator.workload.step.segments import MAKES_GRADIENTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -1,144 +1,119 @@
-"""Passes S and T of an output layer that all pipeline ranks share, and the exchanges around them.
+"""Exchanges around passes S and T of an output layer that all pipeline ranks share (arXiv:2411.05288).
 
-Each rank's part of the work is ``layers.output_layer``'s (Yeung et al., arXiv:2411.05288).
+The last stage's result goes to all ranks (broadcast), each makes its logits and sums (S), the ranks add these
+up (sum), each makes its part of the gradients (T). In ``vocab-1`` T makes the input gradient, which a further
+exchange adds up (gradient); in ``vocab-2`` the sum carries it already. Of one micro-batch, on the rank of the
+last stage and on another one:
+
+    last rank    F   broadcast   S   sum   T   gradient   B
+    other rank       broadcast   S   sum   T   gradient
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simulator.workload.grid import stride
-from simulator.workload.layers.local_sizes import shapes_of
-from simulator.workload.program import OpKind, ProgramBuilder, Stream
-from simulator.workload.work import Collective, Group
+import numpy as np
+
+from simulator.schedules.op_kind import OpKind
+from simulator.workload.program import Stream
+from simulator.workload.step.data_parallel import AttachedOps
+from simulator.workload.step.segments import is_one_of
+from simulator.workload.step.slots import RankSlot
 
 if TYPE_CHECKING:
-    from simulator.scenario import Scenario
-    from simulator.schedules import Action
-    from simulator.workload.step.messages import Messages
-
-from simulator.workload.layers.output_layer import OutputLayer, output_layer
+    from simulator.workload.program import Ints
+    from simulator.workload.step.inputs import PipelineInputs
+    from simulator.workload.step.segments import PassTable, Segments
+    from simulator.workload.step.slots import Slots
 
 _FIRST_JOIN = 1_000_000
-"""Joins of the output layer are numbered from here."""
+"""Joins of the output layer are numbered from here, three for each micro-batch."""
 
 
-@dataclass(slots=True, kw_only=True)
-class OutputWriter:
-    """Appends passes S and T and the exchanges around them.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OutputExchanges:
+    """Passes S and T with the exchanges around them; one broadcast and one sum for each S.
 
     Attributes:
-        scenario: The request.
-        builder: Where ops are appended.
-        layer: One rank's part of the output layer.
-        tokens: Tokens of a micro-batch.
-        activation_bytes: Size of an activation or its gradient in fp32.
-        received: Op that brings the last stage's result, by rank and micro-batch.
-        exchanged: Op after which the last stage's backward pass may run, by rank and micro-batch.
-        summed: Exchange after S, by rank and micro-batch.
+        broadcast: The last stage's results on their way to all ranks.
+        sum: Sums over all ranks after S.
+        gradient: Sums of input gradients over all ranks after T; none where the sum after S carries them.
+        forward: [S] Segment.
+        backward: [T] Segment.
+        sum_of_backward: [T] The sum (by its S) that it waits for.
+        first: [last stage's forward pass] The broadcast that waits for it.
+        last_forward: The last stage's forward passes.
+        last_backward: The last stage's backward passes, or its input gradients.
+        exchange_of_last_backward: [last backward] The gradient (by its T), or the sum, that it waits for.
     """
 
-    scenario: Scenario
-    builder: ProgramBuilder
-    layer: OutputLayer
-    tokens: int
-    activation_bytes: float
-    received: dict[tuple[int, int], int] = field(default_factory=dict)
-    exchanged: dict[tuple[int, int], int] = field(default_factory=dict)
-    summed: dict[tuple[int, int], int] = field(default_factory=dict)
+    broadcast: AttachedOps
+    sum: AttachedOps
+    gradient: AttachedOps
+    forward: Ints
+    backward: Ints
+    sum_of_backward: Ints
+    first: Ints
+    last_forward: Ints
+    last_backward: Ints
+    exchange_of_last_backward: Ints
 
-    @classmethod
-    def of(cls, scenario: Scenario, builder: ProgramBuilder) -> OutputWriter:
-        """Return the writer of a scenario's output layer."""
-        shapes = shapes_of(scenario)
-        return cls(
-            scenario=scenario,
-            builder=builder,
-            layer=output_layer(scenario),
-            tokens=shapes.tokens,
-            activation_bytes=4.0 * shapes.divided_tokens * scenario.model.hidden_size,
-        )
+    def ops(self) -> dict[str, AttachedOps]:
+        """Return the exchanges by sort."""
+        return {"broadcast": self.broadcast, "sum": self.sum, "gradient": self.gradient}
 
-    def append(self, rank: int, action: Action) -> int:
-        """Append S or T of a rank with its exchange, and return the pass's op."""
-        if action.kind is OpKind.OUTPUT_FORWARD:
-            return self._forward(rank, action.microbatch)
-        return self._backward(rank, action.microbatch)
 
-    def _forward(self, rank: int, microbatch: int) -> int:
-        size = self.activation_bytes
-        arrived = self._exchange("broadcast", size, rank, microbatch, Stream.TP, 0)
-        self.received[rank, microbatch] = arrived
-        op = self.builder.add(
-            OpKind.OUTPUT_FORWARD,
-            rank,
-            Stream.COMPUTE,
-            self.layer.forward,
-            after=(arrived,),
-            microbatch=microbatch,
-            allocated_bytes=self.layer.saved_bytes,
-        )
-        sums = 3 * 4.0 * self.tokens
-        is_fused = self.scenario.parallelism.vocabulary == "vocab-2"
-        total = self._exchange(
-            "all_reduce", sums + (size if is_fused else 0.0), rank, microbatch, Stream.CP, 1, after=op
-        )
-        self.summed[rank, microbatch] = total
-        if is_fused:
-            self.exchanged[rank, microbatch] = total
-        return op
+def output_exchanges(pipeline: PipelineInputs, segments: Segments, slots: Slots) -> OutputExchanges | None:
+    """Return the exchanges of a divided output layer, or None where the last stage runs it."""
+    if pipeline.vocabulary == "none":
+        return None
+    passes = segments.passes
+    runs_s, runs_t = (
+        np.flatnonzero(passes.kind == kind) for kind in (OpKind.OUTPUT_FORWARD, OpKind.OUTPUT_BACKWARD)
+    )
+    forward, backward = segments.pass_start[runs_s], segments.pass_start[runs_t]
+    is_last = passes.stage == pipeline.stages - 1
+    last_forward = np.flatnonzero(is_last & (passes.kind == OpKind.FORWARD))
+    last_backward = np.flatnonzero(is_last & is_one_of(passes.kind, (OpKind.BACKWARD, OpKind.BACKWARD_INPUT)))
+    sums_gradient = pipeline.vocabulary != "vocab-2"
+    of_s, of_t = _by_rank_and_microbatch(passes, runs_s), _by_rank_and_microbatch(passes, runs_t)
+    exchange = of_t if sums_gradient else of_s
+    return OutputExchanges(
+        broadcast=_exchanges(segments, forward, slots, RankSlot.OUTPUT_BROADCAST, Stream.TP),
+        sum=_exchanges(segments, forward, slots, RankSlot.OUTPUT_SUM, Stream.CP),
+        gradient=_exchanges(
+            segments, backward if sums_gradient else backward[:0], slots, RankSlot.OUTPUT_GRADIENT, Stream.EP
+        ),
+        forward=forward,
+        backward=backward,
+        sum_of_backward=of_s[passes.rank[runs_t], passes.microbatch[runs_t]],
+        first=of_s[passes.rank[last_forward], passes.microbatch[last_forward]],
+        last_forward=last_forward,
+        last_backward=last_backward,
+        exchange_of_last_backward=exchange[passes.rank[last_backward], passes.microbatch[last_backward]],
+    )
 
-    def _backward(self, rank: int, microbatch: int) -> int:
-        op = self.builder.add(
-            OpKind.OUTPUT_BACKWARD,
-            rank,
-            Stream.COMPUTE,
-            self.layer.backward,
-            after=(self.summed[rank, microbatch],),
-            microbatch=microbatch,
-            freed_bytes=self.layer.saved_bytes,
-        )
-        if self.scenario.parallelism.vocabulary != "vocab-2":
-            self.exchanged[rank, microbatch] = self._exchange(
-                "all_reduce", self.activation_bytes, rank, microbatch, Stream.EP, 2, after=op
-            )
-        return op
 
-    def _exchange(
-        self,
-        kind: str,
-        size: float,
-        rank: int,
-        microbatch: int,
-        stream: Stream,
-        number: int,
-        *,
-        after: int | None = None,
-    ) -> int:
-        parallelism = self.scenario.parallelism
-        group = Group(axis="pp", size=parallelism.pp, stride=stride(parallelism, "pp"))
-        work = Collective(
-            kind="broadcast" if kind == "broadcast" else "all_reduce",
-            group=group,
-            bytes=size,
-            name=f"output layer, {kind.replace('_', '-')}",
-        )
-        return self.builder.add(
-            OpKind.COLLECTIVE,
-            rank,
-            stream,
-            work,
-            after=() if after is None else (after,),
-            microbatch=microbatch,
-            join=_FIRST_JOIN + 3 * microbatch + number,
-        )
+def _exchanges(
+    segments: Segments, segment: Ints, slots: Slots, slot: RankSlot, stream: Stream
+) -> AttachedOps:
+    """Return one exchange over all ranks for each of some passes S or T."""
+    microbatch = segments.passes.microbatch[segments.pass_[segment]]
+    return AttachedOps(
+        group=segments.group[segment],
+        slot=slots.of_rank(segments.rank[segment], slot),
+        kind=np.full(len(segment), OpKind.COLLECTIVE),
+        stream=np.full(len(segment), stream),
+        stage=np.full(len(segment), -1),
+        microbatch=microbatch,
+        join=_FIRST_JOIN + 3 * microbatch + (slot - RankSlot.OUTPUT_BROADCAST),
+    )
 
-    def connect(self, messages: Messages) -> None:
-        """Let S wait for the last stage's forward pass, and its backward pass for the exchange."""
-        for action, rank, first, last in messages.passes_of(messages.stages - 1):
-            place = rank, action.microbatch
-            if action.kind is OpKind.FORWARD:
-                self.builder.wait(self.received[place], (last,))
-            elif action.kind in {OpKind.BACKWARD, OpKind.BACKWARD_INPUT}:
-                self.builder.wait(first, (self.exchanged[place],))
+
+def _by_rank_and_microbatch(passes: PassTable, chosen: Ints) -> Ints:
+    """Return a table of places in ``chosen`` by rank and micro-batch."""
+    table = np.full((passes.ranks, 1 + int(passes.microbatch.max(initial=0))), -1)
+    table[passes.rank[chosen], passes.microbatch[chosen]] = np.arange(len(chosen))
+    return table

@@ -1,0 +1,139 @@
+"""Activation memory that passes take and give back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.scenario.remembered import remembered
+from simulator.schedules.op_kind import OpKind
+from simulator.workload.step.slots import PASS_KINDS
+from simulator.workload.step.stages import stage_works
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from simulator.scenario import Scenario
+    from simulator.workload.layers.layer_work import LayerSettings
+    from simulator.workload.program import Floats
+    from simulator.workload.step.stages import StageKind
+
+FloatOrFloats = TypeVar("FloatOrFloats", float, NDArray[np.float64])
+
+ALLOCATED, FREED = range(2)
+
+
+def sums_of_parts(values: Floats, starts: Sequence[int]) -> Floats:
+    """Add up what the works of a stage have, over the whole stage and over each of its parts.
+
+    Args:
+        values: [..., work] One number for each work, in model order.
+        starts: The work with which each part begins; the first is 0.
+
+    Returns:
+        [..., 1 + part] First of all works, then of those of each part.
+
+    >>> sums_of_parts(np.array([1.0, 2.0, 3.0]), [0, 2]).tolist()
+    [6.0, 3.0, 3.0]
+    """
+    whole = np.add.reduceat(values, [0], axis=-1)
+    return np.concatenate((whole, np.add.reduceat(values, starts, axis=-1)), axis=-1)
+
+
+def copied_bytes(offloaded: Floats, starts: Sequence[int]) -> Floats:
+    """Return the activation bytes on their way to or from host memory while a pass over layers runs.
+
+    One layer's are copied while the next layer computes, so two layers' exist at a time.
+
+    Args:
+        offloaded: [work] Activation bytes of each work that wait in host memory.
+        starts: As of ``sums_of_parts``.
+
+    Returns:
+        [1 + part] Of the whole stage, and of each part.
+    """
+    largest = np.concatenate(
+        (np.maximum.reduceat(offloaded, [0]), np.maximum.reduceat(offloaded, starts)), axis=-1
+    )
+    copied: Floats = np.minimum(2 * largest, sums_of_parts(offloaded, starts))
+    return copied
+
+
+def pass_bytes(
+    kind: OpKind, saved: FloatOrFloats, kept: FloatOrFloats, copied: FloatOrFloats
+) -> tuple[FloatOrFloats, FloatOrFloats]:
+    """Return the activation bytes that passes take when they start and give back when they end.
+
+    Input gradients free everything but what weight gradients wait with: inputs and output gradients of linear
+    layers (Qi et al., arXiv:2401.10241, section 2).
+
+    Args:
+        kind: Kind of the passes.
+        saved: Activation bytes that forward passes leave.
+        kept: What weight gradients wait with.
+        copied: Activation bytes on their way to or from host memory while a pass runs.
+    """
+    match kind:
+        case OpKind.FORWARD:
+            return saved + copied, copied
+        case OpKind.BACKWARD_INPUT:
+            return np.maximum(0.0, kept - saved) + copied, np.maximum(0.0, saved - kept) + copied
+        case OpKind.BACKWARD_WEIGHT:
+            return 0.0 * kept, kept
+    return copied, saved + copied
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StageBytes:
+    """Activation memory of a stage.
+
+    Attributes:
+        table: [ALLOCATED or FREED, PASS_KINDS, 1 + part] Bytes that a pass over the whole stage, or over a
+            part of it, takes when it starts and gives back when it ends; zero for halves of passes that are
+            not split.
+        working_bytes: The largest transient of a backward pass.
+    """
+
+    table: Floats
+    working_bytes: float
+
+
+@remembered
+def stage_bytes(
+    scenario: Scenario, kind: StageKind, settings: LayerSettings, starts: tuple[int, ...]
+) -> StageBytes:
+    """Return what passes over a stage take and give back.
+
+    Args:
+        scenario: The request.
+        kind: The stage.
+        settings: Settings of its layers.
+        starts: The work with which each part of the stage begins.
+    """
+    works = stage_works(scenario, kind, settings)
+    splits = all(work.halves is not None for work in works)
+    saved, kept, offloaded = np.array(
+        [
+            (work.saved_bytes, work.halves.kept_bytes if work.halves else 0.0, work.offloaded_bytes)
+            for work in works
+        ]
+    ).T
+    table = np.zeros((2, len(PASS_KINDS), 1 + len(starts)))
+    saved, kept = sums_of_parts(np.stack((saved, kept)), starts)
+    copied = copied_bytes(offloaded, starts)
+    for number, pass_kind in enumerate(PASS_KINDS if splits else PASS_KINDS[:2]):
+        table[:, number] = pass_bytes(pass_kind, saved, kept, copied)
+    return StageBytes(table=table, working_bytes=max(work.working_bytes for work in works))
+
+
+def by_slot(table: Floats, parts: int) -> Floats:
+    """Lay passes over a stage and its parts out by slot, where the stage with most has so many parts.
+
+    Where no pass is cut, the layout has fewer parts than the stage.
+    """
+    padded = np.zeros((*table.shape[:-1], 1 + parts))
+    padded[..., : table.shape[-1]] = table[..., : 1 + parts]
+    return padded.reshape(*table.shape[:-2], -1)

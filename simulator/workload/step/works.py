@@ -1,0 +1,217 @@
+"""What the ops of one scenario's step run: the work of every slot."""
+
+from __future__ import annotations
+
+from itertools import groupby, pairwise, zip_longest
+from typing import TYPE_CHECKING
+
+from simulator.schedules.op_kind import OpKind
+from simulator.workload.grid import stride
+from simulator.workload.layers.layer_work import layer_settings
+from simulator.workload.layers.local_sizes import shapes_of
+from simulator.workload.layers.output_layer import output_layer
+from simulator.workload.layers.overlapped import overlapped_block
+from simulator.workload.program import BlockSequence, floating_point_operations
+from simulator.workload.step.end_works import (
+    amax_works,
+    norm_work,
+    offloaded_works,
+    rank_end,
+    stage_copy_work,
+    tied_work,
+)
+from simulator.workload.step.messages import message
+from simulator.workload.step.slots import COLLECTIVES, PASS_KINDS, RankSlot
+from simulator.workload.step.stages import stage_works
+from simulator.workload.step.units import stage_units, unit_copies
+from simulator.workload.work import Collective, Elementwise, Group, StepOverhead
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from simulator.scenario import Scenario
+    from simulator.workload.layers.layer_work import LayerWork
+    from simulator.workload.parameters.stage_outline import Outline
+    from simulator.workload.program import Block, Work
+    from simulator.workload.step.slots import PairSegments
+    from simulator.workload.step.stages import StageKind
+    from simulator.workload.step.structure import Structure
+    from simulator.workload.work import Leaf
+
+
+def slot_works(scenario: Scenario, structure: Structure, kinds: Sequence[StageKind]) -> dict[int, Work]:
+    """Return the work of every slot of a structure that may be used.
+
+    Args:
+        scenario: The request.
+        structure: Its layout, with the kinds of its stages.
+        kinds: These kinds.
+    """
+    slots = structure.slots
+    works: dict[int, Work] = {}
+    for number, holding in enumerate(structure.holdings):
+        stage, _ = structure.layout.holdings[holding]
+        first = number * slots.per_holding
+        kind = kinds[structure.stage_kind[stage]]
+        works.update((first + slot, work) for slot, work in _holding_works(scenario, structure, kind, stage))
+    for number, stages in enumerate(structure.kinds_held):
+        first = slots.first_rank + number * len(RankSlot)
+        held = tuple(kinds[index].outline for index in stages)
+        works.update((first + slot, work) for slot, work in rank_works(scenario, held, structure.end_ranks))
+        works.update((first + slot, work) for slot, work in output_works(scenario))
+    for number, pair in enumerate(slots.pairs):
+        forward, backward = pair_works(scenario, structure, kinds, pair)
+        works[slots.first_pair + 2 * number] = forward
+        works[slots.first_pair + 2 * number + 1] = backward
+    for number, (source, target, receives) in enumerate(slots.messages):
+        works[slots.first_message + number] = message(scenario, source, target, receives=receives)
+    return works
+
+
+def _holding_works(
+    scenario: Scenario, structure: Structure, kind: StageKind, stage: int
+) -> Iterator[tuple[int, Work]]:
+    """Yield the works of a stage on a rank, with their slots in its block."""
+    slots = structure.slots
+    units = stage_units(scenario, kind.outline)
+    works = stage_works(scenario, kind, layer_settings(scenario))
+    bounds = [*units.starts, len(works)]
+    parts = [works, *(works[first:end] for first, end in pairwise(bounds))]
+    splits = all(work.halves is not None for work in works)
+    for number, pass_kind in enumerate(PASS_KINDS if splits else PASS_KINDS[:2]):
+        name = f"stage, {pass_kind.name.lower().replace('_', ' ')}"
+        for part, layers in enumerate(parts):
+            work = BlockSequence(name, counted(blocks_of(pass_kind, layers)))
+            yield int(slots.of_pass(number, part - 1)), work
+    for part, index in enumerate(units.index):
+        unit = units.units[index]
+        for sort in range(len(COLLECTIVES)):
+            for number, collective in enumerate(unit.collectives[sort]):
+                yield slots.of_collective(part, sort, number), collective
+        if scenario.parallelism.sharding == "zero3":
+            for number, copy in enumerate(unit_copies(scenario, unit.parameters)):
+                if copy is not None:
+                    yield slots.of_copy(part, number), copy
+    ranks = [held.rank for held in structure.layout.holdings if held.stage == stage]
+    if len(ranks) > 1:
+        yield slots.stage_copy, stage_copy_work(scenario, kind.outline, ranks)
+
+
+def rank_works(
+    scenario: Scenario, stages: tuple[Outline, ...], end_ranks: tuple[int, int]
+) -> Iterator[tuple[int, Leaf]]:
+    """Yield what a rank does besides passes through its stages, with the slots in its block.
+
+    Args:
+        scenario: The request.
+        stages: The stages that it holds, in model order.
+        end_ranks: Ranks of the first and of the last stage.
+    """
+    end = rank_end(scenario, stages)
+    yield RankSlot.OPTIMIZER, end.update or Elementwise(name="optimizer", bytes_moved=0.0, exact=True)
+    yield RankSlot.WEIGHT_CASTS, end.casts or Elementwise(name="weight casts", bytes_moved=0.0, exact=True)
+    yield RankSlot.STEP_OVERHEAD, StepOverhead()
+    norm = norm_work(scenario)
+    if norm is not None:
+        yield RankSlot.GRADIENT_NORM, norm
+    if scenario.model.tie_word_embeddings and end_ranks[0] != end_ranks[1]:
+        yield RankSlot.TIED_EMBEDDINGS, tied_work(scenario, *end_ranks)
+    amax = amax_works(scenario, sum(len(stage.layers) for stage in stages))
+    if amax is not None:
+        yield RankSlot.AMAX_FORWARD, amax[0]
+        yield RankSlot.AMAX_BACKWARD, amax[1]
+    if scenario.training.offload.optimizer != "none":
+        offloaded = offloaded_works(scenario, end.parameters)
+        yield RankSlot.OFFLOAD_IN, offloaded.into
+        yield RankSlot.OFFLOAD_UPDATE, offloaded.update
+        yield RankSlot.OFFLOAD_OUT, offloaded.out
+
+
+def output_works(scenario: Scenario) -> Iterator[tuple[int, Work]]:
+    """Yield passes S and T of a divided output layer and the exchanges around them; exchanges are in fp32."""
+    if scenario.parallelism.vocabulary == "none":
+        return
+    layer, shapes = output_layer(scenario), shapes_of(scenario)
+    yield RankSlot.OUTPUT_FORWARD, layer.forward
+    yield RankSlot.OUTPUT_BACKWARD, layer.backward
+    parallelism = scenario.parallelism
+    group = Group(axis="pp", size=parallelism.pp, stride=stride(parallelism, "pp"))
+    activation, sums = 4.0 * shapes.divided_tokens * scenario.model.hidden_size, 3 * 4.0 * shapes.tokens
+    summed = sums + (activation if parallelism.vocabulary == "vocab-2" else 0.0)
+    name = "output layer, all-reduce"
+    broadcast = Collective(kind="broadcast", group=group, bytes=activation, name="output layer, broadcast")
+    yield RankSlot.OUTPUT_BROADCAST, broadcast
+    yield RankSlot.OUTPUT_SUM, Collective(kind="all_reduce", group=group, bytes=summed, name=name)
+    yield RankSlot.OUTPUT_GRADIENT, Collective(kind="all_reduce", group=group, bytes=activation, name=name)
+
+
+def part_works(
+    scenario: Scenario, structure: Structure, kinds: Sequence[StageKind], holding: int, part: int
+) -> tuple[LayerWork, ...]:
+    """Return the layers of a part of a stage, given a kind of holding; part -1 stands for all of them."""
+    stage = structure.layout.holdings[structure.holdings[holding]].stage
+    kind = kinds[structure.stage_kind[stage]]
+    works = stage_works(scenario, kind, layer_settings(scenario))
+    if part < 0:
+        return works
+    starts = [*stage_units(scenario, kind.outline).starts, len(works)]
+    return works[starts[part] : starts[part + 1]]
+
+
+def pair_works(
+    scenario: Scenario, structure: Structure, kinds: Sequence[StageKind], pair: PairSegments
+) -> tuple[BlockSequence, BlockSequence]:
+    """Return the works of a forward and a backward segment that run together, each its share of the time."""
+    there = blocks_of(
+        OpKind.FORWARD,
+        part_works(scenario, structure, kinds, pair.forward_holding, pair.forward_part),
+    )
+    back = blocks_of(
+        OpKind.BACKWARD,
+        part_works(scenario, structure, kinds, pair.backward_holding, pair.backward_part),
+    )
+    both = counted(_beside(there, back))
+    forward_flops, backward_flops = (
+        sum(floating_point_operations(block.program) for block in blocks) for blocks in (there, back)
+    )
+    total = forward_flops + backward_flops
+    share = forward_flops / total if total else 0.5  # two embeddings
+    name = "forward pass overlapped with backward pass"
+    return BlockSequence(name, both, share), BlockSequence(name, both, 1.0 - share)
+
+
+def _beside(forward: Sequence[Block], backward: Sequence[Block]) -> Iterator[Block]:
+    made: dict[tuple[Block, Block], Block] = {}
+    for first, second in zip_longest(forward, backward):
+        if first is None or second is None:
+            yield first or second
+            continue
+        if (first, second) not in made:
+            made[first, second] = overlapped_block(first, second)
+        yield made[first, second]
+
+
+def blocks_of(kind: OpKind, works: Sequence[LayerWork]) -> list[Block]:
+    """Return the blocks of a pass over some layers in the order in which they run."""
+    blocks = [block_of(kind, work) for work in works]
+    return blocks if kind is OpKind.FORWARD else blocks[::-1]
+
+
+def block_of(kind: OpKind, work: LayerWork) -> Block:
+    """Return a layer's part of a pass.
+
+    Raises:
+        TypeError: The pass is half a backward pass, and the layer was built for whole ones.
+    """
+    if kind is OpKind.FORWARD:
+        return work.forward
+    if kind is OpKind.BACKWARD:
+        return work.backward
+    if work.halves is None:
+        raise TypeError("the schedule splits a backward pass that was built whole")
+    return work.halves.input if kind is OpKind.BACKWARD_INPUT else work.halves.weight
+
+
+def counted(blocks: Iterable[Block]) -> tuple[tuple[Block, int], ...]:
+    """Return blocks that run one after the other, each with how often it runs; empty ones are left out."""
+    return tuple((block, len(list(same))) for block, same in groupby(blocks) if block.program.num_ops)
