@@ -15,8 +15,8 @@ from simulator.durations.step_end import HELD, message_seconds, rank_costs, sing
 from simulator.results.metrics import peak_flop_per_s
 from simulator.schedules import SCHEDULES, Overlapped, Request
 from simulator.schedules.csv_form import CUSTOM
-from simulator.workload.layers.layer_work import layer_settings
 from simulator.workload.layers.low_precision import quantisation
+from simulator.workload.layers.settings import layer_settings
 from simulator.workload.parameters.counts import sums_gradients_locally
 from simulator.workload.pipeline import runs_in_pairs, uses_times
 

@@ -19,7 +19,7 @@ from simulator.durations.step_end import SINGLES, Pairs
 from simulator.engines.graph import Graph
 from simulator.ragged import ranges
 from simulator.schedules.op_kind import OpKind
-from simulator.workload.layers.layer_work import Halves, LayerWork
+from simulator.workload.layers.layer_work import LayerWork, SplitBackward
 from simulator.workload.pipeline import pipeline_order
 from simulator.workload.program import Block, BlockSequence, ProgramBuilder, Stream
 from simulator.workload.step.build import lay_out
@@ -150,7 +150,7 @@ def make_template(
         buckets: For each stage, how many of each of ``WHICH`` each bucket has.
     """
     stages = tuple(
-        Stage(layers=tuple(range(len(kind.places))), works=_works(max(1, len(mine))), kind=kind)
+        Stage(layers=tuple(range(len(kind.indices))), works=_works(max(1, len(mine))), kind=kind)
         for kind, mine in zip(kinds, buckets, strict=True)
     )
     parts = [[_bucket(part, len(mine), counts) for part, counts in enumerate(mine)] for mine in buckets]
@@ -197,7 +197,7 @@ def _works(parts: int) -> tuple[LayerWork, ...]:
 def _work(part: int, parts: int) -> LayerWork:
     """Return a bucket's work, named by its number and that of all buckets."""
     block = Block(f"{part} {parts}", _nothing())
-    halves = Halves(input=block, weight=block, kept_bytes=0.0)
+    halves = SplitBackward(input=block, weight=block, kept_bytes=0.0)
     return LayerWork(forward=block, backward=block, saved_bytes=0.0, working_bytes=0.0, halves=halves)
 
 

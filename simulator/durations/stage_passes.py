@@ -21,7 +21,8 @@ from simulator.workload.step.stages import stage_works
 if TYPE_CHECKING:
     from simulator.durations.data_parallel import Starts
     from simulator.scenario import Scenario
-    from simulator.workload.layers.layer_work import LayerSettings, LayerWork
+    from simulator.workload.layers.layer_work import LayerWork
+    from simulator.workload.layers.settings import LayerSettings
     from simulator.workload.program import Block, Floats
     from simulator.workload.step.stages import StageKind
 
@@ -52,7 +53,7 @@ class WorksCosts:
 
 def _works_costs(scenario: Scenario, kind: StageKind, settings: LayerSettings) -> WorksCosts:
     """Return what the works of a stage cost."""
-    works = stage_works(scenario, kind, settings)
+    works = stage_works(kind, settings)
     distinct = {id(work): work for work in works}
     place = {identity: number for number, identity in enumerate(distinct)}
     columns = np.array([_work_costs(scenario, work) for work in distinct.values()]).T

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from simulator.workload.layers.local_sizes import BYTES_PER_ELEMENT, wide_dtype
-from simulator.workload.layers.lower import Habits, forward_program
+from simulator.workload.layers.lower import LayerOptions, forward_program
 from simulator.workload.layers.operation import Pointwise
 from simulator.workload.parameters.buckets import weight_tensors
 from simulator.workload.parameters.counts import keeps_weights_over_step, reduced_bytes, weight_bytes
@@ -204,7 +204,7 @@ def unit_copies(scenario: Scenario, parameters: float) -> UnitCopies:
     reduced: list[Copy] = []
     weights, gradients = weight_bytes(scenario) * parameters, reduced_bytes(scenario) * parameters
     if software.unshard_copies:
-        made = BYTES_PER_ELEMENT[wide_dtype(scenario)]
+        made = BYTES_PER_ELEMENT[wide_dtype(scenario.training.precision)]
         gathered.append(Elementwise(name="unshard_copy", bytes_moved=2.0 * weights))
         size = parameters * (made + reduced_bytes(scenario))
         reduced.append(Elementwise(name="gradient_copy", bytes_moved=size))
@@ -218,4 +218,4 @@ def _part_by_part(scenario: Scenario, name: str, size: float) -> BlockSequence:
     """Copy every rank's part of every tensor of a unit by a kernel of its own."""
     count = weight_tensors(scenario) * dense_sharing(scenario).shard.size
     copies = Pointwise(forward=(Elementwise(name=name, bytes_moved=size, kernels=count),), backward=())
-    return BlockSequence(name, ((Block(name, forward_program([copies], Habits.of(scenario))), 1),))
+    return BlockSequence(name, ((Block(name, forward_program([copies], LayerOptions.of(scenario))), 1),))

@@ -43,7 +43,8 @@ def sum_tied_embeddings(
 def tied_work(scenario: Scenario, first_rank: int, last_rank: int) -> Collective:
     """Return the sum of the two copies' gradients."""
     pair = _pair(scenario, first_rank, last_rank)
-    size = vocabulary_rows(scenario) * scenario.model.hidden_size * reduced_bytes(scenario)
+    rows = vocabulary_rows(scenario.model.vocab_size, scenario.parallelism.tp)
+    size = rows * scenario.model.hidden_size * reduced_bytes(scenario)
     return Collective(kind="all_reduce", group=pair, bytes=size, name="tied embedding gradients")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from simulator.workload.grid import stride
-from simulator.workload.layers.local_sizes import shapes_of
+from simulator.workload.layers.settings import layer_settings
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
 from simulator.workload.work import Collective, Group
 
@@ -51,13 +51,14 @@ class OutputWriter:
     @classmethod
     def of(cls, scenario: Scenario, builder: ProgramBuilder) -> OutputWriter:
         """Return the writer of a scenario's output layer."""
-        shapes = shapes_of(scenario)
+        settings, parallelism = layer_settings(scenario), scenario.parallelism
+        sizes = settings.sizes
         return cls(
             scenario=scenario,
             builder=builder,
-            layer=output_layer(scenario),
-            tokens=shapes.tokens,
-            activation_bytes=4.0 * shapes.divided_tokens * scenario.model.hidden_size,
+            layer=output_layer(settings, parallelism.pp, parallelism.vocabulary),
+            tokens=sizes.tokens,
+            activation_bytes=4.0 * sizes.divided_tokens * scenario.model.hidden_size,
         )
 
     def append(self, rank: int, action: Action) -> int:
