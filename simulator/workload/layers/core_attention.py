@@ -38,7 +38,7 @@ class AttentionOptions:
         seq_length: Tokens of one sequence.
         split: How context-parallel ranks share it.
         balanced: Whether each of them holds a chunk of the sequence's front and one of its back (zig-zag).
-        gathers_in_turns: Whether attention over gathered keys and values runs step by step like a ring's.
+        gathers_in_steps: Whether attention over gathered keys and values runs step by step like a ring's.
         repeats_key_values: Whether keys and values are copied for each query head that shares them.
         copies_output: Whether the result is copied into another layout for the projection behind it.
         unpads: Whether padding is taken out of its operands and put back into its result.
@@ -48,7 +48,7 @@ class AttentionOptions:
     seq_length: int
     split: ContextSplit
     balanced: bool
-    gathers_in_turns: bool
+    gathers_in_steps: bool
     repeats_key_values: bool
     copies_output: bool
     unpads: bool
@@ -65,7 +65,7 @@ class AttentionOptions:
                 parallelism.cp, parallelism.cp_comm, parallelism.cp_heads, is_fused=kernel != UNFUSED
             ),
             balanced=parallelism.cp_balance,
-            gathers_in_turns=software.cp_gathers_in_turns,
+            gathers_in_steps=software.cp_gathers_in_turns,
             repeats_key_values=software.repeats_key_values,
             copies_output=software.copies_attention_output,
             unpads=kernel in software.unpads_attention,
@@ -75,7 +75,7 @@ class AttentionOptions:
         """Return the steps that attention runs in: one for each part that comes, or one in all."""
         if self.kernel == UNFUSED or mask.is_narrower_than(self.seq_length):
             return 1
-        return self.split.parts if self.split.ring > 1 or self.gathers_in_turns else 1
+        return self.split.parts if self.split.ring > 1 or self.gathers_in_steps else 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

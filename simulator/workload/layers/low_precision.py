@@ -173,15 +173,15 @@ def casts(
     rows = gemm.m * gemm.batch
     if quantisation.recipe.keeps_wide:
         input_share = gradient_share = 1.0
-    there = _conversion(quantisation, rows * gemm.k, input_share, f"{gemm.name}_cast")
-    back = _conversion(quantisation, rows * gemm.n, gradient_share, f"{gemm.name}_grad_cast")
+    forward = _conversion(quantisation, rows * gemm.k, input_share, f"{gemm.name}_cast")
+    backward = _conversion(quantisation, rows * gemm.n, gradient_share, f"{gemm.name}_grad_cast")
     if gemm.grouped:
         # Transformer Engine's split_quantize: kernels for each expert's rows.
-        there = replace(there, kernels=there.kernels * gemm.batch, loops=gemm.batch)
-        back = replace(back, kernels=back.kernels * gemm.batch, loops=gemm.batch)
+        forward = replace(forward, kernels=forward.kernels * gemm.batch, loops=gemm.batch)
+        backward = replace(backward, kernels=backward.kernels * gemm.batch, loops=gemm.batch)
     if quantisation.recasts:
         return within(MODULE, _recasts(quantisation, gemm, input_share, gradient_share))
-    steps: list[Step] = [Pointwise(forward=(there,), backward=(back,))]
+    steps: list[Step] = [Pointwise(forward=(forward,), backward=(backward,))]
     if input_share == gradient_share == 1.0:
         return within(MODULE, steps)
     transposes = (
@@ -214,16 +214,16 @@ def _recasts(quantised: Quantisation, gemm: Gemm, input_share: float, gradient_s
     rows, weights = gemm.m * gemm.batch, gemm.batch * gemm.k * gemm.n
     if quantised.recipe.keeps_wide:
         return _casts_per_product(once, gemm)
-    there = [_conversion(once, rows * gemm.k, input_share, f"{gemm.name}_cast")]
+    forward = [_conversion(once, rows * gemm.k, input_share, f"{gemm.name}_cast")]
     if not quantised.gathers_params:
         # Nothing that makes a weight could find its largest value meanwhile.
         apart = replace(once, fuses_amax=False)
-        there.append(_conversion(apart, weights, 1.0, f"{gemm.name}_weight_cast"))
-    back = [_conversion(once, rows * gemm.n, gradient_share, f"{gemm.name}_grad_cast")]
+        forward.append(_conversion(apart, weights, 1.0, f"{gemm.name}_weight_cast"))
+    backward = [_conversion(once, rows * gemm.n, gradient_share, f"{gemm.name}_grad_cast")]
     if quantised.layouts > 1:
         copied = 2 * quantised.recipe.element_bytes * (rows * (gemm.k + gemm.n) + weights)
-        back.append(Elementwise(name=f"{gemm.name}_transposes", bytes_moved=copied, kernels=3))
-    return [Pointwise(forward=tuple(there), backward=tuple(back))]
+        backward.append(Elementwise(name=f"{gemm.name}_transposes", bytes_moved=copied, kernels=3))
+    return [Pointwise(forward=tuple(forward), backward=tuple(backward))]
 
 
 def _casts_per_product(once: Quantisation, gemm: Gemm) -> list[Step]:

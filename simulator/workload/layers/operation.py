@@ -1,6 +1,6 @@
 """The vocabulary of a layer: steps that know their forward work, their backward work and what they keep.
 
-A layer is a list of steps. ``layer_program`` turns the list into the forward and the backward Program, so a
+A layer is a list of steps. ``lower`` makes of the list the forward and the backward Program, so a
 new kind of layer is a new list and nothing else.
 """
 
