@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from simulator.durations.slot_table import slot_costs
 from simulator.results.metrics import peak_flop_per_s
 from simulator.scenario.remembered import remembered
-from simulator.workload.layers.layer_work import layer_settings
+from simulator.workload.layers.settings import layer_settings
 from simulator.workload.parameters.model_states import held_memory, summed_bytes
 from simulator.workload.pipeline import uses_times
 from simulator.workload.step.build import kinds_of_stages, shared_inputs, slot_bytes
@@ -72,7 +72,7 @@ def configure(scenario: Scenario) -> Configuration:
     kinds = stages.kinds
     settings = layer_settings(scenario)
     working = [
-        stage_bytes(scenario, kind, settings, stage_units(scenario, kind.outline).starts).working_bytes
+        stage_bytes(kind, settings, stage_units(scenario, kind.outline).starts).working_bytes
         for kind in kinds
     ]
     return Configuration(

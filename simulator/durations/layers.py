@@ -12,7 +12,7 @@ from simulator.durations.contention import is_slowed, slowed
 from simulator.durations.power import at_best_s, relieved
 from simulator.durations.price import price, price_layer
 from simulator.engines import fastest
-from simulator.workload.layers.launches import launches
+from simulator.workload.layers.host import launches
 from simulator.workload.program import Block, BlockSequence, Stream
 
 if TYPE_CHECKING:

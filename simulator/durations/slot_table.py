@@ -17,7 +17,7 @@ from simulator.durations.data_parallel import collective_costs, copy_seconds
 from simulator.durations.price import leaf_cost
 from simulator.durations.stage_passes import pass_costs, sequence_costs
 from simulator.durations.step_end import HeldRank, message_costs, output_costs, rank_costs
-from simulator.workload.layers.layer_work import layer_settings
+from simulator.workload.layers.settings import layer_settings
 from simulator.workload.step.end_works import stage_copy_work
 from simulator.workload.step.pass_bytes import by_slot
 from simulator.workload.step.units import stage_units

@@ -16,7 +16,8 @@ from simulator.workload.step.works import block_of
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
-    from simulator.workload.layers.layer_work import LayerSettings, LayerWork
+    from simulator.workload.layers.layer_work import LayerWork
+    from simulator.workload.layers.settings import LayerSettings
     from simulator.workload.program import Block, BlockSequence, Floats
     from simulator.workload.step.stages import StageKind
 
@@ -38,7 +39,7 @@ def pass_costs(
         [seconds or share, PASS_KINDS, 1 + part] Of the whole stage, and of each part; zero for halves of
         passes that are not split.
     """
-    works = stage_works(scenario, kind, settings)
+    works = stage_works(kind, settings)
     different = dict.fromkeys(works)
     place = {work: number for number, work in enumerate(different)}
     costs = np.array([_work_seconds(scenario, work, rank) for work in different])

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from simulator.workload.layers.local_sizes import shapes_of
+from simulator.workload.layers.local_sizes import local_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from simulator.scenario import Scenario
-    from simulator.workload.layers.local_sizes import Shapes
+    from simulator.workload.layers.local_sizes import LocalSizes
     from simulator.workload.work import Elementwise
 
     Tensor = Any  # torch.Tensor; PyTorch is the user's own and imported late
@@ -65,7 +65,7 @@ def _listed(name: str, scenario: Scenario, device: str) -> tuple[Function, list[
     """Return a function and its inputs, both of this rank's sizes."""
     import torch  # noqa: PLC0415  the user's own
 
-    kind, shapes = _kind(name, scenario), shapes_of(scenario)
+    kind, shapes = _kind(name, scenario), local_sizes(scenario)
     dtype = torch.float16 if shapes.dtype == "fp16" else torch.bfloat16
     sizes, inner = _SIZES[kind](scenario, shapes) if kind else ([], [])
     inputs, more = ([torch.randn(*size, device=device, dtype=dtype) for size in of] for of in (sizes, inner))
@@ -73,7 +73,7 @@ def _listed(name: str, scenario: Scenario, device: str) -> tuple[Function, list[
     return None if function is None else (lambda *given: function(*given, *more), inputs)
 
 
-_SIZES: dict[str, Callable[[Scenario, Shapes], tuple[Sizes, Sizes]]] = {
+_SIZES: dict[str, Callable[[Scenario, LocalSizes], tuple[Sizes, Sizes]]] = {
     "norm": lambda scenario, shapes: (
         [(shapes.divided_tokens, scenario.model.hidden_size), (scenario.model.hidden_size,)],
         [],
@@ -100,7 +100,7 @@ def _function(kind: str | None, scenario: Scenario, device: str) -> Function | N
     if kind == "rope":
         return _compiled(_rotated, device) if "rope" in fused else _rotated
     if kind == "embedding":
-        shapes = shapes_of(scenario)
+        shapes = local_sizes(scenario)
         tokens = torch.randint(0, shapes.vocabulary, (shapes.tokens,), device=device)
         return lambda table: functional.embedding(tokens, table)
     if kind == "gated":

@@ -32,6 +32,7 @@ from simulator.explore.montecarlo.template import coupling_of
 from simulator.results.flops import forward_flops
 from simulator.scenario import Tier
 from simulator.scenario.remembered import forget as forget_results
+from simulator.workload.layers import layer_work
 from simulator.workload.program import OpKind
 from simulator.workload.step import structure as structures
 from simulator.workload.step.build import build_step
@@ -60,6 +61,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def forget() -> None:
     forget_results()
+    layer_work.forget()
     layer_times.forget()
     structures.forget()
     forward_flops.cache_clear()

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.workload.layers.casts import casts
-from simulator.workload.layers.local_sizes import shapes_of
+from simulator.workload.layers.local_sizes import local_sizes
+from simulator.workload.layers.low_precision import casts
 from simulator.workload.layers.operation import Pointwise
 from simulator.workload.work import Elementwise, Gemm
 from tests.factories import GPU, MODEL, make_scenario
@@ -81,7 +81,8 @@ def test_torchao_casts_forward_and_transposes_backward(low_params: bool, fuses: 
     fused = scenario.software.fused | ({"amax"} if fuses else set())
     scenario = _with(replace(scenario, training=training), casts_every_pass=True, fused=fused)
     m, n, k = 1024, 2048, 4096
-    (step,) = casts(shapes_of(scenario), Gemm(name="product", m=m, n=n, k=k, dtype="fp8"))
+    sizes, gemm = local_sizes(scenario), Gemm(name="product", m=m, n=n, k=k, dtype="fp8")
+    (step,) = casts(sizes.quantisation, gemm, sizes.tp)
     assert isinstance(step, Pointwise)
     reads = 2 if fuses else 4
     there, back = (sum(kernel.bytes_moved for kernel in way) for way in (step.forward, step.backward))
@@ -95,14 +96,14 @@ def test_row_wise_scaling_converts_both_operands_of_each_product_from_16_bits() 
     scenario = _with(
         replace(scenario, training=replace(scenario.training, precision="fp8-rowwise")), casts_every_pass=True
     )
-    shapes, (m, n, k) = shapes_of(scenario), (1024, 2048, 4096)
+    sizes, (m, n, k) = local_sizes(scenario), (1024, 2048, 4096)
     gemm = Gemm(name="product", m=m, n=n, k=k, dtype="fp8")
-    (step,) = casts(shapes, gemm, input_share=0.25)
+    (step,) = casts(sizes.quantisation, gemm, sizes.tp, input_share=0.25)
     assert isinstance(step, Pointwise)
     there, back = (sum(kernel.bytes_moved for kernel in way) for way in (step.forward, step.backward))
     assert there == (2 + 1) * (m * k + k * n)
     assert back == (2 + 1) * m * n + (4 + 1) * (k * n + m * n + m * k)
-    assert shapes.operand_bytes == 2
+    assert sizes.operand_bytes == 2
 
 
 def test_repeated_keys_and_values_are_copied_once_for_each_query_head() -> None:

@@ -21,9 +21,10 @@ from simulator.schedules import Overlapped, passes
 from simulator.workload.grid import expert_gradient_group, expert_group, stride
 from simulator.workload.layers.experts.destinations import expected_targets
 from simulator.workload.layers.experts.dispatchers import DISPATCHERS
-from simulator.workload.layers.experts.token_load import token_flow
-from simulator.workload.layers.launches import launches
-from simulator.workload.layers.local_sizes import shapes_of
+from simulator.workload.layers.experts.token_load import TokenFlow, token_flow
+from simulator.workload.layers.host import launches
+from simulator.workload.layers.local_sizes import local_sizes
+from simulator.workload.layers.settings import layer_settings
 from simulator.workload.parameters.counts import stage_parameters
 from simulator.workload.pipeline import pipeline_order
 from simulator.workload.step.stages import stages_of
@@ -60,6 +61,12 @@ def with_experts(scenario: Scenario, **settings_: object) -> Scenario:
     return replace(scenario, training=replace(scenario.training, experts=experts))
 
 
+def flow_of(scenario: Scenario) -> TokenFlow:
+    settings = layer_settings(scenario)
+    assert settings.experts is not None
+    return token_flow(settings.sizes, settings.kernels, EXPERTS, settings.experts, settings.model.hidden_size)
+
+
 def overlapping(scenario: Scenario, **axes: bool) -> Scenario:
     overlap = replace(scenario.training.overlap, **axes)
     return replace(scenario, training=replace(scenario.training, overlap=overlap))
@@ -91,15 +98,15 @@ def test_experts_compute_the_same_in_every_mesh(scenario: Scenario) -> None:
 @FAST
 @given(sparse())
 def test_each_copy_travels_once_and_none_where_all_experts_are_local(scenario: Scenario) -> None:
-    degrees, shapes = scenario.parallelism, shapes_of(scenario)
+    degrees, sizes = scenario.parallelism, local_sizes(scenario)
     program = stages_of(scenario)[0].works[1].forward.program
     sent = [*exchanges(program, "dispatch"), *exchanges(program, "combine")]
-    copies = shapes.divided_tokens * EXPERTS.num_experts_per_tok
+    copies = sizes.divided_tokens * EXPERTS.num_experts_per_tok
     if scenario.training.experts.dispatcher == "allgather":
         assert not sent
         gathers = exchanges(program, "expert_all_gather")
         together = degrees.ep * degrees.expert_tp
-        size = shapes.divided_tokens * together * MODEL.hidden_size * 2.0
+        size = sizes.divided_tokens * together * MODEL.hidden_size * 2.0
         assert [(g.group.size, g.bytes) for g in gathers] == ([(together, size)] if together > 1 else [])
     elif degrees.ep == 1:
         assert not sent
@@ -134,17 +141,15 @@ def test_parameters_of_all_ranks_are_those_of_the_model(scenario: Scenario) -> N
     assert part.experts * degrees.expert_tp * degrees.ep == layer.experts * SPARSE.num_hidden_layers
     copies = (degrees.tp - 1) * (layer.replicated * SPARSE.num_hidden_layers + SPARSE.hidden_size)
     everything = part.dense * degrees.tp + part.experts * degrees.expert_tp * degrees.ep
-    padded = replace(SPARSE, vocab_size=shapes_of(scenario).vocabulary * degrees.tp)
+    padded = replace(SPARSE, vocab_size=local_sizes(scenario).vocabulary * degrees.tp)
     assert everything - copies == pytest.approx(total_parameters(padded), rel=1e-9)
 
 
 @FAST
 @given(sparse(), st.floats(1.0, 3.0), st.floats(0.0, 2.0))
 def test_capacity_beyond_the_load_drops_nothing(scenario: Scenario, imbalance: float, more: float) -> None:
-    shapes = shapes_of(scenario)
-
-    def flow(**settings_: object) -> object:
-        return token_flow(with_experts(scenario, **settings_), shapes, EXPERTS)
+    def flow(**settings_: object) -> TokenFlow:
+        return flow_of(with_experts(scenario, **settings_))
 
     balanced = flow()
     assert flow(load_imbalance=1.0) == balanced
@@ -302,7 +307,7 @@ def test_products_are_those_that_are_counted(model: object, predictions: int) ->
         layers = counted.layer_pattern.count("M")
         scans = layers * 7.0 * counted.mamba.inner * counted.mamba.state_size
     expected = (forward.layers - scans + forward.head) * scenario.training.seq_length / 2
-    padding = 2.0 * MODEL.hidden_size * (shapes_of(scenario).vocabulary * 2 - MODEL.vocab_size)
+    padding = 2.0 * MODEL.hidden_size * (local_sizes(scenario).vocabulary * 2 - MODEL.vocab_size)
     expected += (1 + predictions) * padding * scenario.training.seq_length / 2
     assert made == pytest.approx(expected, rel=1e-9)
 
@@ -372,7 +377,7 @@ def test_sorting_copies_moves_them_more_often_and_no_product_changes(scenario: S
         )
         for each in (scenario, sorts)
     ]
-    flow = token_flow(scenario, shapes_of(scenario), EXPERTS)
+    flow = flow_of(scenario)
     assert moved[1] - moved[0] == pytest.approx(2 * flow.copy_bytes)
     assert layer_flops(sorts) == layer_flops(scenario)
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from simulator.api import simulate
 from simulator.costs.kernels import kernel_s
 from simulator.scenario import Experts, LatentAttention, Offload, RecomputeDetail
-from simulator.workload.layers.casts import casts
-from simulator.workload.layers.local_sizes import shapes_of
+from simulator.workload.layers.local_sizes import local_sizes
+from simulator.workload.layers.low_precision import casts
 from simulator.workload.step.stages import stages_of
 from simulator.workload.work import Gemm
 
@@ -228,11 +228,15 @@ def test_low_precision_is_faster_in_large_products_and_its_casts_are_counted(
     precision: str, m: int, n: int, k: int
 ) -> None:
     scenario = training_of(make_scenario(gpu=_BLACKWELL), precision=precision)
-    shapes = shapes_of(scenario)
+    sizes = local_sizes(scenario)
     high = Gemm(name="x", m=m, n=n, k=k, dtype="bf16")
-    low = replace(high, dtype=shapes.gemm_dtype)
-    assert not casts(shapes, high)
-    kernels = [kernel for step in casts(shapes, low) for kernel in (*step.forward, *step.backward)]  # type: ignore[union-attr,misc]
+    low = replace(high, dtype=sizes.gemm_dtype)
+    assert not casts(sizes.quantisation, high, sizes.tp)
+    kernels = [
+        kernel
+        for step in casts(sizes.quantisation, low, sizes.tp)
+        for kernel in (*step.forward, *step.backward)
+    ]  # type: ignore[union-attr,misc]
     extra = sum(kernel_s(kernel, _BLACKWELL) for kernel in kernels)
     assert extra > 2 * m * k / GPU.memory_bytes_per_s
     assert kernel_s(low, _BLACKWELL) * 3 + extra < kernel_s(high, _BLACKWELL) * 3
@@ -258,14 +262,14 @@ def test_delayed_scaling_on_hopper_writes_both_layouts_and_on_blackwell_one() ->
     """2 bytes read, 1 written for each layout."""
     gemm = Gemm(name="x", m=1024, n=2048, k=4096, dtype="fp8")
     for gpu, each in ((GPU, 4), (_BLACKWELL, 3)):
-        shapes = shapes_of(training_of(make_scenario(gpu=gpu), precision="fp8-delayed"))
-        (step,) = casts(shapes, gemm)
+        sizes = local_sizes(training_of(make_scenario(gpu=gpu), precision="fp8-delayed"))
+        (step,) = casts(sizes.quantisation, gemm, sizes.tp)
         assert [kernel.bytes_moved for kernel in step.forward] == [1024 * 4096 * each]  # type: ignore[union-attr]
-    shapes = shapes_of(training_of(make_scenario(gpu=_BLACKWELL), precision="fp8-current"))
-    (step,) = casts(shapes, gemm)
+    sizes = local_sizes(training_of(make_scenario(gpu=_BLACKWELL), precision="fp8-current"))
+    (step,) = casts(sizes.quantisation, gemm, sizes.tp)
     assert [kernel.bytes_moved for kernel in step.forward] == [1024 * 4096 * 5]  # type: ignore[union-attr]
-    shapes = shapes_of(training_of(make_scenario(gpu=_BLACKWELL), precision="fp8-mx"))
-    (step,) = casts(shapes, gemm)
+    sizes = local_sizes(training_of(make_scenario(gpu=_BLACKWELL), precision="fp8-mx"))
+    (step,) = casts(sizes.quantisation, gemm, sizes.tp)
     assert [kernel.bytes_moved for kernel in step.forward] == [1024 * 4096 * (2 + 2 * (1 + 1 / 32))]  # type: ignore[union-attr]
 
 

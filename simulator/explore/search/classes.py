@@ -7,7 +7,7 @@ laid out the same way. A class is built and timed as a simulation would, each ki
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,9 +16,16 @@ from simulator.durations.layers import block_seconds, kernel_seconds
 from simulator.explore.search.rules import Strides
 from simulator.explore.search.space import LAYER_AXES, Space
 from simulator.schedules import SCHEDULES
-from simulator.workload.layers.kinds import LayerKind
-from simulator.workload.layers.layer_work import LayerWork, boundary_works, layer_work
-from simulator.workload.layers.plan import LayerPlan, layer_plan
+from simulator.workload.layers.kinds import LayerKind, layer_kinds
+from simulator.workload.layers.layer_work import (
+    LayerWork,
+    closing_works,
+    embedding_work,
+    layer_work,
+    predictions_of,
+)
+from simulator.workload.layers.plan import LayerPlan, PlanOptions
+from simulator.workload.layers.settings import layer_settings
 from simulator.workload.pipeline import pairs_passes
 
 if TYPE_CHECKING:
@@ -29,7 +36,7 @@ if TYPE_CHECKING:
     from simulator.costs.system import System
     from simulator.explore.search.space import Ints
     from simulator.files import Variations
-    from simulator.scenario import Offload, Scenario
+    from simulator.scenario import Scenario
 
     Floats = NDArray[np.float64]
 
@@ -43,7 +50,7 @@ class LayerClass:
     Attributes:
         scenario: A layout of the class.
         paired: Whether its passes run in pairs that hide each other's communication.
-        works: Work of each kind of layer, and of each way of offloading what it keeps.
+        works: Work of each kind of layer.
         ends: Work of the embedding, and what follows the last layer.
         seconds: Seconds of a work's forward pass, its backward pass or input gradients, and its weight
             gradients, by the work's identity: of the kernels alone, and in all.
@@ -51,29 +58,25 @@ class LayerClass:
 
     scenario: Scenario
     paired: bool
-    works: dict[tuple[LayerKey, Offload | None], LayerWork] = field(default_factory=dict)
+    works: dict[LayerKey, LayerWork] = field(default_factory=dict)
     seconds: dict[tuple[int, bool], tuple[float, float, float]] = field(default_factory=dict)
     _ends: tuple[LayerWork, tuple[LayerWork, ...]] | None = None
 
     def works_of(self, profile: Profile) -> list[LayerWork]:
         """Return the work of each kind of layer of a profile."""
-        found = []
-        for key, layer in profile.kinds:
-            plan = key[1]
-            full = (key, profile.offload if plan.is_offloaded else None)
-            if full not in self.works:
-                scenario = self.scenario
-                if plan.is_offloaded:
-                    scenario = replace(scenario, training=replace(scenario.training, offload=profile.offload))
-                self.works[full] = layer_work(scenario, layer, plan)
-            found.append(self.works[full])
-        return found
+        for kind, plan in profile.kinds:
+            if (kind, plan) not in self.works:
+                self.works[kind, plan] = layer_work(kind, plan, layer_settings(self.scenario))
+        return [self.works[key] for key in profile.kinds]
 
     @property
     def ends(self) -> tuple[LayerWork, tuple[LayerWork, ...]]:
         """Work of the embedding, and what follows the last layer."""
         if self._ends is None:
-            self._ends = boundary_works(self.scenario)
+            scenario, settings = self.scenario, layer_settings(self.scenario)
+            options, mean_document = PlanOptions.of(scenario), scenario.training.mean_document_length
+            predictions = predictions_of(scenario.model, mean_document, options)
+            self._ends = embedding_work(settings), closing_works(settings, predictions)
         return self._ends
 
     def bytes_of(self, profile: Profile) -> Floats:
@@ -123,15 +126,13 @@ class Profile:
 
     Attributes:
         number: The same for profiles of the same kinds.
-        kinds: Kinds, each with one layer of the model that is of this kind.
+        kinds: Different kinds and plans of layers.
         counts: By stage and kind, how many layers.
-        offload: What layers do that keep activations in host memory.
     """
 
     number: int
-    kinds: tuple[tuple[LayerKey, int], ...]
+    kinds: tuple[LayerKey, ...]
     counts: Floats
-    offload: Offload
 
     @classmethod
     def of(
@@ -148,21 +149,19 @@ class Profile:
             known: Numbers of the kinds of profiles before; takes up those of this one.
         """
         stages: list[Counter[LayerKey]] = []
-        first: dict[LayerKey, int] = {}
+        options = PlanOptions.of(scenario)
+        layers = layer_kinds(scenario.model, scenario.training.mean_document_length)
         layer = 0
         for count in stage_layers:
             held: Counter[LayerKey] = Counter()
             for position in range(count):
-                key = (LayerKind.of(scenario, layer), layer_plan(scenario, layer, position, count))
-                first.setdefault(key, layer)
-                held[key] += 1
+                held[layers[layer], options.plan(layer, position, count)] += 1
                 layer += 1
             stages.append(held)
-        counts = np.asarray([[held[key] for key in first] for held in stages], dtype=np.float64)
-        kinds = tuple(first.items())
-        offload = scenario.training.offload
-        number = known.setdefault((kinds, offload), len(known))
-        return cls(number, kinds, counts.reshape(len(stages), len(first)), offload)
+        kinds = tuple(dict.fromkeys(key for held in stages for key in held))
+        counts = np.asarray([[held[key] for key in kinds] for held in stages], dtype=np.float64)
+        number = known.setdefault(kinds, len(known))
+        return cls(number, kinds, counts.reshape(len(stages), len(kinds)))
 
     def sums(self, each: Floats) -> Floats:
         """Add up a quantity over the works of each stage.

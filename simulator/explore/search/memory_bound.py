@@ -19,7 +19,7 @@ import numpy as np
 
 from simulator.explore.search.families import Family, in_flight, step_values
 from simulator.files.sharding_rules import FSDP
-from simulator.workload.layers.local_sizes import BYTES_PER_ELEMENT, shapes_of
+from simulator.workload.layers.local_sizes import BYTES_PER_ELEMENT, wide_dtype
 from simulator.workload.parameters.bytes import layer_weight_bytes, state_bytes
 from simulator.workload.parameters.counts import gradient_bytes, reduced_bytes, weight_bytes
 
@@ -151,7 +151,7 @@ class _Each:
             weight=weight,
             low=layer_weight_bytes(example) - weight,
             gradient=gradient_bytes(example),
-            travels=BYTES_PER_ELEMENT[shapes_of(example).dtype] + reduced_bytes(example),
+            travels=BYTES_PER_ELEMENT[wide_dtype(example.training.precision)] + reduced_bytes(example),
             state=state_bytes(example),
             share=example.training.offload.optimizer_fraction,
             bucket=software.bucket_bytes,

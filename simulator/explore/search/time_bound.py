@@ -30,7 +30,7 @@ import numpy as np
 from simulator.explore.search.memory_bound import ROUNDING
 from simulator.explore.search.pipeline_paths import Chains, Passes
 from simulator.explore.search.traffic import Traffic, ways_of
-from simulator.workload.layers.local_sizes import shapes_of
+from simulator.workload.layers.local_sizes import BYTES_PER_ELEMENT, wide_dtype
 
 if TYPE_CHECKING:
     from simulator.explore.search.classes import Floats
@@ -73,6 +73,6 @@ def message_data(layouts: Layouts, family: Family, pairs: Ints) -> Floats:
     mine = family.shape[pairs]
     example = layouts.example(int(mine[0]), int(family.layer[pairs[0]]))
     tokens = shapes.mbs[mine] * example.training.seq_length // shapes.cp[mine]
-    each = shapes_of(example).element_bytes * example.model.hidden_size
-    data: Floats = tokens / shapes.tp[mine] * each
+    token_bytes = BYTES_PER_ELEMENT[wide_dtype(example.training.precision)] * example.model.hidden_size
+    data: Floats = tokens / shapes.tp[mine] * token_bytes
     return data

@@ -14,10 +14,10 @@ from simulator.validation.components.read import Component, read_components
 from simulator.validation.statistics import ErrorSummary, summarise
 from simulator.validation.timed import Timed
 from simulator.workload.layers.experts import expert_steps
-from simulator.workload.layers.kinds import LayerKind, layer_steps
-from simulator.workload.layers.local_sizes import shapes_of
-from simulator.workload.layers.lower import Habits, backward_program, forward_program
-from simulator.workload.layers.operation import CoreAttention, Exchange
+from simulator.workload.layers.kinds import layer_kinds, layer_steps
+from simulator.workload.layers.lower import backward_program, forward_program
+from simulator.workload.layers.operation import CoreAttention, Exchange, Step
+from simulator.workload.layers.settings import layer_settings
 from simulator.workload.step.stages import stages_of
 from simulator.workload.work import Attention, Collective
 
@@ -95,14 +95,19 @@ Predicted = dict[str, tuple[float, float]]
 
 
 def _experts(scenario: Scenario) -> Predicted:
-    shapes, experts = shapes_of(scenario), scenario.model.experts
-    if experts is None:
-        raise ValueError(f"{scenario.name}: the model has no experts")
-    steps, habits, system = expert_steps(scenario, shapes, experts), Habits.of(scenario), System.of(scenario)
+    steps, options, system = _expert_steps(scenario), layer_settings(scenario).options, System.of(scenario)
     return {
-        "forward": (device_s(forward_program(steps, habits), system), 0.0),
-        "backward": (device_s(backward_program(steps, habits), system), 0.0),
+        "forward": (device_s(forward_program(steps, options), system), 0.0),
+        "backward": (device_s(backward_program(steps, options), system), 0.0),
     }
+
+
+def _expert_steps(scenario: Scenario) -> list[Step]:
+    settings = layer_settings(scenario)
+    model = settings.model
+    if model.experts is None or settings.experts is None:
+        raise ValueError(f"{scenario.name}: the model has no experts")
+    return expert_steps(settings.sizes, model, settings.kernels, model.experts, settings.experts)
 
 
 def _layer(scenario: Scenario) -> Predicted:
@@ -115,19 +120,18 @@ def _layer(scenario: Scenario) -> Predicted:
 
 
 def _exchange(scenario: Scenario) -> Predicted:
-    shapes, experts = shapes_of(scenario), scenario.model.experts
-    if experts is None:
-        raise ValueError(f"{scenario.name}: the model has no experts")
     messages = [
         step.forward
-        for step in expert_steps(scenario, shapes, experts)
+        for step in _expert_steps(scenario)
         if isinstance(step, Exchange) and isinstance(step.forward, Collective)
     ]
     return {message.name: (collective_cost(message, scenario.cluster).alone_s, 0.0) for message in messages}
 
 
 def _attention(scenario: Scenario) -> Predicted:
-    steps = layer_steps(scenario, shapes_of(scenario), LayerKind.of(scenario, 0))
+    settings = layer_settings(scenario)
+    first = layer_kinds(scenario.model, scenario.training.mean_document_length)[0]
+    steps = layer_steps(settings, settings.sizes, first)
     (core,) = (step for step in steps if isinstance(step, CoreAttention))
     gpu = scenario.cluster.gpu
     kernels = [work for work in (*core.forward, *core.backward) if isinstance(work, Attention)]

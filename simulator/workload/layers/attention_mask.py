@@ -4,11 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import exp, expm1, log1p
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from simulator.scenario import Scenario
-
 
 ROUNDING = 1e-9
 """Below this share of its document a query's keys are all in it, up to rounding."""
@@ -51,16 +46,6 @@ class Mask:
         return _within_documents(queries, span, self.mean_document)
 
 
-def layer_mask(scenario: Scenario, layer: int) -> Mask:
-    """Return what the queries of a layer attend to."""
-    model = scenario.model
-    return Mask(
-        window=model.window(layer),
-        chunk=model.chunk(layer),
-        mean_document=scenario.training.mean_document_length,
-    )
-
-
 def _within_documents(queries: int, span: int, mean: float) -> float:
     """Count the pairs of queries and keys of one document, at most ``span - 1`` positions apart.
 
@@ -87,7 +72,7 @@ def _within_documents(queries: int, span: int, mean: float) -> float:
 def rank_pairs(mask: Mask, seq_length: int, ranks: int, rank: int, *, balanced: bool) -> float:
     """Count the pairs of one context-parallel rank's queries.
 
-    Balanced ranks hold two pieces each, the ``rank``-th of ``2 ranks`` from the front and from the back
+    Balanced ranks hold two chunks each, the ``rank``-th of ``2 ranks`` from the front and from the back
     (zig-zag), otherwise one contiguous part.
 
     >>> [rank_pairs(Mask(), 8, 2, rank, balanced=True) for rank in (0, 1)]

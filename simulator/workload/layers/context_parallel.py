@@ -15,9 +15,8 @@ from simulator.workload.layers.operation import Exchange, Pointwise, Step
 from simulator.workload.work import Collective, Elementwise, Group, Transfer
 
 if TYPE_CHECKING:
-    from simulator.scenario import Scenario
-    from simulator.workload.layers.attention_mask import Mask
-    from simulator.workload.layers.local_sizes import Shapes
+    from simulator.scenario.parallelism import ContextExchange
+    from simulator.workload.layers.local_sizes import LocalSizes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,22 +38,21 @@ class ContextSplit:
         """Parts that the sequence is in while attention runs."""
         return self.ring * self.gather
 
-    def turns(self, scenario: Scenario, mask: Mask) -> int:
-        """Return the turns that attention runs in: one for each part that comes, or one in all."""
-        if scenario.training.attention == "unfused" or mask.is_narrower_than(scenario.training.seq_length):
-            return 1
-        return self.parts if self.ring > 1 or scenario.software.cp_gathers_in_turns else 1
 
+def context_split(cp: int, comm: ContextExchange, heads: int, *, is_fused: bool) -> ContextSplit:
+    """Return how context-parallel ranks share attention.
 
-def context_split(scenario: Scenario) -> ContextSplit:
-    """Read the scheme of a scenario; an unfused attention has no soft-max to merge and gathers."""
-    parallelism = scenario.parallelism
-    cp, comm = parallelism.cp, parallelism.cp_comm
+    Args:
+        cp: Context-parallel ranks.
+        comm: How they see each other's keys and values.
+        heads: Neighbouring ranks that exchange heads in the hierarchical scheme.
+        is_fused: Whether attention is one kernel; an unfused one has no softmax to merge, and gathers.
+    """
     if comm == "all_to_all":
         return ContextSplit(heads=cp)
-    if comm == "all_gather" or scenario.training.attention == "unfused":
+    if comm == "all_gather" or not is_fused:
         return ContextSplit(gather=cp)
-    heads = parallelism.cp_heads if comm == "hierarchical" else 1
+    heads = heads if comm == "hierarchical" else 1
     return ContextSplit(heads=heads, ring=cp // heads)
 
 
@@ -68,43 +66,45 @@ class HeldTensors:
 
 
 def around_attention(
-    shapes: Shapes, split: ContextSplit, held: HeldTensors, *, turns: int
+    sizes: LocalSizes, split: ContextSplit, held: HeldTensors, *, ring_steps: int
 ) -> tuple[list[Step], list[Step]]:
-    """Return the steps before and after the attention core; a core in turns exchanges by itself."""
+    """Return the steps before and after the attention core; a core in ring steps exchanges by itself."""
     if split.heads > 1:
-        return _exchange_heads(shapes, split, held)
-    if split.gather > 1 and turns == 1:
-        return _gather(shapes, held.key_value)
+        return _exchange_heads(sizes, split, held)
+    if split.gather > 1 and ring_steps == 1:
+        return _gather(sizes, held.key_value)
     return [], []
 
 
-def key_value_gather(shapes: Shapes, key_value: float) -> Collective:
+def key_value_gather(sizes: LocalSizes, key_value: float) -> Collective:
     """Return the collective that gathers keys and values."""
-    size = key_value * shapes.cp.size
-    return Collective(kind="all_gather", group=shapes.cp, bytes=size, name="kv_gather")
+    size = key_value * sizes.cp.size
+    return Collective(kind="all_gather", group=sizes.cp, bytes=size, name="kv_gather")
 
 
-def _gather(shapes: Shapes, key_value: float) -> tuple[list[Step], list[Step]]:
+def _gather(sizes: LocalSizes, key_value: float) -> tuple[list[Step], list[Step]]:
     """Gather keys and values, forward and again backward, and reduce-scatter their gradients.
 
     Nothing hides it (Megatron-Core transformer_config.py: "cannot be overlapped"; Transformer Engine's
     ``AttnFuncWithCPAndKVAllGather`` keeps each rank's own part only).
     """
-    size = key_value * shapes.cp.size
-    gather = key_value_gather(shapes, key_value)
-    again = Collective(kind="all_gather", group=shapes.cp, bytes=size, name="kv_regather")
-    scatter = Collective(kind="reduce_scatter", group=shapes.cp, bytes=size, name="kv_grad_reduce")
+    size = key_value * sizes.cp.size
+    gather = key_value_gather(sizes, key_value)
+    again = Collective(kind="all_gather", group=sizes.cp, bytes=size, name="kv_regather")
+    scatter = Collective(kind="reduce_scatter", group=sizes.cp, bytes=size, name="kv_grad_reduce")
     before = Exchange(forward=gather, backward=scatter, stream="cp")
     return [before], [Exchange(forward=None, backward=again, stream="cp")]
 
 
-def _exchange_heads(shapes: Shapes, split: ContextSplit, held: HeldTensors) -> tuple[list[Step], list[Step]]:
+def _exchange_heads(
+    sizes: LocalSizes, split: ContextSplit, held: HeldTensors
+) -> tuple[list[Step], list[Step]]:
     """Exchange heads for positions before the core and positions for heads after it.
 
     Each tensor is copied into the order of the receivers and, once there, into that of the sequence
     (Transformer Engine's ``flash_attn_a2a_communicate``).
     """
-    group = Group(axis="cp", size=split.heads, stride=shapes.cp.stride)
+    group = Group(axis="cp", size=split.heads, stride=sizes.cp.stride)
 
     def exchanged(size: float, name: str) -> list[Step]:
         there = Collective(kind="all_to_all", group=group, bytes=size, name=name)
@@ -117,9 +117,9 @@ def _exchange_heads(shapes: Shapes, split: ContextSplit, held: HeldTensors) -> t
     return before, exchanged(held.result, "attention_exchange")
 
 
-def ring_message(shapes: Shapes, split: ContextSplit, key_value: float) -> Transfer | None:
+def ring_message(sizes: LocalSizes, split: ContextSplit, key_value: float) -> Transfer | None:
     """Return the message that passes one part's keys and values on, or None in one part."""
     if split.parts == 1:
         return None
-    stride = shapes.cp.stride * split.heads
+    stride = sizes.cp.stride * split.heads
     return Transfer(bytes=key_value, stride=stride, source=0, target=0, span=stride * (split.parts - 1))

@@ -20,8 +20,8 @@ from simulator.workload.layers.operation import Pointwise, Step
 from simulator.workload.work import Elementwise
 
 if TYPE_CHECKING:
-    from simulator.scenario import Scenario
-    from simulator.workload.layers.local_sizes import Shapes
+    from simulator.workload.layers.architecture import Architecture, KernelOptions
+    from simulator.workload.layers.local_sizes import LocalSizes
 
 _EAGER_NORM = (36.0, 94.0)
 _EAGER_ROPE = (31.0, 33.0)
@@ -29,7 +29,7 @@ _EAGER_GATE_OF_HALVES = (13.5, 27.0)
 """Bytes per element of eager chains in 16 bits, forward and backward (see above)."""
 
 
-def norm(scenario: Scenario, shapes: Shapes, name: str, width: int) -> Pointwise:
+def norm(sizes: LocalSizes, kernels: KernelOptions, name: str, width: int) -> Pointwise:
     """Return a norm over ``divided_tokens x width``.
 
     Fused with the gradient of its weights (Transformer Engine, XLA): forward reads and writes each element
@@ -40,89 +40,89 @@ def norm(scenario: Scenario, shapes: Shapes, name: str, width: int) -> Pointwise
     fp32): squares, mean, root, products and casts; the input in fp32 and the normalised values wait for the
     backward pass instead of the input, which has three gradients in fp32 at once.
     """
-    elements = shapes.divided_tokens * width
-    e = shapes.element_bytes
-    fused = "norm" in scenario.software.fused
+    elements = sizes.divided_tokens * width
+    e = sizes.element_bytes
+    fused = "norm" in kernels.fused
     if not fused:
         forward, backward = _EAGER_NORM
-    elif "norm_gradient" in scenario.software.fused:
+    elif "norm_gradient" in kernels.fused:
         forward, backward = 2 * e, 3 * e
     else:
         forward, backward = 3 * e, 7 * e
-    kernels = 1 if fused else 8
+    count = 1 if fused else 8
     return Pointwise(
-        forward=(Elementwise(name=name, bytes_moved=elements * forward, kernels=kernels),),
-        backward=(Elementwise(name=f"{name}_grad", bytes_moved=elements * backward, kernels=2 * kernels),),
+        forward=(Elementwise(name=name, bytes_moved=elements * forward, kernels=count),),
+        backward=(Elementwise(name=f"{name}_grad", bytes_moved=elements * backward, kernels=2 * count),),
         saved_bytes=elements * (e if fused else 4 + e),
         working_bytes=elements * (2 * e if fused else 3 * 4),
     )
 
 
-def rope(scenario: Scenario, shapes: Shapes, heads: int, width: int) -> Pointwise:
+def rope(sizes: LocalSizes, kernels: KernelOptions, heads: int, width: int) -> Pointwise:
     """Return the rotary embedding of ``heads`` query and key heads of ``width`` elements.
 
     Fused: one read and one write. Unfused: two products, a rotation with its copy, and a sum; backward two
     products, a negation, two halves that are put into a cleared tensor each, and two sums.
     """
-    elements = shapes.tokens * heads * width
-    once = 2 * shapes.element_bytes
-    fused = "rope" in scenario.software.fused
-    there_bytes, back_bytes = (eager * shapes.element_bytes / 2 for eager in _EAGER_ROPE)
+    elements = sizes.tokens * heads * width
+    once = 2 * sizes.element_bytes
+    fused = "rope" in kernels.fused
+    there_bytes, back_bytes = (eager * sizes.element_bytes / 2 for eager in _EAGER_ROPE)
     forward, backward = ((once, 1), (once, 1)) if fused else ((there_bytes, 5), (back_bytes, 9))
     there, back = (
-        Elementwise(name="rope", bytes_moved=elements * per_element, kernels=2 * kernels)
-        for per_element, kernels in (forward, backward)
+        Elementwise(name="rope", bytes_moved=elements * per_element, kernels=2 * count)
+        for per_element, count in (forward, backward)
     )
     return Pointwise(forward=(there,), backward=(back,))
 
 
-def activation(scenario: Scenario, shapes: Shapes, rows: float, width: int) -> Pointwise:
+def activation(
+    sizes: LocalSizes, kernels: KernelOptions, rows: float, width: int, *, gated: bool
+) -> Pointwise:
     """Return the feed-forward activation with ``rows x width`` results.
 
     Gated and fused: forward reads two and writes one element, backward reads three and writes two; plain:
     reads one and writes one, backward reads two and writes one. Unfused, a gate's product is its own pass;
     where one product makes gate and value, both are strided halves of its result.
     """
-    gated = scenario.model.gated
     elements = rows * width
-    e = shapes.element_bytes
+    e = sizes.element_bytes
     forward, backward = (3 * e, 5 * e) if gated else (2 * e, 3 * e)
-    fused = "bias_activation" in scenario.software.fused or not gated
-    apart = scenario.software.separate_projections or scenario.software.gate_apart
-    if not fused and apart:
+    fused = "bias_activation" in kernels.fused or not gated
+    if not fused and kernels.has_separate_gate:
         forward, backward = forward + 2 * e, backward + 3 * e
     elif not fused:
         forward, backward = (eager * e / 2 for eager in _EAGER_GATE_OF_HALVES)
-    if remakes_product(scenario):
+    if remakes_product(kernels, gated=gated):
         backward += e
-    kernels = 1 if fused else 2
+    count = 1 if fused else 2
     # Unfused, the product's two operands and the activation's input are kept.
     kept = 2 if fused else 3
     return Pointwise(
-        forward=(Elementwise(name="activation", bytes_moved=elements * forward, kernels=kernels),),
-        backward=(Elementwise(name="activation_grad", bytes_moved=elements * backward, kernels=kernels),),
+        forward=(Elementwise(name="activation", bytes_moved=elements * forward, kernels=count),),
+        backward=(Elementwise(name="activation_grad", bytes_moved=elements * backward, kernels=count),),
         saved_bytes=elements * (kept if gated else 1) * e,
     )
 
 
-def remakes_product(scenario: Scenario) -> bool:
+def remakes_product(kernels: KernelOptions, *, gated: bool) -> bool:
     """Tell whether the activation's backward kernel makes its result again instead of keeping it.
 
     xFormers' fused SwiGLU keeps the gate and the up projection only (``silu_bw_fused`` returns the product).
     """
-    return scenario.model.gated and "gated_product" in scenario.software.fused
+    return gated and "gated_product" in kernels.fused
 
 
-def residual(scenario: Scenario, shapes: Shapes) -> Pointwise:
+def residual(sizes: LocalSizes, model: Architecture, kernels: KernelOptions) -> Pointwise:
     """Return the residual addition: two reads and one write; backward sums the two branches' gradients.
 
     Dropout makes another gradient of its own from the sum's and the mask; its one-byte mask is kept as well.
     """
-    elements = shapes.divided_tokens * scenario.model.hidden_size
-    e = shapes.element_bytes
-    has_dropout = scenario.model.residual_dropout
+    elements = sizes.divided_tokens * model.hidden_size
+    e = sizes.element_bytes
+    has_dropout = model.residual_dropout
     mask = elements if has_dropout else 0
-    fused = "dropout_add" in scenario.software.fused or not has_dropout
+    fused = "dropout_add" in kernels.fused or not has_dropout
     forward = 3 * e * elements + mask if fused else 7 * e * elements + mask
     kernel = Elementwise(name="residual", bytes_moved=forward, kernels=1 if fused else 3)
     # The branch's own gradient: read, masked, written.
@@ -136,7 +136,7 @@ def residual(scenario: Scenario, shapes: Shapes) -> Pointwise:
 
 
 def bias_gradient(
-    scenario: Scenario, shapes: Shapes, name: str, rows: int, width: int, *, has_bias: bool
+    sizes: LocalSizes, kernels: KernelOptions, name: str, rows: int, width: int, *, has_bias: bool
 ) -> list[Step]:
     """Return the sum of an output gradient over ``rows`` tokens: the gradient of a bias of ``width`` values.
 
@@ -144,19 +144,21 @@ def bias_gradient(
     uses it) read the output gradient once more. Forward, the kernel behind the projection adds the bias, or
     the GEMM does it, or ``bias_sum``.
     """
-    if not has_bias or "bias_gradient" in scenario.software.fused:
+    if not has_bias or "bias_gradient" in kernels.fused:
         return []
-    kernel = Elementwise(name=f"{name}_bias_grad", bytes_moved=rows * width * shapes.element_bytes)
+    kernel = Elementwise(name=f"{name}_bias_grad", bytes_moved=rows * width * sizes.element_bytes)
     return [Pointwise(forward=(), backward=(kernel,))]
 
 
-def bias_sum(scenario: Scenario, shapes: Shapes, name: str, width: int, *, has_bias: bool) -> list[Step]:
+def bias_sum(
+    sizes: LocalSizes, kernels: KernelOptions, name: str, width: int, *, has_bias: bool
+) -> list[Step]:
     """Return the addition of a bias that no kernel behind the projection adds: query, key and value.
 
     Stacks whose GEMMs sum bias gradients (Transformer Engine) add the bias in the GEMM as well; Megatron-LM's
     own ``linear_with_grad_accumulation_and_async_allreduce`` reads and writes the output once more.
     """
-    if not has_bias or "bias_gradient" in scenario.software.fused:
+    if not has_bias or "bias_gradient" in kernels.fused:
         return []
-    size = 2.0 * shapes.tokens * width * shapes.element_bytes
+    size = 2.0 * sizes.tokens * width * sizes.element_bytes
     return [Pointwise(forward=(Elementwise(name=f"{name}_bias", bytes_moved=size),), backward=())]

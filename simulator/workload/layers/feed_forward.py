@@ -12,50 +12,50 @@ from simulator.workload.layers.operation import Pointwise, Step, within
 from simulator.workload.work import Elementwise
 
 if TYPE_CHECKING:
-    from simulator.scenario import Scenario
-    from simulator.workload.layers.local_sizes import Shapes
+    from simulator.workload.layers.architecture import Architecture, KernelOptions
+    from simulator.workload.layers.experts.token_load import ExpertOptions
+    from simulator.workload.layers.local_sizes import LocalSizes
 
 
-def feed_forward_steps(scenario: Scenario, shapes: Shapes, *, has_experts: bool) -> list[Step]:
-    """Return the steps from the residual stream to the feed-forward output."""
-    model = scenario.model
+def feed_forward_steps(
+    sizes: LocalSizes, model: Architecture, kernels: KernelOptions, options: ExpertOptions | None
+) -> list[Step]:
+    """Return the steps from the residual stream to the feed-forward output; without options, a dense one."""
     steps: list[Step] = []
     if not model.parallel_blocks:
-        first = norm(scenario, shapes, "mlp_norm", model.hidden_size)
+        first = norm(sizes, kernels, "mlp_norm", model.hidden_size)
         steps += within("mlp_norm", within("layernorm", [first]))
-    if has_experts and model.experts is not None:
-        return steps + within("moe", expert_steps(scenario, shapes, model.experts))
-    return steps + within("mlp", _dense_steps(scenario, shapes, shapes.intermediate))
+    if options is not None and model.experts is not None:
+        return steps + within("moe", expert_steps(sizes, model, kernels, model.experts, options))
+    return steps + within("mlp", _dense_steps(sizes, model, kernels))
 
 
-def _dense_steps(scenario: Scenario, shapes: Shapes, width: int) -> list[Step]:
-    hidden = scenario.model.hidden_size
-    outputs = width * (2 if scenario.model.gated else 1)
-    bias = scenario.model.linear_bias
+def _dense_steps(sizes: LocalSizes, model: Architecture, kernels: KernelOptions) -> list[Step]:
+    hidden, width, bias = model.hidden_size, sizes.intermediate, model.linear_bias
+    outputs = width * (2 if model.gated else 1)
+    keeps = not remakes_product(kernels, gated=model.gated)
     return [
-        *_up(scenario, shapes, width),
-        *bias_gradient(scenario, shapes, "mlp_up", shapes.tokens, outputs, has_bias=bias),
-        activation(scenario, shapes, shapes.tokens, width),
-        *row_parallel(scenario, shapes, "mlp_down", hidden, width, keeps_input=not remakes_product(scenario)),
-        *bias_gradient(scenario, shapes, "mlp_down", shapes.divided_tokens, hidden, has_bias=bias),
+        *_up(sizes, model, kernels),
+        *bias_gradient(sizes, kernels, "mlp_up", sizes.tokens, outputs, has_bias=bias),
+        activation(sizes, kernels, sizes.tokens, width, gated=model.gated),
+        *row_parallel(sizes, "mlp_down", hidden, width, keeps_input=keeps),
+        *bias_gradient(sizes, kernels, "mlp_down", sizes.divided_tokens, hidden, has_bias=bias),
     ]
 
 
-def _up(scenario: Scenario, shapes: Shapes, width: int) -> list[Step]:
+def _up(sizes: LocalSizes, model: Architecture, kernels: KernelOptions) -> list[Step]:
     """Return the up projection and the gate: one product, or two.
 
     Two layers of their own sum two input gradients over the tensor-parallel ranks, unless the sequence is
     divided: its gathering comes before both then, and the reduction of the sum after both.
     """
-    hidden, is_gated = scenario.model.hidden_size, scenario.model.gated
-    parts = (width, width) if is_gated else (width,)
-    apart = is_gated and scenario.software.gate_apart
-    if not apart or shapes.tp.size == 1 or scenario.parallelism.sequence_parallel:
-        return column_parallel(
-            scenario, shapes, "mlp_up", sum(parts), hidden, parts=parts, apart=apart or None
-        )
-    size = 3.0 * shapes.tokens * hidden * shapes.element_bytes
+    hidden, width = model.hidden_size, sizes.intermediate
+    parts = (width, width) if model.gated else (width,)
+    apart = model.gated and kernels.gate_apart
+    if not apart or sizes.tp.size == 1 or sizes.sequence_parallel:
+        return column_parallel(sizes, kernels, "mlp_up", sum(parts), hidden, parts=parts, apart=apart or None)
+    size = 3.0 * sizes.tokens * hidden * sizes.element_bytes
     added = Pointwise(forward=(), backward=(Elementwise(name="mlp_dgrad_sum", bytes_moved=size),))
-    up = column_parallel(scenario, shapes, "mlp_up", width, hidden)
-    gate = column_parallel(scenario, shapes, "mlp_gate", width, hidden)
+    up = column_parallel(sizes, kernels, "mlp_up", width, hidden)
+    gate = column_parallel(sizes, kernels, "mlp_gate", width, hidden)
     return [added, *up, *(replace(step, saved_bytes=0.0) for step in gate)]

@@ -7,13 +7,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from simulator.scenario.parameters import prediction_layers
-from simulator.scenario.remembered import remembered
-from simulator.workload.layers.embedding_and_head import embedding_steps, head_steps
+from simulator.workload.layers.embedding_and_head import embedding_steps, final_norm, head_steps
 from simulator.workload.layers.host import host_work
-from simulator.workload.layers.kinds import LayerKind, layer_steps
-from simulator.workload.layers.local_sizes import Shapes, shapes_of
+from simulator.workload.layers.kinds import LayerKind, layer_kinds, layer_steps
 from simulator.workload.layers.lower import (
-    Habits,
+    LayerOptions,
     backward_program,
     forward_program,
     weight_gradient_bytes,
@@ -21,20 +19,25 @@ from simulator.workload.layers.lower import (
 )
 from simulator.workload.layers.multi_token_prediction import joining_steps
 from simulator.workload.layers.operation import Exchange
-from simulator.workload.layers.plan import LayerPlan, layer_plan, memory_plan
-from simulator.workload.pipeline import splits_backward
+from simulator.workload.layers.plan import LayerPlan, memory_plan
 from simulator.workload.program import Block
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from simulator.scenario import Scenario
+    from simulator.scenario import Model
+    from simulator.workload.layers.local_sizes import LocalSizes
     from simulator.workload.layers.operation import Step
+    from simulator.workload.layers.plan import PlanOptions
+    from simulator.workload.layers.settings import LayerSettings
     from simulator.workload.program import Program
+
+_WORKS = 4096
+"""Works that are kept, of layers as of each other kind: some 100 kB each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Halves:
+class SplitBackward:
     """A backward pass in two.
 
     Attributes:
@@ -67,135 +70,127 @@ class LayerWork:
     saved_bytes: float
     working_bytes: float
     offloaded_bytes: float = 0.0
-    halves: Halves | None = None
+    halves: SplitBackward | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LayerSettings:
-    """What the layers of a scenario have in common.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictions:
+    """The multi-token-prediction modules of a model, each of which is followed by a head of its own.
 
     Attributes:
-        shapes: Sizes of one rank's share.
-        habits: How layers are run.
-        splits_backward: Whether weight gradients are passes of their own.
+        kinds: The layers of one module.
+        plan: How they are treated.
+        count: Number of modules.
     """
 
-    shapes: Shapes
-    habits: Habits
-    splits_backward: bool
+    kinds: tuple[LayerKind, ...]
+    plan: LayerPlan
+    count: int
 
 
-def copied_bytes(works: Sequence[LayerWork]) -> float:
-    """Return the activation bytes on their way to or from host memory while a pass over layers runs.
+def predictions_of(
+    model: Model, mean_document_length: float | None, options: PlanOptions
+) -> Predictions | None:
+    """Return the multi-token-prediction modules of a model, or None; its last layer's plan is theirs."""
+    if not model.num_nextn_predict_layers:
+        return None
+    last = layer_kinds(model, mean_document_length)[-1]
+    return Predictions(
+        kinds=tuple(
+            replace(last, has_experts=has_experts, block=block)
+            for block, has_experts in prediction_layers(model)
+        ),
+        plan=options.plan(model.num_hidden_layers - 1, 0, 1),
+        count=model.num_nextn_predict_layers,
+    )
 
-    One layer's are copied while the next layer computes, so two layers' exist at a time.
+
+@lru_cache(maxsize=_WORKS)
+def layer_work(kind: LayerKind, plan: LayerPlan, settings: LayerSettings) -> LayerWork:
+    """Return the work of a layer.
+
+    Args:
+        kind: What tells it apart from others.
+        plan: How it is treated.
+        settings: What all layers have in common.
     """
-    offloaded = [work.offloaded_bytes for work in works]
-    return min(2 * max(offloaded, default=0.0), sum(offloaded))
-
-
-@remembered
-def layer_settings(scenario: Scenario) -> LayerSettings:
-    """Return what the layers of a scenario have in common; one object for all that are equal."""
-    return _one_setting(shapes_of(scenario), Habits.of(scenario), splits_backward(scenario))
-
-
-@lru_cache(maxsize=4096)
-def _one_setting(shapes: Shapes, habits: Habits, splits: bool) -> LayerSettings:
-    return LayerSettings(shapes=shapes, habits=habits, splits_backward=splits)
-
-
-def layer_work(scenario: Scenario, layer: int, plan: LayerPlan) -> LayerWork:
-    """Return the work of one layer by itself."""
-    return layer_of_kind(scenario, LayerKind.of(scenario, layer), plan, layer_settings(scenario))
-
-
-def boundary_works(scenario: Scenario) -> tuple[LayerWork, tuple[LayerWork, ...]]:
-    """Return the work before the first layer, and what follows the last one."""
-    settings = layer_settings(scenario)
-    head = edge_work(scenario, "head and loss", settings)
-    modules = [*prediction_works(scenario, settings), head] * scenario.model.num_nextn_predict_layers
-    return edge_work(scenario, "embedding", settings), (*modules, head)
-
-
-def _last_steps(scenario: Scenario, shapes: Shapes) -> list[Step]:
-    """Return what follows the last layer: only the final norm, where all ranks share the output layer."""
-    steps = head_steps(scenario, shapes)
-    return steps if scenario.parallelism.vocabulary == "none" else steps[:1]
-
-
-@remembered
-def layer_of_kind(scenario: Scenario, kind: LayerKind, plan: LayerPlan, settings: LayerSettings) -> LayerWork:
-    """Return the work of a layer, given what tells it apart from others and how it is treated."""
     name = "layer with experts" if kind.has_experts else "layer"
-    return _work(name, scenario, _lowered(scenario, kind, settings, is_low=plan.is_low), settings, plan)
+    return _work(name, _lowered(kind, settings, is_low=plan.is_low), settings, plan)
+
+
+@lru_cache(maxsize=_WORKS)
+def embedding_work(settings: LayerSettings) -> LayerWork:
+    """Return the work before the first layer."""
+    return _edge_work("embedding", embedding_steps(settings.sizes, settings.model.hidden_size), settings)
+
+
+def closing_works(settings: LayerSettings, predictions: Predictions | None) -> tuple[LayerWork, ...]:
+    """Return the works after the last layer: prediction modules each with its head, and the head."""
+    head = _head_work(settings)
+    if predictions is None:
+        return (head,)
+    return (*[_prediction_work(predictions, settings), head] * predictions.count, head)
+
+
+def forget() -> None:
+    """Drop all works that are kept."""
+    for cached in (layer_work, embedding_work, _head_work, _prediction_work, _lowered):
+        cached.cache_clear()
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class _Lowered:
+class LoweredLayer:
     """Steps of a layer, and its forward pass: the same whatever is kept for the backward pass.
 
     Attributes:
-        shapes: Sizes of one rank's share.
+        sizes: Sizes of one rank's share.
         steps: The steps.
-        there: The forward pass, for each number of bytes that are copied out meanwhile.
+        forwards: The forward pass, for each number of bytes that are copied out meanwhile.
     """
 
-    shapes: Shapes
+    sizes: LocalSizes
     steps: list[Step]
-    there: dict[float, Program] = field(default_factory=dict)
+    forwards: dict[float, Program] = field(default_factory=dict)
 
-    def forward(self, habits: Habits, offloaded: float) -> Program:
+    def forward(self, options: LayerOptions, offloaded: float) -> Program:
         """Return the forward pass."""
-        if offloaded not in self.there:
-            self.there[offloaded] = forward_program(self.steps, habits, offloaded)
-        return self.there[offloaded]
+        if offloaded not in self.forwards:
+            self.forwards[offloaded] = forward_program(self.steps, options, offloaded)
+        return self.forwards[offloaded]
 
 
-@remembered
-def _lowered(scenario: Scenario, kind: LayerKind, settings: LayerSettings, *, is_low: bool) -> _Lowered:
-    shapes = settings.shapes if is_low else settings.shapes.in_high_precision()
-    return _Lowered(shapes=shapes, steps=layer_steps(scenario, shapes, kind))
+@lru_cache(maxsize=_WORKS)
+def _lowered(kind: LayerKind, settings: LayerSettings, *, is_low: bool) -> LoweredLayer:
+    sizes = settings.sizes if is_low else settings.sizes.in_high_precision()
+    return LoweredLayer(sizes=sizes, steps=layer_steps(settings, sizes, kind))
 
 
-@remembered
-def prediction_works(scenario: Scenario, settings: LayerSettings) -> tuple[LayerWork, ...]:
-    """Return a multi-token-prediction module without its head, if the model has any."""
-    model, shapes = scenario.model, settings.shapes
-    if not model.num_nextn_predict_layers:
-        return ()
-    last = model.num_hidden_layers - 1
-    plan = layer_plan(scenario, last, 0, 1)
-    sizes = shapes if plan.is_low else shapes.in_high_precision()
-    steps = joining_steps(scenario, sizes)
-    for block, has_experts in prediction_layers(model):
-        kind = replace(LayerKind.of(scenario, last), has_experts=has_experts, block=block)
-        steps += layer_steps(scenario, sizes, kind)
-    layer = _Lowered(shapes=sizes, steps=steps)
-    return (_work("prediction module", scenario, layer, settings, plan),)
+@lru_cache(maxsize=_WORKS)
+def _prediction_work(predictions: Predictions, settings: LayerSettings) -> LayerWork:
+    """Return the work of a multi-token-prediction module without its head."""
+    plan = predictions.plan
+    sizes = settings.sizes if plan.is_low else settings.sizes.in_high_precision()
+    steps = joining_steps(sizes, settings.kernels, settings.model.hidden_size)
+    for kind in predictions.kinds:
+        steps += layer_steps(settings, sizes, kind)
+    return _work("prediction module", LoweredLayer(sizes=sizes, steps=steps), settings, plan)
 
 
-def _work(
-    name: str,
-    scenario: Scenario,
-    layer: _Lowered,
-    settings: LayerSettings,
-    plan: LayerPlan,
-) -> LayerWork:
-    shapes, steps, habits = layer.shapes, layer.steps, settings.habits
-    memory, offloaded = memory_plan(scenario, shapes, steps, plan)
+def _work(name: str, layer: LoweredLayer, settings: LayerSettings, plan: LayerPlan) -> LayerWork:
+    sizes, steps, options = layer.sizes, layer.steps, settings.options
+    memory, offloaded = memory_plan(sizes, settings.model.hidden_size, steps, plan)
     everything = sum(step.saved_bytes for step in steps)
     kept = memory.total_bytes
-    there = layer.forward(habits, offloaded)
-    back = backward_program(steps, habits, memory.reruns, offloaded)
-    ahead, behind = host_work(scenario, steps, habits, memory.reruns)
+    forward = layer.forward(options, offloaded)
+    backward = backward_program(steps, options, memory.reruns, offloaded)
+    ahead, behind = host_work(steps, options, settings.cuda_graphs, memory.reruns)
     return LayerWork(
-        forward=Block(f"{name}, forward", there, ahead.captured, ahead.calls),
-        backward=Block(f"{name}, backward", back, behind.captured, behind.calls),
+        forward=Block(f"{name}, forward", forward, ahead.captured, ahead.calls),
+        backward=Block(f"{name}, backward", backward, behind.captured, behind.calls),
         saved_bytes=kept - offloaded,
         working_bytes=plan.group * everything - kept + _working_bytes(steps),
         offloaded_bytes=offloaded,
-        halves=_halves(name, shapes, steps, habits, memory.reruns, offloaded)
+        halves=_split(name, sizes, steps, options, memory.reruns, offloaded)
         if settings.splits_backward
         else None,
     )
@@ -206,34 +201,41 @@ def _working_bytes(steps: Sequence[Step]) -> float:
     return max((step.working_bytes for step in steps if not isinstance(step, Exchange)), default=0.0)
 
 
-def _halves(
+def _split(
     name: str,
-    shapes: Shapes,
+    sizes: LocalSizes,
     steps: Sequence[Step],
-    habits: Habits,
+    options: LayerOptions,
     reruns: Mapping[int, Sequence[Step]] | None = None,
     offloaded: float = 0.0,
-) -> Halves:
-    inputs = backward_program(steps, habits, reruns, offloaded, part="input")
-    return Halves(
+) -> SplitBackward:
+    inputs = backward_program(steps, options, reruns, offloaded, part="input")
+    return SplitBackward(
         input=Block(f"{name}, input gradient", inputs),
-        weight=Block(f"{name}, weight gradient", weight_gradient_program(steps, habits)),
-        kept_bytes=weight_gradient_bytes(steps, shapes.element_bytes),
+        weight=Block(f"{name}, weight gradient", weight_gradient_program(steps, options)),
+        kept_bytes=weight_gradient_bytes(steps, sizes.element_bytes),
     )
 
 
-@remembered
-def edge_work(scenario: Scenario, name: str, settings: LayerSettings) -> LayerWork:
-    """Build the work of the embedding or of the head, of which nothing is ever recomputed."""
-    shapes = settings.shapes
-    is_first = name == "embedding"
-    steps = embedding_steps(scenario, shapes) if is_first else _last_steps(scenario, shapes)
-    habits = replace(settings.habits, overlaps_tp=False)
-    ahead, behind = host_work(scenario, steps, habits)
+@lru_cache(maxsize=_WORKS)
+def _head_work(settings: LayerSettings) -> LayerWork:
+    """Return final norm, head and loss: only the norm, where all pipeline ranks share the output layer."""
+    sizes, kernels, hidden = settings.sizes, settings.kernels, settings.model.hidden_size
+    steps = [final_norm(sizes, kernels, hidden)]
+    if not settings.loss.shares_vocabulary:
+        steps += head_steps(sizes, kernels, settings.loss, hidden)
+    return _edge_work("head and loss", steps, settings)
+
+
+def _edge_work(name: str, steps: Sequence[Step], settings: LayerSettings) -> LayerWork:
+    """Return the work of the embedding or of the head, of which nothing is ever recomputed."""
+    options = replace(settings.options, overlaps_tp=False)
+    ahead, behind = host_work(steps, options, settings.cuda_graphs)
+    forward, backward = forward_program(steps, options), backward_program(steps, options)
     return LayerWork(
-        forward=Block(f"{name}, forward", forward_program(steps, habits), ahead.captured, ahead.calls),
-        backward=Block(f"{name}, backward", backward_program(steps, habits), behind.captured, behind.calls),
+        forward=Block(f"{name}, forward", forward, ahead.captured, ahead.calls),
+        backward=Block(f"{name}, backward", backward, behind.captured, behind.calls),
         saved_bytes=sum(step.saved_bytes for step in steps),
         working_bytes=_working_bytes(steps),
-        halves=_halves(name, shapes, steps, habits) if settings.splits_backward else None,
+        halves=_split(name, settings.sizes, steps, options) if settings.splits_backward else None,
     )

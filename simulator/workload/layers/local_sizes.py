@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from simulator.scenario.remembered import remembered
-from simulator.scenario.training import number_format
 from simulator.workload.grid import axis_group
 from simulator.workload.layers.low_precision import is_low, quantisation
 
@@ -22,7 +20,7 @@ VOCABULARY_MULTIPLE = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shapes:
+class LocalSizes:
     """Sizes that every layer list needs.
 
     Attributes:
@@ -30,24 +28,21 @@ class Shapes:
         tokens: Tokens of a micro-batch on one context-parallel rank.
         divided_tokens: Tokens of the regions between tensor-parallel blocks: divided by tp with sequence
             parallelism.
-        element_bytes: Bytes of one activation.
-        gemm_dtype: Number format of the GEMMs inside layers.
-        dtype: Number format of everything else.
+        sequence_parallel: Whether these regions are divided along the sequence.
+        dtype: Number format of everything but the GEMMs inside layers.
         heads: Query heads on this rank.
         kv_heads: Key and value heads on this rank.
         intermediate: Feed-forward width on this rank.
         vocabulary: Vocabulary rows on this rank, padded.
         tp: Tensor-parallel group.
         cp: Context-parallel group.
-        ep: Expert-parallel group.
         quantisation: How operands of the GEMMs inside layers get their low precision, or None.
     """
 
     sequences: int
     tokens: int
     divided_tokens: int
-    element_bytes: float
-    gemm_dtype: str
+    sequence_parallel: bool
     dtype: str
     heads: int
     kv_heads: int
@@ -55,12 +50,21 @@ class Shapes:
     vocabulary: int
     tp: Group
     cp: Group
-    ep: Group
     quantisation: Quantisation | None = None
 
     @property
+    def element_bytes(self) -> float:
+        """Bytes of one activation."""
+        return BYTES_PER_ELEMENT[self.dtype]
+
+    @property
+    def gemm_dtype(self) -> str:
+        """Number format of the GEMMs inside layers."""
+        return self.dtype if self.quantisation is None else self.quantisation.recipe.dtype
+
+    @property
     def operand_bytes(self) -> float:
-        """Return the bytes of one value of a GEMM's input as it is gathered."""
+        """Bytes of one value of a GEMM's input as it is gathered."""
         if self.quantisation is None or self.quantisation.recipe.keeps_wide:
             return self.element_bytes
         return self.quantisation.recipe.element_bytes
@@ -70,43 +74,45 @@ class Shapes:
         """Whether low-precision products add up scaled partial sums outside the matrix units."""
         return self.quantisation is not None and self.quantisation.promotes
 
-    def in_high_precision(self) -> Shapes:
+    def in_high_precision(self) -> LocalSizes:
         """Return the same sizes for a layer whose GEMMs run in 16 bits."""
-        return replace(self, gemm_dtype=self.dtype, quantisation=None)
+        return replace(self, quantisation=None)
 
 
-@remembered
-def shapes_of(scenario: Scenario) -> Shapes:
+def local_sizes(scenario: Scenario) -> LocalSizes:
     """Work out the sizes of one rank's share."""
     model, parallelism, training = scenario.model, scenario.parallelism, scenario.training
     tp = parallelism.tp
     tokens = training.micro_batch_size * training.seq_length // parallelism.cp
-    dtype = wide_dtype(scenario)
-    return Shapes(
+    return LocalSizes(
         sequences=training.micro_batch_size,
         tokens=tokens,
         divided_tokens=tokens // tp if parallelism.sequence_parallel else tokens,
-        element_bytes=BYTES_PER_ELEMENT[dtype],
-        gemm_dtype=number_format(training.precision),
-        dtype=dtype,
+        sequence_parallel=parallelism.sequence_parallel,
+        dtype=wide_dtype(training.precision),
         heads=model.num_attention_heads // tp,
         kv_heads=max(1, model.num_key_value_heads // tp),
         intermediate=model.intermediate_size // tp,
-        vocabulary=vocabulary_rows(scenario),
+        vocabulary=vocabulary_rows(model.vocab_size, tp),
         tp=axis_group(parallelism, "tp"),
         cp=axis_group(parallelism, "cp"),
-        ep=axis_group(parallelism, "ep"),
         quantisation=quantisation(scenario),
     )
 
 
-def vocabulary_rows(scenario: Scenario) -> int:
-    """Return the vocabulary rows on one rank, padded."""
-    per_rank = scenario.parallelism.tp * VOCABULARY_MULTIPLE
-    return math.ceil(scenario.model.vocab_size / per_rank) * VOCABULARY_MULTIPLE
+def vocabulary_rows(vocab_size: int, tp: int) -> int:
+    """Return the vocabulary rows on one rank, padded.
+
+    >>> vocabulary_rows(50257, 8)
+    6400
+    """
+    return math.ceil(vocab_size / (tp * VOCABULARY_MULTIPLE)) * VOCABULARY_MULTIPLE
 
 
-def wide_dtype(scenario: Scenario) -> str:
-    """Return the number format of everything but the GEMMs inside layers."""
-    precision = scenario.training.precision
+def wide_dtype(precision: str) -> str:
+    """Return the number format of everything but the GEMMs inside layers.
+
+    >>> [wide_dtype(precision) for precision in ("fp16", "fp8-mx")]
+    ['fp16', 'bf16']
+    """
     return "bf16" if is_low(precision) else precision

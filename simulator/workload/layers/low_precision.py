@@ -1,4 +1,4 @@
-"""Low-precision recipes: what each quantises, in which layouts, and what that costs in passes over memory.
+"""Low-precision recipes: what each quantises, in which layouts, and what converting operands costs.
 
 Every recipe multiplies fp8 or fp4 operands and accumulates in higher precision; norms, activations,
 attention, router, embedding, head and loss stay in 16 bits (Transformer Engine; arXiv:2209.05433).
@@ -11,13 +11,21 @@ scales do not depend on the direction (Transformer Engine, ``is_non_tn_fp8_gemm_
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 from simulator.scenario.training import number_format
+from simulator.workload.layers.operation import Exchange, Pointwise, Step, within
+from simulator.workload.work import Collective, Elementwise
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
+    from simulator.workload.work import Gemm, Group
+
+WIDE_BYTES = 2
+"""Bytes of a value in 16 bits, from which operands are converted."""
+MODULE = "quantise"
+"""What these steps are part of: no module of its own to the host, but the work of the matrix's module."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +33,7 @@ class Recipe:
     """How a tensor gets its low precision.
 
     Attributes:
+        dtype: Number format of the operands.
         element_bytes: One value with its share of the block's scale.
         scales_with_direction: Whether the two layouts hold different values, so both must be written.
         reads_first: Whether the largest value must be found, in a pass of its own, before values are
@@ -37,6 +46,7 @@ class Recipe:
             where a product needs them.
     """
 
+    dtype: Literal["fp8", "fp4"] = "fp8"
     element_bytes: float
     scales_with_direction: bool = False
     reads_first: bool = False
@@ -48,7 +58,11 @@ class Recipe:
 
 _DELAYED = Recipe(element_bytes=1.0, history=True)
 _NVFP4 = Recipe(
-    element_bytes=0.5 + 1 / 16, scales_with_direction=True, reads_first=True, gathers_params=False
+    dtype="fp4",
+    element_bytes=0.5 + 1 / 16,
+    scales_with_direction=True,
+    reads_first=True,
+    gathers_params=False,
 )
 RECIPES = {
     # Largest values of the last steps: arXiv:2209.05433, Transformer Engine's DelayedScaling.
@@ -131,7 +145,117 @@ def is_low(precision: str) -> bool:
     return number_format(precision) in {"fp8", "fp4"}
 
 
-def is_low_layer(scenario: Scenario, layer: int) -> bool:
-    """Tell whether a layer is quantised: not the first and last ones that the recipe leaves in 16 bits."""
-    training, layers = scenario.training, scenario.model.num_hidden_layers
-    return training.bf16_layers_at_start <= layer < layers - training.bf16_layers_at_end
+def casts(
+    quantisation: Quantisation | None,
+    gemm: Gemm,
+    tp: Group,
+    *,
+    input_share: float = 1.0,
+    gradient_share: float = 1.0,
+) -> list[Step]:
+    """Return what happens to the input and to the output gradient of a GEMM before it can run.
+
+    Each is read once and written in every layout that the forward, input-gradient and weight-gradient
+    products need (Transformer Engine's ``cast_transpose``). Scaling by the current tensor reads it once more
+    to find its largest value. A tensor that is gathered along the sequence is converted before it travels:
+    each rank converts its share, the ranks agree on the largest value, and where the GEMM takes one layout
+    only, the gathered tensor is transposed.
+
+    Args:
+        quantisation: How operands get their low precision, or None.
+        gemm: The forward GEMM.
+        tp: Tensor-parallel group.
+        input_share: Part of the input's rows that this rank converts; less than 1 where they are gathered.
+        gradient_share: The same of the output gradient.
+    """
+    if gemm.dtype not in {"fp8", "fp4"} or quantisation is None:
+        return []
+    rows = gemm.m * gemm.batch
+    if quantisation.recipe.keeps_wide:
+        input_share = gradient_share = 1.0
+    forward = _conversion(quantisation, rows * gemm.k, input_share, f"{gemm.name}_cast")
+    backward = _conversion(quantisation, rows * gemm.n, gradient_share, f"{gemm.name}_grad_cast")
+    if gemm.grouped:
+        # Transformer Engine's split_quantize: kernels for each expert's rows.
+        forward = replace(forward, kernels=forward.kernels * gemm.batch, loops=gemm.batch)
+        backward = replace(backward, kernels=backward.kernels * gemm.batch, loops=gemm.batch)
+    if quantisation.recasts:
+        return within(MODULE, _recasts(quantisation, gemm, input_share, gradient_share))
+    steps: list[Step] = [Pointwise(forward=(forward,), backward=(backward,))]
+    if input_share == gradient_share == 1.0:
+        return within(MODULE, steps)
+    transposes = (
+        _transpose(quantisation, rows * gemm.k, input_share, f"{gemm.name}_transpose"),
+        _transpose(quantisation, rows * gemm.n, gradient_share, f"{gemm.name}_grad_transpose"),
+    )
+    kernels = tuple(kernel for kernel in transposes if kernel is not None)
+    if kernels:
+        steps.append(Pointwise(forward=(), backward=kernels))
+    if quantisation.recipe.reads_first:
+        total = Collective(kind="all_reduce", group=tp, bytes=4.0, name=f"{gemm.name}_amax")
+        steps.append(
+            Exchange(
+                forward=total if input_share < 1 else None,
+                backward=total if gradient_share < 1 else None,
+                stream="tp",
+            )
+        )
+    return within(MODULE, steps)
+
+
+def _recasts(quantised: Quantisation, gemm: Gemm, input_share: float, gradient_share: float) -> list[Step]:
+    """Return the casts of torchao's tensor-wise scaling: one layout each, others by copies when needed.
+
+    ``float8_linear.py`` keeps the input in fp8; ``preprocess_addmm`` copies operands into the layout that the
+    GEMM takes: input and output gradient for the weight gradient, the weight for the input gradient. Weights
+    gathered in fp8 were converted, a shard on each rank, before they travelled.
+    """
+    once = replace(quantised, layouts=1)
+    rows, weights = gemm.m * gemm.batch, gemm.batch * gemm.k * gemm.n
+    if quantised.recipe.keeps_wide:
+        return _casts_per_product(once, gemm)
+    forward = [_conversion(once, rows * gemm.k, input_share, f"{gemm.name}_cast")]
+    if not quantised.gathers_params:
+        # Nothing that makes a weight could find its largest value meanwhile.
+        apart = replace(once, fuses_amax=False)
+        forward.append(_conversion(apart, weights, 1.0, f"{gemm.name}_weight_cast"))
+    backward = [_conversion(once, rows * gemm.n, gradient_share, f"{gemm.name}_grad_cast")]
+    if quantised.layouts > 1:
+        copied = 2 * quantised.recipe.element_bytes * (rows * (gemm.k + gemm.n) + weights)
+        backward.append(Elementwise(name=f"{gemm.name}_transposes", bytes_moved=copied, kernels=3))
+    return [Pointwise(forward=tuple(forward), backward=tuple(backward))]
+
+
+def _casts_per_product(once: Quantisation, gemm: Gemm) -> list[Step]:
+    """Return the casts of torchao's row-wise scaling: both operands of each of the three products.
+
+    Scales run along the inner dimension. Where that is contiguous one kernel reads a row, scales and writes
+    it; along the other one, one kernel finds the largest values and a second one converts and transposes:
+    the weight for the input gradient, input and output gradient for the weight gradient.
+    """
+    rows, weights = gemm.m * gemm.batch, gemm.batch * gemm.k * gemm.n
+    across = replace(once, recipe=replace(once.recipe, reads_first=True), fuses_amax=False)
+    forward = (
+        _conversion(once, rows * gemm.k, 1.0, f"{gemm.name}_cast"),
+        _conversion(once, weights, 1.0, f"{gemm.name}_weight_cast"),
+    )
+    backward = (
+        _conversion(once, rows * gemm.n, 1.0, f"{gemm.name}_grad_cast"),
+        _conversion(across, weights, 1.0, f"{gemm.name}_weight_recast"),
+        _conversion(across, rows * gemm.n, 1.0, f"{gemm.name}_grad_recast"),
+        _conversion(across, rows * gemm.k, 1.0, f"{gemm.name}_recast"),
+    )
+    return [Pointwise(forward=forward, backward=backward)]
+
+
+def _conversion(quantisation: Quantisation, elements: float, share: float, name: str) -> Elementwise:
+    gathered = share < 1
+    layouts = 1 if gathered and not quantisation.recipe.scales_with_direction else quantisation.layouts
+    per_element = quantisation.reads * WIDE_BYTES + layouts * quantisation.recipe.element_bytes
+    return Elementwise(name=name, bytes_moved=elements * share * per_element, kernels=quantisation.reads)
+
+
+def _transpose(quantisation: Quantisation, elements: float, share: float, name: str) -> Elementwise | None:
+    if share == 1 or quantisation.recipe.scales_with_direction or quantisation.layouts == 1:
+        return None
+    return Elementwise(name=name, bytes_moved=2 * elements * quantisation.recipe.element_bytes)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from simulator.workload.layers.local_sizes import BYTES_PER_ELEMENT, shapes_of
+from simulator.workload.layers.local_sizes import BYTES_PER_ELEMENT, wide_dtype
 from simulator.workload.layers.operation import CoreAttention, Exchange, Linear, Pointwise, Step
-from simulator.workload.layers.tensor_overlap import gathered_pieces, reduced_pieces, ring_message
+from simulator.workload.layers.tensor_overlap import gathered_chunks, reduced_chunks, ring_message
 from simulator.workload.program import OpKind, Program, ProgramBuilder, Stream
 from simulator.workload.work import Attention, Collective, Elementwise, Gemm, HostCopy, Scan, Transfer
 
@@ -28,15 +28,14 @@ _STREAMS = {"tp": Stream.TP, "cp": Stream.CP, "ep": Stream.EP}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Habits:
+class LayerOptions:
     """How a layer is run, beyond what it computes.
 
     Attributes:
-        overlaps_tp: Tensor-parallel collectives run in pieces beside the GEMM that needs or makes their data.
+        overlaps_tp: Tensor-parallel collectives run in chunks beside the GEMM that needs or makes their data.
         wgrad_overlaps_tp: Backward collectives run beside weight-gradient GEMMs.
-        tp_reduce_pieces: Pieces of a GEMM whose result is reduced meanwhile; 0: one per rank, by messages.
-        keeps_gathered_input: Whether gathered inputs are kept for the weight gradient.
-        collective_multiprocessors: Multiprocessors that collectives take.
+        tp_reduce_chunks: Chunks of a GEMM whose result is reduced meanwhile; 0: one per rank, by messages.
+        collective_sms: SMs that collectives take.
         wgrad_accumulates: Whether weight-gradient GEMMs add to the accumulated gradient by themselves.
         gradient_bytes: Bytes of an accumulated gradient.
         accumulation_bytes: Bytes that a kernel of its own moves for each weight to add its gradient to those
@@ -45,39 +44,34 @@ class Habits:
 
     overlaps_tp: bool
     wgrad_overlaps_tp: bool
-    tp_reduce_pieces: int
-    keeps_gathered_input: bool
-    collective_multiprocessors: int
+    tp_reduce_chunks: int
+    collective_sms: int
     wgrad_accumulates: bool
     gradient_bytes: float
     accumulation_bytes: float
 
     @classmethod
-    def of(cls, scenario: Scenario) -> Habits:
-        """Read the habits of a scenario."""
+    def of(cls, scenario: Scenario) -> LayerOptions:
+        """Return how the layers of a scenario are run."""
+        training, software = scenario.training, scenario.software
+        accumulates = "gradient_accumulation" in software.fused
+        gradient = float(BYTES_PER_ELEMENT[training.grad_dtype])
+        # Reading a gradient, and reading and writing the accumulated one.
+        accumulated = BYTES_PER_ELEMENT[wide_dtype(training.precision)] + 2.0 * gradient
         return cls(
-            overlaps_tp=scenario.training.overlap.tp,
-            wgrad_overlaps_tp=scenario.software.wgrad_overlaps_tp,
-            tp_reduce_pieces=scenario.software.tp_reduce_pieces,
-            keeps_gathered_input=scenario.software.keeps_gathered_input,
-            collective_multiprocessors=scenario.software.collective_multiprocessors,
-            wgrad_accumulates="gradient_accumulation" in scenario.software.fused,
-            gradient_bytes=float(BYTES_PER_ELEMENT[scenario.training.grad_dtype]),
-            accumulation_bytes=_accumulation_bytes(scenario),
+            overlaps_tp=training.overlap.tp,
+            wgrad_overlaps_tp=software.wgrad_overlaps_tp,
+            tp_reduce_chunks=software.tp_reduce_pieces,
+            collective_sms=software.collective_multiprocessors,
+            wgrad_accumulates=accumulates,
+            gradient_bytes=gradient,
+            accumulation_bytes=0.0 if accumulates or scenario.num_microbatches == 1 else accumulated,
         )
 
 
-def _accumulation_bytes(scenario: Scenario) -> float:
-    """Return the bytes per weight of reading a gradient, and reading and writing the accumulated one."""
-    if "gradient_accumulation" in scenario.software.fused or scenario.num_microbatches == 1:
-        return 0.0
-    gradient = BYTES_PER_ELEMENT[shapes_of(scenario).dtype]
-    return gradient + 2.0 * BYTES_PER_ELEMENT[scenario.training.grad_dtype]
-
-
-def forward_program(steps: Sequence[Step], habits: Habits, offloaded_bytes: float = 0.0) -> Program:
+def forward_program(steps: Sequence[Step], options: LayerOptions, offloaded_bytes: float = 0.0) -> Program:
     """Return the forward pass; meanwhile the offloaded activations of the layer before are copied out."""
-    writer = _Writer(habits)
+    writer = _Writer(options)
     writer.copy(Stream.HOST_OUT, offloaded_bytes)
     for step in steps:
         writer.forward(step)
@@ -86,7 +80,7 @@ def forward_program(steps: Sequence[Step], habits: Habits, offloaded_bytes: floa
 
 def backward_program(
     steps: Sequence[Step],
-    habits: Habits,
+    options: LayerOptions,
     reruns: Mapping[int, Sequence[Step]] | None = None,
     offloaded_bytes: float = 0.0,
     part: Part = "all",
@@ -95,12 +89,12 @@ def backward_program(
 
     Args:
         steps: The layer.
-        habits: How it is run.
+        options: How it is run.
         reruns: By step, the steps that run forward once more before its backward pass.
         offloaded_bytes: Activations of the next layer to be worked on that are copied in meanwhile.
         part: What of it.
     """
-    writer = _Writer(habits, part=part)
+    writer = _Writer(options, part=part)
     writer.copy(Stream.HOST_IN, offloaded_bytes)
     for index in reversed(range(len(steps))):
         for again in (reruns or {}).get(index, ()):
@@ -109,9 +103,9 @@ def backward_program(
     return writer.builder.build()
 
 
-def weight_gradient_program(steps: Sequence[Step], habits: Habits) -> Program:
+def weight_gradient_program(steps: Sequence[Step], options: LayerOptions) -> Program:
     """Return the other half of the backward pass: weight gradients from what was kept for them."""
-    writer = _Writer(habits, part="weight")
+    writer = _Writer(options, part="weight")
     for linear in reversed(list(linears(steps))):
         writer.weight_half(linear)
     return writer.builder.build()
@@ -142,7 +136,7 @@ def weight_gradient_bytes(steps: Iterable[Step], element_bytes: float) -> float:
 class _Writer:
     """Appends steps; ``ready`` are the ops whose results the next step needs."""
 
-    habits: Habits
+    options: LayerOptions
     part: Part = "all"
     builder: ProgramBuilder = field(default_factory=lambda: ProgramBuilder(rank_names=("layer",)))
     ready: tuple[int, ...] = ()
@@ -210,25 +204,25 @@ class _Writer:
     def _linear_backward(self, step: Linear) -> None:
         start = self.ready
         regathered: tuple[int, ...] = ()
-        if self.part == "all" and step.regather_input is not None and not self.habits.keeps_gathered_input:
+        if self.part == "all" and step.regather_input is not None:
             regathered = (self._exchange(step.regather_input, Stream.TP, start),)
-            if not self.habits.wgrad_overlaps_tp:
+            if not self.options.wgrad_overlaps_tp:
                 start = (*start, *regathered)
         gemms, total = step.input_gradients, step.gradient_sum
         if step.gather_gradient is not None:
             reduced = done = self._gathered(step.gather_gradient, gemms, start)
-        elif self.habits.wgrad_overlaps_tp and step.reduce_gradient is not None:
+        elif self.options.wgrad_overlaps_tp and step.reduce_gradient is not None:
             done = self._summed(gemms, total, start)
             reduced = (self._exchange(step.reduce_gradient, Stream.TP, done),)
         else:
             done, reduced = self._reduced(gemms, total, step.reduce_gradient, start)
-        wait = (*done, *regathered) if self.habits.wgrad_overlaps_tp else (*done, *regathered, *reduced)
+        wait = (*done, *regathered) if self.options.wgrad_overlaps_tp else (*done, *regathered, *reduced)
         self._weight_gradients(step, wait)
         self.ready = reduced
 
     def weight_half(self, step: Linear) -> None:
         after: tuple[int, ...] = ()
-        if step.regather_input is not None and not self.habits.keeps_gathered_input:
+        if step.regather_input is not None:
             after = (self._exchange(step.regather_input, Stream.TP, ()),)
         self._weight_gradients(step, after)
 
@@ -240,9 +234,9 @@ class _Writer:
         """Compute a weight gradient; where the GEMM does not accumulate it, another kernel does."""
         if self.part == "input":
             return
-        accumulates, size = self.habits.wgrad_accumulates, self.habits.gradient_bytes
+        accumulates, size = self.options.wgrad_accumulates, self.options.gradient_bytes
         self._kernel(replace(gemm, accumulates=accumulates, accumulated_bytes=size), after)
-        size = gemm.batch * gemm.m * gemm.n * self.habits.accumulation_bytes
+        size = gemm.batch * gemm.m * gemm.n * self.options.accumulation_bytes
         if size:
             self._kernel(Elementwise(name=f"{gemm.name}_accumulate", bytes_moved=size), ())
 
@@ -256,18 +250,18 @@ class _Writer:
     def _gathered(
         self, gather: Collective | None, gemms: Sequence[Gemm], start: tuple[int, ...]
     ) -> tuple[int, ...]:
-        """Gather the input of some products and run them, in pieces where the software overlaps both."""
-        if gather is None or not self.habits.overlaps_tp:
+        """Gather the input of some products and run them, in chunks where the software overlaps both."""
+        if gather is None or not self.options.overlaps_tp:
             after = start if gather is None else (self._exchange(gather, Stream.TP, start),)
             return self._summed(gemms, None, after)
         done: list[int] = []
         arrived = start
-        rounds = list(zip(*(gathered_pieces(gather, gemm) for gemm in gemms), strict=True))
-        for number, pieces in enumerate(rounds):
+        rounds = list(zip(*(gathered_chunks(gather, gemm) for gemm in gemms), strict=True))
+        for index, chunks in enumerate(rounds):
             following = arrived
-            if number < len(rounds) - 1:
+            if index < len(rounds) - 1:
                 following = (self._exchange(ring_message(gather), Stream.TP, arrived),)
-            done += [self._kernel(piece, arrived) for piece in pieces]
+            done += [self._kernel(chunk, arrived) for chunk in chunks]
             arrived = following
         return tuple(done)
 
@@ -278,55 +272,55 @@ class _Writer:
         reduce: Collective | None,
         start: tuple[int, ...],
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Run products and reduce their result, in pieces where the software overlaps both.
+        """Run products and reduce their result, in chunks where the software overlaps both.
 
-        A sum of several products is reduced in one piece (PyTorch's ``fuse_matmul_reduce_scatter`` takes the
+        A sum of several products is reduced in one go (PyTorch's ``fuse_matmul_reduce_scatter`` takes the
         result of a single product only).
 
         Returns:
             The ops that make the result, and those that end its reduction.
         """
-        in_pieces = self.habits.overlaps_tp and len(gemms) == 1
-        if reduce is None or not in_pieces or reduce.kind != "reduce_scatter":
+        in_chunks = self.options.overlaps_tp and len(gemms) == 1
+        if reduce is None or not in_chunks or reduce.kind != "reduce_scatter":
             made = self._summed(gemms, total, start)
             return made, made if reduce is None else (self._exchange(reduce, Stream.TP, made),)
-        pieces, message, merge = reduced_pieces(
-            reduce, gemms[0], self.habits.tp_reduce_pieces, self.habits.collective_multiprocessors
+        chunks, message, merge = reduced_chunks(
+            reduce, gemms[0], self.options.tp_reduce_chunks, self.options.collective_sms
         )
         done: list[int] = []
         sent: list[int] = []
-        for number, piece in enumerate(pieces):
-            done.append(self._kernel(piece, start))
-            if merge is None or number < len(pieces) - 1:
+        for index, chunk in enumerate(chunks):
+            done.append(self._kernel(chunk, start))
+            if merge is None or index < len(chunks) - 1:
                 sent.append(self._exchange(message, Stream.TP, (done[-1],)))
         if merge is not None:
             sent = [self._kernel(merge, (*done, *sent))]
         return tuple(done), tuple(sent)
 
     def _attention_forward(self, step: CoreAttention) -> None:
-        """Run the attention core in one go, or turn by turn as keys and values come."""
+        """Run the attention core in one go, or step by step as keys and values come."""
         if step.ring is None:
             self._kernels(step.forward)
             return
         arrived = self.ready
         last = len(step.ring_forward) - 1
-        for number, turn in enumerate(step.ring_forward):
-            following = self._key_values(step, arrived, number, last)
-            self._turn(turn, arrived)
+        for index, kernels in enumerate(step.ring_forward):
+            following = self._key_values(step, arrived, index, last)
+            self._ring_step(kernels, arrived)
             arrived = following
 
     def _key_values(
-        self, step: CoreAttention, arrived: tuple[int, ...], number: int, last: int
+        self, step: CoreAttention, arrived: tuple[int, ...], index: int, last: int
     ) -> tuple[int, ...]:
-        """Start what brings the keys and values of the next turn: a message, or a gathering for all."""
-        if number == last or step.ring is None:
+        """Start what brings the keys and values of the next ring step: a message, or a gathering for all."""
+        if index == last or step.ring is None:
             return arrived
         if step.gather is None:
             return (self._exchange(step.ring, Stream.CP, arrived),)
-        return (self._exchange(step.gather, Stream.CP, arrived),) if number == 0 else arrived
+        return (self._exchange(step.gather, Stream.CP, arrived),) if index == 0 else arrived
 
     def _attention_backward(self, step: CoreAttention) -> None:
-        """Run the core's backward pass; gradients of keys and values travel one turn behind these.
+        """Run the core's backward pass; gradients of keys and values travel one step behind these.
 
         In a ring the first message carries keys and values, the last one their gradients, those between both
         (Transformer Engine, ``AttnFuncWithCPAndKVP2P.backward``); gathered keys and values need messages for
@@ -338,18 +332,18 @@ class _Writer:
         arrived, sent = self.ready, self.ready
         made: tuple[int, ...] = ()
         last = len(step.ring_backward) - 1
-        for number, turn in enumerate(step.ring_backward):
-            following = self._key_values(step, arrived, number, last) if step.gather is not None else arrived
-            if step.gather is None or number > 0:
-                both = step.gather is None and number not in {0, last}
+        for index, kernels in enumerate(step.ring_backward):
+            following = self._key_values(step, arrived, index, last) if step.gather is not None else arrived
+            if step.gather is None or index > 0:
+                both = step.gather is None and index not in {0, last}
                 message = replace(step.ring, bytes=step.ring.bytes * (2 if both else 1))
                 sent = (self._exchange(message, Stream.CP, (*sent, *made)),)
-            made = self._turn(turn, arrived)
+            made = self._ring_step(kernels, arrived)
             arrived = sent if step.gather is None else following
         self.ready = (*sent, *made)
 
-    def _turn(self, works: Sequence[Kernel], arrived: tuple[int, ...]) -> tuple[int, ...]:
-        """Run the kernels of one turn of the ring."""
+    def _ring_step(self, works: Sequence[Kernel], arrived: tuple[int, ...]) -> tuple[int, ...]:
+        """Run the kernels of one step of the ring."""
         self.ready = arrived
         self._kernels(works)
         return self.ready

@@ -16,9 +16,9 @@ from simulator.workload.layers.operation import CoreAttention, Exchange, Kernel,
 from simulator.workload.work import Collective, Elementwise, Scan
 
 if TYPE_CHECKING:
-    from simulator.scenario import Scenario
-    from simulator.scenario.model import Mamba
-    from simulator.workload.layers.local_sizes import Shapes
+    from simulator.scenario import Mamba
+    from simulator.workload.layers.architecture import KernelOptions
+    from simulator.workload.layers.local_sizes import LocalSizes
     from simulator.workload.work import Pass
 
 STATE_BYTES = 4.0
@@ -130,40 +130,40 @@ class StateSpaceScan:
         )
 
 
-def mamba_steps(scenario: Scenario, shapes: Shapes, mamba: Mamba) -> list[Step]:
+def mamba_steps(sizes: LocalSizes, kernels: KernelOptions, mamba: Mamba, hidden: int) -> list[Step]:
     """Return the steps from the residual stream to the block's output.
 
     Context-parallel ranks exchange tokens for channels before the convolution and back after the scan
     (Megatron-Core ``MambaContextParallel``).
     """
-    hidden, tp = scenario.model.hidden_size, shapes.tp.size
+    tp = sizes.tp.size
     inner, convolved = mamba.inner // tp, mamba.convolved // tp
     projected = inner + convolved + mamba.num_heads // tp
-    first = norm(scenario, shapes, "mamba_norm", hidden)
+    first = norm(sizes, kernels, "mamba_norm", hidden)
     return [
         *within("layernorm", [first]),
-        *column_parallel(scenario, shapes, "mamba_in", projected, hidden),
-        *_turned(scenario, shapes, "mamba_batch_first", projected),
-        *_mixer(shapes, mamba, inner=inner, projected=projected, convolved=convolved),
-        *_turned(scenario, shapes, "mamba_sequence_first", inner),
-        *row_parallel(scenario, shapes, "mamba_out", hidden, inner),
+        *column_parallel(sizes, kernels, "mamba_in", projected, hidden),
+        *_transposed(sizes, "mamba_batch_first", projected),
+        *_mixer(sizes, mamba, inner=inner, projected=projected, convolved=convolved),
+        *_transposed(sizes, "mamba_sequence_first", inner),
+        *row_parallel(sizes, "mamba_out", hidden, inner),
     ]
 
 
-def _turned(scenario: Scenario, shapes: Shapes, name: str, width: int) -> list[Step]:
+def _transposed(sizes: LocalSizes, name: str, width: int) -> list[Step]:
     """Return the copy between Megatron's layout, sequence first, and that of the scan, batch first.
 
     One sequence has both at once (github:NVIDIA/Megatron-LM core_v0.16.0 megatron/core/ssm/mamba_mixer.py).
     """
-    if scenario.training.micro_batch_size == 1:
+    if sizes.sequences == 1:
         return []
-    copy = Elementwise(name=name, bytes_moved=2 * shapes.element_bytes * shapes.tokens * width)
+    copy = Elementwise(name=name, bytes_moved=2 * sizes.element_bytes * sizes.tokens * width)
     return [Pointwise(forward=(copy,), backward=(copy,))]
 
 
-def _mixer(shapes: Shapes, mamba: Mamba, *, inner: int, projected: int, convolved: int) -> list[Step]:
+def _mixer(sizes: LocalSizes, mamba: Mamba, *, inner: int, projected: int, convolved: int) -> list[Step]:
     """Return convolution, scan and gated norm; the projections' output and the scan's result are kept."""
-    e, tokens = shapes.element_bytes, shapes.tokens
+    e, tokens = sizes.element_bytes, sizes.tokens
     conv = Elementwise(name="conv1d", bytes_moved=2 * e * tokens * convolved)
     conv_grad = Elementwise(name="conv1d_grad", bytes_moved=3 * e * tokens * convolved)
     gate = Elementwise(name="gated_norm", bytes_moved=3 * e * tokens * inner)
@@ -171,11 +171,11 @@ def _mixer(shapes: Shapes, mamba: Mamba, *, inner: int, projected: int, convolve
     scan = StateSpaceScan(
         chunks=math.ceil(tokens / mamba.chunk_size),
         length=mamba.chunk_size,
-        heads=mamba.num_heads // shapes.tp.size,
+        heads=mamba.num_heads // sizes.tp.size,
         head_dim=mamba.head_dim,
-        groups=max(1, mamba.n_groups // shapes.tp.size),
+        groups=max(1, mamba.n_groups // sizes.tp.size),
         state=mamba.state_size,
-        dtype=shapes.dtype,
+        dtype=sizes.dtype,
         element_bytes=e,
     )
     core = CoreAttention(
@@ -187,18 +187,18 @@ def _mixer(shapes: Shapes, mamba: Mamba, *, inner: int, projected: int, convolve
     )
     gated = Pointwise(forward=(gate,), backward=(gate_grad,), saved_bytes=e * tokens * inner)
     return [
-        *_trade(shapes, "mamba_heads", tokens * projected * e),
+        *_trade(sizes, "mamba_heads", tokens * projected * e),
         core,
-        *_trade(shapes, "mamba_tokens", tokens * inner * e),
+        *_trade(sizes, "mamba_tokens", tokens * inner * e),
         gated,
     ]
 
 
-def _trade(shapes: Shapes, name: str, size: float) -> list[Step]:
-    if shapes.cp.size == 1:
+def _trade(sizes: LocalSizes, name: str, size: float) -> list[Step]:
+    if sizes.cp.size == 1:
         return []
     there, back = (
-        Collective(kind="all_to_all", group=shapes.cp, bytes=size, name=label)
+        Collective(kind="all_to_all", group=sizes.cp, bytes=size, name=label)
         for label in (name, f"{name}_grad")
     )
     return [Exchange(forward=there, backward=back, stream="cp")]

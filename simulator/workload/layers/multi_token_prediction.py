@@ -15,30 +15,28 @@ from simulator.workload.layers.operation import Exchange, Pointwise, Step
 from simulator.workload.work import Elementwise
 
 if TYPE_CHECKING:
-    from simulator.scenario import Scenario
-    from simulator.workload.layers.local_sizes import Shapes
+    from simulator.workload.layers.architecture import KernelOptions
+    from simulator.workload.layers.local_sizes import LocalSizes
 
 
-def joining_steps(scenario: Scenario, shapes: Shapes) -> list[Step]:
+def joining_steps(sizes: LocalSizes, kernels: KernelOptions, hidden: int) -> list[Step]:
     """Return what a prediction module does before its layers."""
-    hidden = scenario.model.hidden_size
-    both = 2 * shapes.element_bytes * shapes.divided_tokens * 2 * hidden
+    both = 2 * sizes.element_bytes * sizes.divided_tokens * 2 * hidden
     joined = Elementwise(name="prediction_join", bytes_moved=both)
     return [
-        *embedding_steps(scenario, shapes),
-        norm(scenario, shapes, "prediction_embedding_norm", hidden),
-        norm(scenario, shapes, "prediction_hidden_norm", hidden),
+        *embedding_steps(sizes, hidden),
+        norm(sizes, kernels, "prediction_embedding_norm", hidden),
+        norm(sizes, kernels, "prediction_hidden_norm", hidden),
         Pointwise(forward=(joined,), backward=(joined,)),
-        *column_parallel(scenario, shapes, "prediction_projection", hidden // shapes.tp.size, 2 * hidden),
-        *_gathered(scenario, shapes),
+        *column_parallel(sizes, kernels, "prediction_projection", hidden // sizes.tp.size, 2 * hidden),
+        *_gathered(sizes, hidden),
     ]
 
 
-def _gathered(scenario: Scenario, shapes: Shapes) -> list[Step]:
+def _gathered(sizes: LocalSizes, hidden: int) -> list[Step]:
     """Gather the projection's columns, of which each rank keeps its tokens with sequence parallelism."""
-    hidden = scenario.model.hidden_size
-    gather = tensor_collective(shapes, "all_gather", shapes.tokens, hidden, "prediction_gather")
+    gather = tensor_collective(sizes, "all_gather", sizes.tokens, hidden, "prediction_gather")
     if gather is None:
         return []
-    back = tensor_collective(shapes, "reduce_scatter", shapes.tokens, hidden, "prediction_scatter")
+    back = tensor_collective(sizes, "reduce_scatter", sizes.tokens, hidden, "prediction_scatter")
     return [Exchange(forward=gather, backward=back, stream="tp")]

@@ -1,6 +1,6 @@
 """The vocabulary of a layer: steps that know their forward work, their backward work and what they keep.
 
-A layer is a list of steps. ``layer_program`` turns the list into the forward and the backward Program, so a
+A layer is a list of steps. ``lower`` makes of the list the forward and the backward Program, so a
 new kind of layer is a new list and nothing else.
 """
 
@@ -97,14 +97,15 @@ class Linear:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoreAttention:
-    """Scores, soft-max and weighted sum: what selective recomputation runs again.
+    """Scores, softmax and weighted sum: what selective recomputation runs again.
 
     Attributes:
         forward: Kernels of the forward pass.
         backward: Kernels of the backward pass.
         ring: Message that passes keys and values on to the next context-parallel rank, or None.
-        gather: Collective that brings the keys and values of all turns but the first, instead of ``ring``.
-        ring_forward: Kernels of each turn of the ring, instead of ``forward``.
+        gather: Collective that brings the keys and values of all ring steps but the first, instead of
+            ``ring``.
+        ring_forward: Kernels of each step of the ring, instead of ``forward``.
         ring_backward: The same of the backward pass.
         saved_bytes: Bytes kept for the backward pass: outputs, and the score matrix when not fused.
         recomputed_bytes: Of these, bytes that selective recomputation does not keep.

@@ -16,8 +16,7 @@ from simulator.workload.work import Elementwise
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from simulator.scenario import Scenario
-    from simulator.workload.layers.local_sizes import Shapes
+    from simulator.workload.layers.local_sizes import LocalSizes
 
 
 BLOCK_PRODUCTS = 2
@@ -25,7 +24,7 @@ BLOCK_PRODUCTS = 2
 
 
 def side_by_side(
-    scenario: Scenario, shapes: Shapes, attention: Sequence[Step], feed_forward: Sequence[Step]
+    sizes: LocalSizes, hidden: int, attention: Sequence[Step], feed_forward: Sequence[Step]
 ) -> list[Step]:
     """Join the steps of both blocks, with the collectives that they share run once.
 
@@ -35,7 +34,7 @@ def side_by_side(
     opening, closing = _products(attention), _products(feed_forward)
     if len(opening) != BLOCK_PRODUCTS or len(closing) != BLOCK_PRODUCTS:
         return [*attention, *feed_forward]
-    size = 3.0 * shapes.element_bytes * shapes.tokens * scenario.model.hidden_size
+    size = 3.0 * sizes.element_bytes * sizes.tokens * hidden
     gradient = Pointwise(forward=(), backward=(Elementwise(name="block_sum_grad", bytes_moved=size),))
     result = Pointwise(forward=(Elementwise(name="block_sum", bytes_moved=size),), backward=())
     steps: list[Step] = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from simulator.workload.layers.low_precision import is_low_layer
 from simulator.workload.layers.operation import Exchange, Step
 from simulator.workload.layers.recompute import RecomputePlan, is_recomputed, kept_inputs, recompute_plan
 from simulator.workload.work import Collective
@@ -13,9 +12,9 @@ from simulator.workload.work import Collective
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from simulator.scenario import Scenario
-    from simulator.scenario.recompute import Recompute
-    from simulator.workload.layers.local_sizes import Shapes
+    from simulator.scenario import RecomputeDetail, Scenario
+    from simulator.scenario.recompute import OffloadModule, Recompute, RecomputeModule
+    from simulator.workload.layers.local_sizes import LocalSizes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,80 +23,123 @@ class LayerPlan:
 
     Attributes:
         recompute: What its backward pass runs again.
+        modules: Modules that run again, with ``selective``.
+        stops_early: Whether recomputation ends with the last tensor that the backward pass needs.
         keeps_input: Whether a layer that is recomputed whole keeps its input, or starts from that of the
             first layer of its group.
+        divides_input: Whether tensor-parallel ranks share that input.
         group: Layers that are recomputed together and whose activations exist at once.
         is_low: Whether its GEMMs run in the low precision.
-        is_offloaded: Whether its activations wait in host memory.
+        offloaded: Modules whose saved activations wait in host memory.
     """
 
     recompute: Recompute = "none"
+    modules: tuple[RecomputeModule, ...] = ()
+    stops_early: bool = False
     keeps_input: bool = True
+    divides_input: bool = False
     group: int = 1
     is_low: bool = True
-    is_offloaded: bool = False
+    offloaded: tuple[OffloadModule, ...] = ()
 
 
-def layer_plan(scenario: Scenario, layer: int, position: int, layers: int) -> LayerPlan:
-    """Return the plan of a layer.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions:
+    """What decides the plans of all layers.
 
-    Args:
-        scenario: The request.
-        layer: Its number in the model.
-        position: Its position in its stage.
-        layers: Layers of that stage.
+    Attributes:
+        recompute: What backward passes run again.
+        detail: In which modules or layers.
+        stops_early: Whether recomputation ends with the last tensor that the backward pass needs.
+        offloaded: Modules whose saved activations wait in host memory.
+        offloaded_layers: Layers of each stage, from the first, where they do; None: all but the last.
+        low_layers: First layer of the model whose GEMMs run in the low precision, and the one after the last.
     """
-    training = scenario.training
-    detail, offload = training.recompute_detail, training.offload
-    recompute = training.recompute
-    if recompute == "full" and not is_recomputed(detail, position, layers):
-        recompute = "none"
-    is_group = recompute == "full" and detail.method == "uniform"
-    offloaded = layers - 1 if offload.num_layers is None else min(offload.num_layers, layers)
-    return LayerPlan(
-        recompute=recompute,
-        keeps_input=not is_group or kept_inputs(detail, position),
-        group=min(detail.num_layers or 1, layers) if is_group else 1,
-        is_low=is_low_layer(scenario, layer),
-        is_offloaded=bool(offload.modules) and position < offloaded,
-    )
+
+    recompute: Recompute
+    detail: RecomputeDetail
+    stops_early: bool
+    offloaded: tuple[OffloadModule, ...]
+    offloaded_layers: int | None
+    low_layers: tuple[int, int]
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> PlanOptions:
+        """Return what decides the plans of a scenario's layers."""
+        training = scenario.training
+        return cls(
+            recompute=training.recompute,
+            detail=training.recompute_detail,
+            stops_early=scenario.software.recompute_stops_early,
+            offloaded=training.offload.modules,
+            offloaded_layers=training.offload.num_layers,
+            low_layers=(
+                training.bf16_layers_at_start,
+                scenario.model.num_hidden_layers - training.bf16_layers_at_end,
+            ),
+        )
+
+    def plan(self, layer: int, position: int, layers: int) -> LayerPlan:
+        """Return the plan of a layer.
+
+        Args:
+            layer: Its index in the model.
+            position: Its position in its stage.
+            layers: Layers of that stage.
+        """
+        detail, recompute = self.detail, self.recompute
+        if recompute == "full" and not is_recomputed(detail, position, layers):
+            recompute = "none"
+        is_group = recompute == "full" and detail.method == "uniform"
+        count = self.offloaded_layers
+        offloaded_layers = layers - 1 if count is None else min(count, layers)
+        first, end = self.low_layers
+        return LayerPlan(
+            recompute=recompute,
+            modules=detail.modules if recompute == "selective" else (),
+            stops_early=self.stops_early and recompute != "none",
+            keeps_input=not is_group or kept_inputs(detail, position),
+            divides_input=detail.distribute_saved and recompute == "full",
+            group=min(detail.num_layers or 1, layers) if is_group else 1,
+            is_low=first <= layer < end,
+            offloaded=self.offloaded if position < offloaded_layers else (),
+        )
 
 
 def memory_plan(
-    scenario: Scenario, shapes: Shapes, steps: Sequence[Step], plan: LayerPlan
+    sizes: LocalSizes, hidden: int, steps: Sequence[Step], plan: LayerPlan
 ) -> tuple[RecomputePlan, float]:
     """Return what a layer keeps and runs again, and how much of what it keeps waits in host memory."""
-    detail = scenario.training.recompute_detail
-    input_bytes = shapes.divided_tokens * scenario.model.hidden_size * shapes.element_bytes
+    input_bytes = sizes.divided_tokens * hidden * sizes.element_bytes
     kept = recompute_plan(
         steps,
         plan.recompute,
-        detail,
+        plan.modules,
         input_bytes if plan.keeps_input else 0.0,
-        stops_early=scenario.software.recompute_stops_early,
+        stops_early=plan.stops_early,
     )
-    if plan.recompute == "full" and detail.distribute_saved and plan.keeps_input:
-        kept = _distributed(kept, shapes, input_bytes)
-    return kept, _offloaded_bytes(scenario, steps, kept) if plan.is_offloaded else 0.0
+    if plan.divides_input and plan.keeps_input:
+        kept = _divided(kept, sizes, input_bytes)
+    return kept, _offloaded_bytes(plan.offloaded, steps, kept) if plan.offloaded else 0.0
 
 
-def _distributed(plan: RecomputePlan, shapes: Shapes, input_bytes: float) -> RecomputePlan:
+def _divided(plan: RecomputePlan, sizes: LocalSizes, input_bytes: float) -> RecomputePlan:
     """Divide the kept input among tensor-parallel ranks; they gather it before the recomputation."""
-    if shapes.tp.size == 1 or shapes.divided_tokens < shapes.tokens:
+    if sizes.tp.size == 1 or sizes.divided_tokens < sizes.tokens:
         return plan
-    gather = Collective(kind="all_gather", group=shapes.tp, bytes=input_bytes, name="saved_input_gather")
+    gather = Collective(kind="all_gather", group=sizes.tp, bytes=input_bytes, name="saved_input_gather")
     first = Exchange(forward=gather, backward=None, stream="tp")
     return replace(
         plan,
-        extra_bytes=plan.extra_bytes / shapes.tp.size,
+        extra_bytes=plan.extra_bytes / sizes.tp.size,
         reruns={index: (first, *steps) for index, steps in plan.reruns.items()},
     )
 
 
-def _offloaded_bytes(scenario: Scenario, steps: Sequence[Step], plan: RecomputePlan) -> float:
-    modules = set(scenario.training.offload.modules)
+def _offloaded_bytes(modules: Sequence[OffloadModule], steps: Sequence[Step], plan: RecomputePlan) -> float:
     if "all" in modules:
         return plan.total_bytes
+    chosen = frozenset[str](modules)
     return sum(
-        kept for step, kept in zip(steps, plan.kept_bytes, strict=True) if modules.intersection(step.modules)
+        kept for step, kept in zip(steps, plan.kept_bytes, strict=True) if chosen.intersection(step.modules)
     )

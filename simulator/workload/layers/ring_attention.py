@@ -1,10 +1,10 @@
-"""The pieces of ring attention: what a rank computes on each part of keys and values that comes round.
+"""The steps of ring attention: what a rank computes on each part of keys and values that comes round.
 
-With zig-zag balance every rank holds one piece of the sequence's front half and one of its back half. On its
+With zig-zag balance every rank holds one chunk of the sequence's front half and one of its back half. On its
 own keys it computes the causal pairs. Keys of an earlier rank are seen in their front half by all queries,
 keys of a later rank in full by the back half of the queries (Transformer Engine's ``AttnFuncWithCPAndKVP2P``,
 Megatron-Core's default): the same pairs either way. Contiguous parts instead leave the last rank a full block
-in each turn.
+in each step.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from simulator.workload.layers.operation import Kernel
 
 SUM_BYTES = 4
-"""Results of several turns are added in fp32."""
+"""Results of several steps are added in fp32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """The shape of one turn, as shares of the rank's own positions.
+class RingStep:
+    """The shape of one step, as shares of the rank's own positions.
 
     Attributes:
         queries: Share of its queries that see anything.
@@ -36,67 +36,69 @@ class Turn:
     weight: float
 
 
-def turns(ranks: int, *, balanced: bool) -> tuple[Turn, ...]:
-    """Return the turns of the rank that others wait for, its own keys first; the diagonal counts half."""
-    own = Turn(queries=1.0, keys=1.0, weight=0.5)
+def ring_steps(ranks: int, *, balanced: bool) -> tuple[RingStep, ...]:
+    """Return the steps of the rank that others wait for, its own keys first; the diagonal counts half."""
+    own = RingStep(queries=1.0, keys=1.0, weight=0.5)
     if not balanced:
-        return own, *[Turn(queries=1.0, keys=1.0, weight=1.0)] * (ranks - 1)
-    earlier, later = Turn(queries=1.0, keys=0.5, weight=0.5), Turn(queries=0.5, keys=1.0, weight=0.5)
+        return own, *[RingStep(queries=1.0, keys=1.0, weight=1.0)] * (ranks - 1)
+    earlier, later = RingStep(queries=1.0, keys=0.5, weight=0.5), RingStep(queries=0.5, keys=1.0, weight=0.5)
     before = ranks // 2
     return own, *[earlier] * before, *[later] * (ranks - 1 - before)
 
 
-def ring_turns(
+def ring_kernels(
     work: Attention, ranks: int, *, balanced: bool, element_bytes: float, in_fp32: bool
 ) -> tuple[tuple[Kernel, ...], ...]:
-    """Divide an attention kernel over a rank's ``work.seq_q`` queries and all keys among its turns.
+    """Divide an attention kernel over a rank's ``work.seq_q`` queries and all keys among its ring steps.
 
-    The pairs of all turns sum to ``work.pairs``; each turn's result is merged with those before it, in fp32
+    The pairs of all steps sum to ``work.pairs``; each step's result is merged with those before it, in fp32
     by PyTorch's eager kernels or as Transformer Engine does.
     """
-    shapes = turns(ranks, balanced=balanced)
+    steps = ring_steps(ranks, balanced=balanced)
     own = work.seq_q
     full = own * own
-    share = work.pairs / sum(turn.weight for turn in shapes)
-    others = [min(full, share) * turn.weight for turn in shapes[1:]]
+    share = work.pairs / sum(step.weight for step in steps)
+    others = [min(full, share) * step.weight for step in steps[1:]]
     pairs = [work.pairs - sum(others), *others]
-    pieces: list[tuple[Kernel, ...]] = []
-    for turn, mine in zip(shapes, pairs, strict=True):
-        kernel = replace(work, seq_q=round(own * turn.queries), seq_kv=round(own * turn.keys), pairs=mine)
+    kernels: list[tuple[Kernel, ...]] = []
+    for step, step_pairs in zip(steps, pairs, strict=True):
+        kernel = replace(
+            work, seq_q=round(own * step.queries), seq_kv=round(own * step.keys), pairs=step_pairs
+        )
         merge = _eager_merge(kernel, element_bytes) if in_fp32 else _fused_merge(kernel, element_bytes)
-        pieces.append((kernel, merge))
-    return tuple(pieces)
+        kernels.append((kernel, merge))
+    return tuple(kernels)
 
 
-def _elements(turn: Attention) -> tuple[float, float]:
+def _elements(step: Attention) -> tuple[float, float]:
     """Return the rows of queries and of keys of all heads."""
-    return turn.sequences * turn.heads * turn.seq_q, turn.sequences * turn.kv_heads * turn.seq_kv
+    return step.sequences * step.heads * step.seq_q, step.sequences * step.kv_heads * step.seq_kv
 
 
-def _fused_merge(turn: Attention, element_bytes: float) -> Elementwise:
-    """Merge one turn's results with those of the turns before it.
+def _fused_merge(step: Attention, element_bytes: float) -> Elementwise:
+    """Merge one step's results with those of the steps before it.
 
     Forward a result is read and added to an fp32 sum; backward the gradients of queries, keys and values are
     read and added to sums of their own format (Transformer Engine, ``flash_attn_fwd_out_correction``).
     """
-    queries, keys = _elements(turn)
-    size = queries * turn.value_dim * (element_bytes + 2 * SUM_BYTES)
-    if turn.direction == "backward":
-        size = (queries * turn.head_dim + keys * (turn.head_dim + turn.value_dim)) * 3 * element_bytes
+    queries, keys = _elements(step)
+    size = queries * step.value_dim * (element_bytes + 2 * SUM_BYTES)
+    if step.direction == "backward":
+        size = (queries * step.head_dim + keys * (step.head_dim + step.value_dim)) * 3 * element_bytes
     return Elementwise(name="ring_merge", bytes_moved=size)
 
 
-def _eager_merge(turn: Attention, element_bytes: float) -> Elementwise:
+def _eager_merge(step: Attention, element_bytes: float) -> Elementwise:
     """Merge in eager fp32 kernels (PyTorch's ``_SDPAMerger`` and ``_templated_ring_attention_backward``).
 
     Forward: a cast, a difference, a product and a difference again, 8 fp32 passes beside the result's own.
     Backward: gradients are added to fp32 sums, those of keys and values also copied into one message.
     """
-    queries, keys = _elements(turn)
-    if turn.direction == "forward":
-        size = queries * turn.value_dim * (element_bytes + 9 * SUM_BYTES)
+    queries, keys = _elements(step)
+    if step.direction == "forward":
+        size = queries * step.value_dim * (element_bytes + 9 * SUM_BYTES)
         return Elementwise(name="ring_merge", bytes_moved=size, kernels=4)
     added = element_bytes + 2 * SUM_BYTES
-    size = queries * turn.head_dim * added
-    size += keys * (turn.head_dim + turn.value_dim) * (added + 2 * SUM_BYTES)
+    size = queries * step.head_dim * added
+    size += keys * (step.head_dim + step.value_dim) * (added + 2 * SUM_BYTES)
     return Elementwise(name="ring_merge", bytes_moved=size, kernels=4)

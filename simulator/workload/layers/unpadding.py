@@ -12,18 +12,15 @@ from simulator.workload.layers.operation import Pointwise, Step
 from simulator.workload.work import Elementwise
 
 if TYPE_CHECKING:
-    from simulator.scenario import Scenario
     from simulator.workload.layers.context_parallel import HeldTensors
 
 
-def around_padding(scenario: Scenario, held: HeldTensors) -> tuple[list[Step], list[Step]]:
+def around_padding(held: HeldTensors) -> tuple[Step, Step]:
     """Return what runs before and after the attention kernel of a stack that unpads its operands.
 
     A gathered tensor is read and written; a scattered one is cleared before. The kernel keeps its own result
     besides the padded one that the projection keeps.
     """
-    if scenario.training.attention not in scenario.software.unpads_attention:
-        return [], []
     operands = held.query + held.key_value
     before = Pointwise(
         forward=(Elementwise(name="unpad", bytes_moved=2 * operands, kernels=3),),
@@ -34,4 +31,4 @@ def around_padding(scenario: Scenario, held: HeldTensors) -> tuple[list[Step], l
         backward=(Elementwise(name="pad_grad", bytes_moved=2 * held.result),),
         saved_bytes=held.result,
     )
-    return [before], [after]
+    return before, after

@@ -80,7 +80,7 @@ def boundary_parameters(scenario: Scenario, stage: Outline) -> float:
     each holds its part of both.
     """
     model = scenario.model
-    whole = vocabulary_rows(scenario) * model.hidden_size
+    whole = vocabulary_rows(model.vocab_size, scenario.parallelism.tp) * model.hidden_size
     table = whole if scenario.parallelism.vocabulary == "none" else 0.0
     positions = model.max_position_embeddings if model.positional == "learned" else 0
     total = 0.0
@@ -142,7 +142,7 @@ def weight_bytes(scenario: Scenario) -> float:
     training = scenario.training
     if training.param_dtype is not None:
         return float(BYTES_PER_ELEMENT[training.param_dtype])
-    return float(BYTES_PER_ELEMENT[wide_dtype(scenario)])
+    return float(BYTES_PER_ELEMENT[wide_dtype(training.precision)])
 
 
 def gradient_bytes(scenario: Scenario) -> float:

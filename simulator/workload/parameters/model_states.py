@@ -132,5 +132,5 @@ def _buffers(scenario: Scenario, stages: tuple[Outline, ...]) -> float:
     if sharding != "zero3":
         return scenario.software.bucket_bytes
     largest = max(unit.parameters.total for stage in stages for unit in unit_parts(scenario, stage))
-    made = BYTES_PER_ELEMENT[wide_dtype(scenario)]
+    made = BYTES_PER_ELEMENT[wide_dtype(scenario.training.precision)]
     return largest * (made + reduced_bytes(scenario))

@@ -13,8 +13,8 @@ import numpy as np
 
 from simulator.ragged import distinct
 from simulator.scenario.remembered import remembered
-from simulator.workload.layers.layer_work import layer_settings
 from simulator.workload.layers.output_layer import output_layer
+from simulator.workload.layers.settings import layer_settings
 from simulator.workload.parameters.bytes import weight_cast_bytes
 from simulator.workload.parameters.counts import keeps_weights_over_step
 from simulator.workload.parameters.optimizer_offload import offload_buckets, offloaded_share
@@ -262,7 +262,7 @@ def slot_bytes(scenario: Scenario, structure: Structure, kinds: tuple[StageKind,
         kind = kinds[structure.stage_kind[structure.layout.holdings[holding].stage]]
         starts = stage_units(scenario, kind.outline).starts
         first = number * slots.per_holding
-        passes = stage_bytes(scenario, kind, settings, starts).table
+        passes = stage_bytes(kind, settings, starts).table
         table[:, first : first + slots.collectives] = by_slot(passes, slots.parts)
     for number, pair in enumerate(slots.pairs):
         forward, backward = slots.first_pair + 2 * number, slots.first_pair + 2 * number + 1
@@ -273,7 +273,7 @@ def slot_bytes(scenario: Scenario, structure: Structure, kinds: tuple[StageKind,
             :, pair.backward_holding * slots.per_holding + slots.of_pass(1, pair.backward_part)
         ]
     if scenario.parallelism.vocabulary != "none":
-        saved = output_layer(scenario).saved_bytes
+        saved = output_layer(settings, scenario.parallelism.pp, scenario.parallelism.vocabulary).saved_bytes
         ranks = np.arange(slots.ranks)
         table[0, slots.of_rank(ranks, RankSlot.OUTPUT_FORWARD)] = saved
         table[1, slots.of_rank(ranks, RankSlot.OUTPUT_BACKWARD)] = saved

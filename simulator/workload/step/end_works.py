@@ -139,7 +139,8 @@ def amax_works(scenario: Scenario, layers: int) -> tuple[Collective, Collective]
 def tied_work(scenario: Scenario, first_rank: int, last_rank: int) -> Collective:
     """Return the sum of a tied table's gradients over the ranks of the first and of the last stage."""
     pair = _pair(scenario, first_rank, last_rank)
-    size = vocabulary_rows(scenario) * scenario.model.hidden_size * reduced_bytes(scenario)
+    rows = vocabulary_rows(scenario.model.vocab_size, scenario.parallelism.tp)
+    size = rows * scenario.model.hidden_size * reduced_bytes(scenario)
     return Collective(kind="all_reduce", group=pair, bytes=size, name="tied embedding gradients")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simulator.workload.grid import stride
-from simulator.workload.layers.local_sizes import shapes_of
+from simulator.workload.layers.local_sizes import local_sizes
 from simulator.workload.work import Transfer
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ def message_bytes(scenario: Scenario) -> float:
     (Narayanan et al., arXiv:2104.04473, section 4.1), unless the stack sends the whole activation from each;
     with sequence parallelism that part is all it has.
     """
-    shapes = shapes_of(scenario)
-    is_whole = scenario.software.whole_messages and not scenario.parallelism.sequence_parallel
-    tokens = shapes.tokens / (1 if is_whole else shapes.tp.size)
-    return tokens * scenario.model.hidden_size * shapes.element_bytes
+    sizes = local_sizes(scenario)
+    is_whole = scenario.software.whole_messages and not sizes.sequence_parallel
+    tokens = sizes.tokens / (1 if is_whole else sizes.tp.size)
+    return tokens * scenario.model.hidden_size * sizes.element_bytes
 
 
 def message(scenario: Scenario, source: int, target: int, *, receives: bool = False) -> Transfer:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.scenario.remembered import remembered
 from simulator.schedules.op_kind import OpKind
 from simulator.workload.step.slots import PASS_KINDS
 from simulator.workload.step.stages import stage_works
@@ -16,8 +16,7 @@ from simulator.workload.step.stages import stage_works
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from simulator.scenario import Scenario
-    from simulator.workload.layers.layer_work import LayerSettings
+    from simulator.workload.layers.settings import LayerSettings
     from simulator.workload.program import Floats
     from simulator.workload.step.stages import StageKind
 
@@ -101,19 +100,16 @@ class StageBytes:
     working_bytes: float
 
 
-@remembered
-def stage_bytes(
-    scenario: Scenario, kind: StageKind, settings: LayerSettings, starts: tuple[int, ...]
-) -> StageBytes:
+@lru_cache(maxsize=4096)
+def stage_bytes(kind: StageKind, settings: LayerSettings, starts: tuple[int, ...]) -> StageBytes:
     """Return what passes over a stage take and give back.
 
     Args:
-        scenario: The request.
         kind: The stage.
         settings: Settings of its layers.
         starts: The work with which each part of the stage begins.
     """
-    works = stage_works(scenario, kind, settings)
+    works = stage_works(kind, settings)
     splits = all(work.halves is not None for work in works)
     saved, kept, offloaded = np.array(
         [

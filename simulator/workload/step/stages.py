@@ -6,26 +6,22 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from simulator.scenario.remembered import remembered
-from simulator.workload.layers.kinds import LayerKind
+from simulator.workload.layers.kinds import LayerKind, layer_kinds
 from simulator.workload.layers.layer_work import (
-    LayerSettings,
     LayerWork,
-    edge_work,
-    layer_of_kind,
-    layer_settings,
-    prediction_works,
+    Predictions,
+    closing_works,
+    embedding_work,
+    layer_work,
+    predictions_of,
 )
-from simulator.workload.layers.plan import LayerPlan, layer_plan
+from simulator.workload.layers.plan import LayerPlan, PlanOptions
+from simulator.workload.layers.settings import LayerSettings, layer_settings
 from simulator.workload.parameters.stage_outline import Outline, outlines
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from simulator.scenario import Scenario
-    from simulator.workload.program import Ints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,12 +31,14 @@ class StageKind:
     Attributes:
         outline: What decides how many parameters they have.
         layers: Different kinds and plans of layers.
-        places: Which of them each layer has.
+        indices: Which of them each layer has, by position in the stage.
+        predictions: Its multi-token-prediction modules, if it has any.
     """
 
     outline: Outline
     layers: tuple[tuple[LayerKind, LayerPlan], ...]
-    places: tuple[int, ...]
+    indices: tuple[int, ...]
+    predictions: Predictions | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +46,7 @@ class Stage:
     """One pipeline stage.
 
     Attributes:
-        layers: Numbers of its transformer layers.
+        layers: Indices of its transformer layers.
         works: Its work in model order: embedding, layers, prediction modules each with its head, head.
         kind: What it has in common with other stages.
     """
@@ -78,12 +76,6 @@ class Stage:
         return sum(work.saved_bytes for work in self.works)
 
 
-def alike_stages(stages: Sequence[Stage]) -> Ints:
-    """Return for each stage the first one with the same works."""
-    first: dict[int, int] = {}
-    return np.array([first.setdefault(id(stage.works), number) for number, stage in enumerate(stages)])
-
-
 def stages_of(scenario: Scenario) -> tuple[Stage, ...]:
     """Divide the model into its pipeline stages; layers of one kind share their work."""
     settings = layer_settings(scenario)
@@ -91,7 +83,7 @@ def stages_of(scenario: Scenario) -> tuple[Stage, ...]:
     first = 0
     for count, kind in zip(scenario.parallelism.stage_layers, stage_kinds(scenario), strict=True):
         layers = tuple(range(first, first + count))
-        stages.append(Stage(layers=layers, works=stage_works(scenario, kind, settings), kind=kind))
+        stages.append(Stage(layers=layers, works=stage_works(kind, settings), kind=kind))
         first += count
     return tuple(stages)
 
@@ -99,33 +91,42 @@ def stages_of(scenario: Scenario) -> tuple[Stage, ...]:
 @remembered
 def stage_kinds(scenario: Scenario) -> tuple[StageKind, ...]:
     """Return the kind of every stage of a scenario, in model order; one object for all that are alike."""
+    options, mean_document = PlanOptions.of(scenario), scenario.training.mean_document_length
+    layers = layer_kinds(scenario.model, mean_document)
+    predictions = predictions_of(scenario.model, mean_document, options)
     kinds: list[StageKind] = []
     first = 0
     for count, outline in zip(scenario.parallelism.stage_layers, outlines(scenario), strict=True):
-        layers = tuple(
-            (LayerKind.of(scenario, layer), layer_plan(scenario, layer, layer - first, count))
-            for layer in range(first, first + count)
+        held = tuple(
+            (layers[first + position], options.plan(first + position, position, count))
+            for position in range(count)
         )
-        kinds.append(_one_for_all(outline, layers))
+        kinds.append(_one_for_all(outline, held, predictions if outline.predictions else None))
         first += count
     return tuple(kinds)
 
 
 @lru_cache(maxsize=4096)
-def _one_for_all(outline: Outline, layers: tuple[tuple[LayerKind, LayerPlan], ...]) -> StageKind:
-    different = tuple(dict.fromkeys(layers))
-    number = {layer: place for place, layer in enumerate(different)}
-    return StageKind(outline=outline, layers=different, places=tuple(map(number.__getitem__, layers)))
+def _one_for_all(
+    outline: Outline, layers: tuple[tuple[LayerKind, LayerPlan], ...], predictions: Predictions | None
+) -> StageKind:
+    distinct = tuple(dict.fromkeys(layers))
+    index = {layer: number for number, layer in enumerate(distinct)}
+    return StageKind(
+        outline=outline,
+        layers=distinct,
+        indices=tuple(map(index.__getitem__, layers)),
+        predictions=predictions,
+    )
 
 
-@remembered
-def stage_works(scenario: Scenario, kind: StageKind, settings: LayerSettings) -> tuple[LayerWork, ...]:
+@lru_cache(maxsize=4096)
+def stage_works(kind: StageKind, settings: LayerSettings) -> tuple[LayerWork, ...]:
     """Return the work of a stage of one kind in model order; see ``Stage.works``."""
-    made = [layer_of_kind(scenario, *each, settings) for each in kind.layers]
-    works = [made[place] for place in kind.places]
+    distinct = [layer_work(*layer, settings) for layer in kind.layers]
+    works = [distinct[index] for index in kind.indices]
     if kind.outline.has_embedding:
-        works.insert(0, edge_work(scenario, "embedding", settings))
+        works.insert(0, embedding_work(settings))
     if kind.outline.has_head:
-        head = edge_work(scenario, "head and loss", settings)
-        works += [*prediction_works(scenario, settings), head] * kind.outline.predictions + [head]
+        works += closing_works(settings, kind.predictions)
     return tuple(works)

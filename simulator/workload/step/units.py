@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from simulator.scenario.remembered import remembered
 from simulator.workload.layers.local_sizes import BYTES_PER_ELEMENT, wide_dtype
-from simulator.workload.layers.lower import Habits, forward_program
+from simulator.workload.layers.lower import LayerOptions, forward_program
 from simulator.workload.layers.operation import Pointwise
 from simulator.workload.parameters.buckets import (
     bucket_collectives,
@@ -118,7 +118,7 @@ def unit_copies(scenario: Scenario, parameters: float) -> tuple[Copy | None, ...
     weights, gradients = weight_bytes(scenario) * parameters, reduced_bytes(scenario) * parameters
     copies: list[Copy | None] = [None] * 4
     if software.unshard_copies:
-        made = BYTES_PER_ELEMENT[wide_dtype(scenario)]
+        made = BYTES_PER_ELEMENT[wide_dtype(scenario.training.precision)]
         copies[0] = Elementwise(name="unshard_copy", bytes_moved=2.0 * weights)
         size = parameters * (made + reduced_bytes(scenario))
         copies[2] = Elementwise(name="gradient_copy", bytes_moved=size)
@@ -132,4 +132,4 @@ def _part_by_part(scenario: Scenario, name: str, size: float) -> BlockSequence:
     """Copy every rank's part of every tensor of a unit by a kernel of its own."""
     count = weight_tensors(scenario) * dense_sharing(scenario).shard.size
     copies = Pointwise(forward=(Elementwise(name=name, bytes_moved=size, kernels=count),), backward=())
-    return BlockSequence(name, ((Block(name, forward_program([copies], Habits.of(scenario))), 1),))
+    return BlockSequence(name, ((Block(name, forward_program([copies], LayerOptions.of(scenario))), 1),))

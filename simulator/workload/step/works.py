@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from simulator.schedules.op_kind import OpKind
 from simulator.workload.grid import stride
-from simulator.workload.layers.layer_work import layer_settings
-from simulator.workload.layers.local_sizes import shapes_of
 from simulator.workload.layers.output_layer import output_layer
 from simulator.workload.layers.overlapped import overlapped_block
+from simulator.workload.layers.settings import layer_settings
 from simulator.workload.program import BlockSequence, floating_point_operations
 from simulator.workload.step.end_works import (
     amax_works,
@@ -74,7 +73,7 @@ def _holding_works(
     """Yield the works of a stage on a rank, with their slots in its block."""
     slots = structure.slots
     units = stage_units(scenario, kind.outline)
-    works = stage_works(scenario, kind, layer_settings(scenario))
+    works = stage_works(kind, layer_settings(scenario))
     bounds = [*units.starts, len(works)]
     parts = [works, *(works[first:end] for first, end in pairwise(bounds))]
     splits = all(work.halves is not None for work in works)
@@ -131,12 +130,14 @@ def output_works(scenario: Scenario) -> Iterator[tuple[int, Work]]:
     """Yield passes S and T of a divided output layer and the exchanges around them; exchanges are in fp32."""
     if scenario.parallelism.vocabulary == "none":
         return
-    layer, shapes = output_layer(scenario), shapes_of(scenario)
+    settings = layer_settings(scenario)
+    sizes = settings.sizes
+    layer = output_layer(settings, scenario.parallelism.pp, scenario.parallelism.vocabulary)
     yield RankSlot.OUTPUT_FORWARD, layer.forward
     yield RankSlot.OUTPUT_BACKWARD, layer.backward
     parallelism = scenario.parallelism
     group = Group(axis="pp", size=parallelism.pp, stride=stride(parallelism, "pp"))
-    activation, sums = 4.0 * shapes.divided_tokens * scenario.model.hidden_size, 3 * 4.0 * shapes.tokens
+    activation, sums = 4.0 * sizes.divided_tokens * scenario.model.hidden_size, 3 * 4.0 * sizes.tokens
     summed = sums + (activation if parallelism.vocabulary == "vocab-2" else 0.0)
     name = "output layer, all-reduce"
     broadcast = Collective(kind="broadcast", group=group, bytes=activation, name="output layer, broadcast")
@@ -151,7 +152,7 @@ def part_works(
     """Return the layers of a part of a stage, given a kind of holding; part -1 stands for all of them."""
     stage = structure.layout.holdings[structure.holdings[holding]].stage
     kind = kinds[structure.stage_kind[stage]]
-    works = stage_works(scenario, kind, layer_settings(scenario))
+    works = stage_works(kind, layer_settings(scenario))
     if part < 0:
         return works
     starts = [*stage_units(scenario, kind.outline).starts, len(works)]

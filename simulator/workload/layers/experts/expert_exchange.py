@@ -30,11 +30,11 @@ def exchange(
         Collective(
             kind="all_to_all",
             group=flow.ep,
-            bytes=flow.copies * flow.width * each,
+            bytes=flow.copies * flow.width * element_bytes,
             name=label,
             kernel=kernel,
             routing=flow.routing,
         )
-        for each, label in ((forward, name), (backward, f"{name}_grad"))
+        for element_bytes, label in ((forward, name), (backward, f"{name}_grad"))
     )
     return [Exchange(forward=there, backward=back, stream="ep")]

@@ -14,41 +14,45 @@ from simulator.workload.layers.linear import replicated
 from simulator.workload.layers.operation import Exchange, Step, within
 
 if TYPE_CHECKING:
-    from simulator.scenario import Experts, Scenario
-    from simulator.workload.layers.local_sizes import Shapes
+    from simulator.scenario import Experts
+    from simulator.workload.layers.architecture import Architecture, KernelOptions
+    from simulator.workload.layers.experts.token_load import ExpertOptions
+    from simulator.workload.layers.local_sizes import LocalSizes
 
 
-def expert_steps(scenario: Scenario, shapes: Shapes, experts: Experts) -> list[Step]:
+def expert_steps(
+    sizes: LocalSizes, model: Architecture, kernels: KernelOptions, experts: Experts, options: ExpertOptions
+) -> list[Step]:
     """Return router, dispatch, experts, combine and shared experts.
 
     Shared experts run first, or where ``overlap.shared_experts`` says so beside the exchanges: their first
     product while tokens travel, their second one while results come back (Megatron-Core's
     ``moe_shared_expert_overlap``).
     """
-    flow = token_flow(scenario, shapes, experts)
-    strategy = DISPATCHERS[scenario.training.experts.dispatcher]
+    flow = token_flow(sizes, kernels, experts, options, model.hidden_size)
+    strategy = DISPATCHERS[options.training.dispatcher]
     dispatch, combine = strategy.dispatch(flow), strategy.combine(flow)
-    first, second = shared_halves(scenario, shapes, experts)
-    overlaps = scenario.training.overlap.shared_experts and flow.ep.size > 1
+    first, second = shared_halves(sizes, model, kernels, experts)
+    overlaps = options.overlaps_shared and flow.ep.size > 1
     if overlaps:
         dispatch, combine = _beside(dispatch, first), _beside(combine, second)
     return [
-        *within("moe_router", router_steps(scenario, shapes, experts)),
+        *within("moe_router", router_steps(sizes, kernels, experts, model.hidden_size)),
         *([] if overlaps else [*first, *second]),
-        *_latent(shapes, "latent_down", experts.moe_latent_size, scenario.model.hidden_size),
+        *_latent(sizes, "latent_down", experts.moe_latent_size, model.hidden_size),
         *dispatch,
-        *expert_products(scenario, shapes, experts, flow),
+        *expert_products(sizes, model, kernels, options, flow),
         *combine,
-        *_latent(shapes, "latent_up", scenario.model.hidden_size, experts.moe_latent_size),
-        *shared_sum(scenario, shapes, experts),
+        *_latent(sizes, "latent_up", model.hidden_size, experts.moe_latent_size),
+        *shared_sum(sizes, experts, model.hidden_size),
     ]
 
 
-def _latent(shapes: Shapes, name: str, n: int | None, k: int | None) -> list[Step]:
+def _latent(sizes: LocalSizes, name: str, n: int | None, k: int | None) -> list[Step]:
     """Return a projection to or from the latent width of routed experts, if they have one."""
     if n is None or k is None:
         return []
-    return replicated(shapes, name, n, k, dtype=shapes.gemm_dtype)
+    return replicated(sizes, name, n, k, dtype=sizes.gemm_dtype)
 
 
 def _beside(steps: list[Step], aside: list[Step]) -> list[Step]:

@@ -10,29 +10,31 @@ from simulator.workload.layers.operation import Pointwise, Step, within
 from simulator.workload.work import Elementwise
 
 if TYPE_CHECKING:
-    from simulator.scenario import Experts, Scenario
-    from simulator.workload.layers.local_sizes import Shapes
+    from simulator.scenario import Experts
+    from simulator.workload.layers.architecture import Architecture, KernelOptions
+    from simulator.workload.layers.local_sizes import LocalSizes
 
 
-def shared_halves(scenario: Scenario, shapes: Shapes, experts: Experts) -> tuple[list[Step], list[Step]]:
+def shared_halves(
+    sizes: LocalSizes, model: Architecture, kernels: KernelOptions, experts: Experts
+) -> tuple[list[Step], list[Step]]:
     """Return the shared experts up to their activation, and from their second product on."""
-    width = experts.num_shared_experts * experts.moe_intermediate_size // shapes.tp.size
+    width = experts.num_shared_experts * experts.moe_intermediate_size // sizes.tp.size
     if not width:
         return [], []
-    hidden = scenario.model.hidden_size
-    up = 2 * width if scenario.model.gated else width
+    up = 2 * width if model.gated else width
     first = [
-        *column_parallel(scenario, shapes, "shared_up", up, hidden),
-        activation(scenario, shapes, shapes.tokens, width),
+        *column_parallel(sizes, kernels, "shared_up", up, model.hidden_size),
+        activation(sizes, kernels, sizes.tokens, width, gated=model.gated),
     ]
-    keeps = not remakes_product(scenario)
-    second = row_parallel(scenario, shapes, "shared_down", hidden, width, keeps_input=keeps)
+    keeps = not remakes_product(kernels, gated=model.gated)
+    second = row_parallel(sizes, "shared_down", model.hidden_size, width, keeps_input=keeps)
     return within("shared_experts", first), within("shared_experts", second)
 
 
-def shared_sum(scenario: Scenario, shapes: Shapes, experts: Experts) -> list[Step]:
+def shared_sum(sizes: LocalSizes, experts: Experts, hidden: int) -> list[Step]:
     """Return the addition of the shared experts' results to those of the routed ones."""
     if not experts.num_shared_experts:
         return []
-    size = 3.0 * shapes.element_bytes * shapes.divided_tokens * scenario.model.hidden_size
+    size = 3.0 * sizes.element_bytes * sizes.divided_tokens * hidden
     return [Pointwise(forward=(Elementwise(name="shared_sum", bytes_moved=size),), backward=())]

@@ -9,12 +9,45 @@ from simulator.workload.grid import expert_group
 from simulator.workload.work import Routing
 
 if TYPE_CHECKING:
-    from simulator.scenario import Experts, Scenario
-    from simulator.workload.layers.local_sizes import Shapes
+    from simulator.scenario import Experts, ExpertTraining, Scenario
+    from simulator.workload.layers.architecture import KernelOptions
+    from simulator.workload.layers.local_sizes import LocalSizes
     from simulator.workload.work import Group
 
 FP8_SCALE_BYTES = 4 / 128
 """One fp32 scale for 128 values (DeepSeek-V3, arXiv:2412.19437, section 3.3.2)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertOptions:
+    """How tokens reach their experts and are computed there.
+
+    Attributes:
+        training: Dispatcher, load and kind of matrix products.
+        ep: Expert-parallel group.
+        etp: Expert-tensor group.
+        overlaps_shared: Whether shared experts run beside the exchanges.
+        adds_bias_apart: Whether kernels of their own add the experts' biases; those that take the sizes of
+            all groups from the device, as graphs of whole steps need, add the bias to the product.
+    """
+
+    training: ExpertTraining
+    ep: Group
+    etp: Group
+    overlaps_shared: bool
+    adds_bias_apart: bool
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> ExpertOptions:
+        """Return how tokens reach their experts in a scenario."""
+        training = scenario.training
+        return cls(
+            training=training.experts,
+            ep=expert_group(scenario.parallelism, "ep"),
+            etp=expert_group(scenario.parallelism, "etp"),
+            overlaps_shared=training.overlap.shared_experts,
+            adds_bias_apart="full_iteration" not in training.cuda_graphs,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,21 +96,22 @@ class TokenFlow:
         return self.rows * self.width * self.element_bytes
 
 
-def token_flow(scenario: Scenario, shapes: Shapes, experts: Experts) -> TokenFlow:
+def token_flow(
+    sizes: LocalSizes, kernels: KernelOptions, experts: Experts, options: ExpertOptions, hidden: int
+) -> TokenFlow:
     """Work out how tokens flow; the load of the busiest rank follows from imbalance and capacity."""
-    training, parallelism = scenario.training.experts, scenario.parallelism
-    ep, etp = expert_group(parallelism, "ep"), expert_group(parallelism, "etp")
-    differ = parallelism.sequence_parallel or parallelism.tp == 1
-    together = shapes.divided_tokens * etp.size if differ else shapes.tokens
+    training, ep, etp = options.training, options.ep, options.etp
+    differ = sizes.sequence_parallel or sizes.tp.size == 1
+    together = sizes.divided_tokens * etp.size if differ else sizes.tokens
     per_expert = together * ep.size * experts.num_experts_per_tok // experts.num_experts
     rows = max(1, round(per_expert * training.load)) * (experts.num_experts // ep.size)
-    sent = shapes.element_bytes if training.dispatch_dtype is None else 1 + FP8_SCALE_BYTES
+    sent = sizes.element_bytes if training.dispatch_dtype is None else 1 + FP8_SCALE_BYTES
     return TokenFlow(
-        tokens=shapes.divided_tokens,
-        copies=shapes.divided_tokens * experts.num_experts_per_tok * training.load,
+        tokens=sizes.divided_tokens,
+        copies=sizes.divided_tokens * experts.num_experts_per_tok * training.load,
         rows=rows,
-        width=experts.moe_latent_size or scenario.model.hidden_size,
-        element_bytes=shapes.element_bytes,
+        width=experts.moe_latent_size or hidden,
+        element_bytes=sizes.element_bytes,
         sent_bytes=sent,
         routing=Routing(
             experts=experts.num_experts,
@@ -88,6 +122,6 @@ def token_flow(scenario: Scenario, shapes: Shapes, experts: Experts) -> TokenFlo
         ep=ep,
         etp=etp,
         gathers=differ,
-        fused=scenario.software.fused,
-        sorts_copies=scenario.software.sorts_copies,
+        fused=kernels.fused,
+        sorts_copies=kernels.sorts_copies,
     )
