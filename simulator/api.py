@@ -21,7 +21,7 @@ from simulator.results.pass_shares import sequence_shares
 from simulator.results.result import Result, make_result
 from simulator.units import format_bytes
 from simulator.workload.parameters.model_states import StaticMemory
-from simulator.workload.pipeline import uses_times
+from simulator.workload.pipeline import Pipeline
 from simulator.workload.step.build import Step, build_step
 from simulator.workload.step.rank_memory import static_memory
 
@@ -73,7 +73,7 @@ def estimate_memory(scenario: Scenario) -> MemoryReport:
 def timed_step(scenario: Scenario, system: System) -> Step:
     """Lay out one training step; a schedule that is made to measure learns first how long passes take."""
     step = build_step(scenario)
-    if not uses_times(scenario):
+    if not Pipeline.of(scenario).uses_times:
         return step
     durations = step_durations(step.program, system)
     times = stage_times(step.program, durations, len(step.stages), scenario.num_microbatches)

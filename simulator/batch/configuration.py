@@ -17,8 +17,8 @@ from simulator.schedules import SCHEDULES, Overlapped, Request
 from simulator.schedules.csv_form import CUSTOM
 from simulator.workload.layers.layer_work import layer_settings
 from simulator.workload.layers.low_precision import quantisation
-from simulator.workload.parameters.counts import sums_gradients_locally
-from simulator.workload.pipeline import runs_in_pairs, uses_times
+from simulator.workload.parameters.model_states import sums_gradients_locally
+from simulator.workload.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,14 +56,14 @@ class Configuration:
 
 def is_regular(scenario: Scenario) -> bool:
     """Tell whether a scenario's step is a template; the others have to be laid out op by op."""
-    parallelism, training = scenario.parallelism, scenario.training
+    parallelism, training, pipeline = scenario.parallelism, scenario.training, Pipeline.of(scenario)
     return (
         parallelism.schedule != CUSTOM
         and SCHEDULES[parallelism.schedule].copies == 1
         and parallelism.vocabulary == "none"
-        and not uses_times(scenario)
+        and not pipeline.uses_times
         and not _runs_in_pairs(parallelism.schedule, parallelism.pp, parallelism.vpp)
-        and not runs_in_pairs(scenario)
+        and not pipeline.runs_in_pairs
         and not training.post_validation
         and not scenario.cluster.pools
         and not _agrees_on_scales(scenario)
@@ -98,7 +98,8 @@ def configure(scenario: Scenario) -> Configuration:
         for kind, bucket in zip(alike.kinds, buckets, strict=True)
     ]
     ranks = rank_costs(scenario, structure.ranks_of(alike))
-    sums = sums_gradients_locally(scenario)
+    every = scenario.parallelism.reduce_every_microbatch
+    sums = sums_gradients_locally(scenario.num_microbatches, reduces_every=every)
     return Configuration(
         structure=structure,
         costs=_costs(structure, passes, buckets, _end_seconds(scenario, structure, ranks)),

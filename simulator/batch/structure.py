@@ -9,8 +9,8 @@ import numpy as np
 
 from simulator.batch import template as templates
 from simulator.scenario.remembered import remembered
-from simulator.workload.parameters.bytes import weight_cast_bytes
-from simulator.workload.parameters.counts import keeps_weights_over_step
+from simulator.scenario.sharding import keeps_weights_over_step
+from simulator.workload.parameters.bytes import ParameterBytes
 from simulator.workload.step.end import norm_work
 from simulator.workload.step.stages import stage_kinds
 
@@ -166,7 +166,11 @@ def _key(
         which,
         parallelism.prefetch,
         parallelism.reshard_after_forward,
-        keeps_weights_over_step(scenario),
+        keeps_weights_over_step(
+            parallelism.pp,
+            reshards=parallelism.reshard_after_forward,
+            reduces_every=parallelism.reduce_every_microbatch,
+        ),
         software.unshard_copies,
         software.gathers_tensor_by_tensor,
         kinds[which[0]].outline.has_head,
@@ -182,9 +186,9 @@ def _key(
         buckets,
         sharded,
         (overlap.grad_reduce, overlap.param_gather, overlap.p2p),
-        norm_work(scenario) is None,
+        norm_work(parallelism.gpus, post_validation=scenario.training.post_validation) is None,
         scenario.model.tie_word_embeddings,
-        weight_cast_bytes(scenario) > 0.0,
+        ParameterBytes.of(scenario).cast > 0.0,
     )
 
 

@@ -20,7 +20,7 @@ from simulator.engines.graph import Graph
 from simulator.ragged import ranges
 from simulator.schedules.op_kind import OpKind
 from simulator.workload.layers.layer_work import Halves, LayerWork
-from simulator.workload.pipeline import pipeline_order
+from simulator.workload.pipeline import Pipeline
 from simulator.workload.program import Block, BlockSequence, ProgramBuilder, Stream
 from simulator.workload.step.build import lay_out
 from simulator.workload.step.data_parallel import MAKES_GRADIENTS, Bucket
@@ -154,7 +154,7 @@ def make_template(
         for kind, mine in zip(kinds, buckets, strict=True)
     )
     parts = [[_bucket(part, len(mine), counts) for part, counts in enumerate(mine)] for mine in buckets]
-    step = lay_out(scenario, pipeline_order(scenario), stages, parts)
+    step = lay_out(scenario, Pipeline.of(scenario).order(), stages, parts)
     program = step.program
     most = max(1, *map(len, buckets))
     slots = Slots.of(len(kinds), most, program.num_ranks, _pairs(program))

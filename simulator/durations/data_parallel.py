@@ -17,8 +17,8 @@ from simulator.durations.contention import held_multiprocessors
 from simulator.durations.layers import block_seconds
 from simulator.durations.price import alone_s
 from simulator.scenario.remembered import remembered
-from simulator.workload.parameters.buckets import bucket_collectives, bucket_parts, unit_parts
-from simulator.workload.parameters.model_states import sharded_gradient_bytes
+from simulator.workload.parameters.buckets import bucket_collectives
+from simulator.workload.parameters.model_states import ModelStates, sharded_gradient_bytes
 from simulator.workload.step.fsdp import unit_copies
 from simulator.workload.work import Elementwise
 
@@ -79,16 +79,16 @@ class BucketCosts:
 @remembered
 def bucket_costs(scenario: Scenario, stage: Outline) -> BucketCosts:
     """Return what data parallelism costs a stage."""
-    divide = unit_parts if scenario.parallelism.sharding == "zero3" else bucket_parts
-    parts = divide(scenario, stage)
+    states = ModelStates.of(scenario)
+    parts = states.parts(stage)
     places: dict[tuple[StageParameters, int], int] = {}
     alike = [places.setdefault((part.parameters, part.end - part.first), len(places)) for part in parts]
     costs = np.zeros((2, len(places), len(WHICH) * EACH))
     copies = np.zeros((len(places), len(COPIES)))
     counts = []
     for (parameters, length), place in places.items():
-        reduces, sums, gathers = bucket_collectives(scenario, parameters, length)
-        works = (gathers, reduces, sums)
+        made = bucket_collectives(parameters, length, states.sharding, states.sizes, states.buckets)
+        works = (made.gathers, made.reduces, made.sums)
         costs[:, place] = _collective_costs(scenario, works)
         copies[place] = _copy_seconds(scenario, parameters.total)
         counts.append(tuple(map(len, works)))
@@ -98,7 +98,9 @@ def bucket_costs(scenario: Scenario, stage: Outline) -> BucketCosts:
         copies=copies[alike].reshape(-1),
         counts=tuple(counts[place] for place in alike),
         most=tuple(map(max, zip(*counts, strict=True))),
-        sharded_gradient_bytes=sharded_gradient_bytes(scenario, stage),
+        sharded_gradient_bytes=sharded_gradient_bytes(
+            states.local, states.sharding, states.sizes.gradient, stage
+        ),
     )
 
 

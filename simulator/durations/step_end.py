@@ -14,13 +14,15 @@ from simulator.costs.system import System
 from simulator.durations.price import alone_s, price
 from simulator.engines import compiled
 from simulator.scenario.remembered import remembered
-from simulator.workload.grid import stride
-from simulator.workload.parameters.model_states import held_memory
-from simulator.workload.parameters.optimizer_offload import append_offloaded_update, offloaded_share
+from simulator.workload.grid import Mesh
+from simulator.workload.parameters.bytes import ParameterBytes
+from simulator.workload.parameters.counts import LocalParameters
+from simulator.workload.parameters.model_states import ModelStates, held_memory
+from simulator.workload.parameters.optimizer_offload import append_offloaded_update
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
 from simulator.workload.step.end import norm_work, rank_end
-from simulator.workload.step.messages import message
-from simulator.workload.step.shared_parameters import tied_work
+from simulator.workload.step.messages import message, message_bytes_of
+from simulator.workload.step.shared_parameters import rank_pair, tied_work
 from simulator.workload.work import StepOverhead
 
 if TYPE_CHECKING:
@@ -48,12 +50,12 @@ def message_seconds(scenario: Scenario, messages: Pairs) -> Floats:
     system = System.of(scenario)
     known: dict[tuple[int, bool, bool], float] = {}
     seconds: list[float] = []
-    apart = stride(scenario.parallelism, "pp")
+    apart, size = Mesh.of(scenario.parallelism).stride("pp"), message_bytes_of(scenario)
     for source, target, receives in messages.pairs:
         # Of where the two ranks lie it only matters whether the message leaves a domain.
         alike = (abs(target - source), receives, lie_apart(source, target, apart, system.cluster))
         if alike not in known:
-            known[alike] = alone_s(message(scenario, source, target, receives=receives), system)
+            known[alike] = alone_s(message(size, apart, source, target, receives=receives), system)
         seconds.append(known[alike])
     return np.array(seconds)
 
@@ -75,9 +77,10 @@ class RankCosts:
 @remembered
 def rank_costs(scenario: Scenario, ranks: tuple[tuple[Outline, ...], ...]) -> RankCosts:
     """Return what ranks cost, given their stages."""
+    states, system = ModelStates.of(scenario), System.of(scenario)
     return RankCosts(
-        seconds=np.array([_update_seconds(scenario, stages) for stages in ranks]).T,
-        held=tuple(_held_terms(held_memory(scenario, stages)) for stages in ranks),
+        seconds=np.array([_update_seconds(states, system, stages) for stages in ranks]).T,
+        held=tuple(_held_terms(held_memory(states, stages)) for stages in ranks),
     )
 
 
@@ -86,20 +89,20 @@ HELD = ("framework", "weights", "gradients", "optimizer", "communication_buffers
 _held_terms = attrgetter(*HELD)
 
 
-def _update_seconds(scenario: Scenario, stages: tuple[Outline, ...]) -> tuple[float, float]:
+def _update_seconds(states: ModelStates, system: System, stages: tuple[Outline, ...]) -> tuple[float, float]:
     """Return the seconds of a rank's update, what passes through host memory included, and of its casts.
 
     The update begins when the gradient norm is known and the rank has nothing else to do, so that how long
     copies, updates on the GPU and those of the host take together does not depend on what came before.
     """
-    system, end = System.of(scenario), rank_end(scenario, stages)
+    end = rank_end(states, stages)
     casts_s = 0.0 if end.casts is None else alone_s(end.casts, system)
-    if not offloaded_share(scenario):
+    if not states.offload.share:
         return 0.0 if end.update is None else alone_s(end.update, system), casts_s
     builder = ProgramBuilder(rank_names=("rank",))
     if end.update is not None:
         builder.add(OpKind.OPTIMIZER, 0, Stream.COMPUTE, end.update)
-    append_offloaded_update(scenario, builder, 0, end.parameters, ())
+    append_offloaded_update(builder, 0, end.parameters, (), sizes=states.sizes, offload=states.offload)
     program = builder.build()
     return compiled.run(program, price(program, system)).makespan_s, casts_s
 
@@ -113,11 +116,16 @@ def single_seconds(scenario: Scenario, first_rank: int, last_rank: int) -> tuple
         first_rank: Rank of the first stage.
         last_rank: Rank of the last stage.
     """
-    system, norm = System.of(scenario), norm_work(scenario)
-    tied = scenario.model.tie_word_embeddings and first_rank != last_rank
+    system = System.of(scenario)
+    norm = norm_work(scenario.parallelism.gpus, post_validation=scenario.training.post_validation)
+    tied_s = 0.0
+    if scenario.model.tie_word_embeddings and first_rank != last_rank:
+        pair = rank_pair(Mesh.of(scenario.parallelism).stride("pp"), first_rank, last_rank)
+        table, sent = LocalParameters.of(scenario).table, ParameterBytes.of(scenario).reduced
+        tied_s = alone_s(tied_work(table, sent, pair), system)
     return (
         0.0 if norm is None else alone_s(norm, system),
-        alone_s(tied_work(scenario, first_rank, last_rank), system) if tied else 0.0,
+        tied_s,
         alone_s(StepOverhead(), system),
     )
 

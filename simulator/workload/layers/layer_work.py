@@ -97,7 +97,9 @@ def copied_bytes(works: Sequence[LayerWork]) -> float:
 @remembered
 def layer_settings(scenario: Scenario) -> LayerSettings:
     """Return what the layers of a scenario have in common; one object for all that are equal."""
-    return _one_setting(shapes_of(scenario), Habits.of(scenario), splits_backward(scenario))
+    parallelism = scenario.parallelism
+    splits = splits_backward(parallelism.schedule, parallelism.schedule_rows)
+    return _one_setting(shapes_of(scenario), Habits.of(scenario), splits)
 
 
 @lru_cache(maxsize=4096)

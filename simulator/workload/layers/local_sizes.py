@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from simulator.scenario.remembered import remembered
 from simulator.scenario.training import number_format
-from simulator.workload.grid import axis_group
+from simulator.workload.grid import ExpertMesh
 from simulator.workload.layers.low_precision import is_low, quantisation
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def shapes_of(scenario: Scenario) -> Shapes:
     tp = parallelism.tp
     tokens = training.micro_batch_size * training.seq_length // parallelism.cp
     dtype = wide_dtype(scenario)
+    experts = ExpertMesh.of(parallelism)
     return Shapes(
         sequences=training.micro_batch_size,
         tokens=tokens,
@@ -93,9 +94,9 @@ def shapes_of(scenario: Scenario) -> Shapes:
         kv_heads=max(1, model.num_key_value_heads // tp),
         intermediate=model.intermediate_size // tp,
         vocabulary=vocabulary_rows(scenario),
-        tp=axis_group(parallelism, "tp"),
-        cp=axis_group(parallelism, "cp"),
-        ep=axis_group(parallelism, "ep"),
+        tp=experts.mesh.group("tp"),
+        cp=experts.mesh.group("cp"),
+        ep=experts.group("ep"),
         quantisation=quantisation(scenario),
     )
 

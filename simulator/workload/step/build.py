@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simulator.schedules.with_vocabulary import without_vocabulary
-from simulator.workload.pipeline import held_stages, pipeline_order, plain
+from simulator.workload.pipeline import Pipeline, held_stages, plain
 from simulator.workload.program import Program, ProgramBuilder
 from simulator.workload.step.ddp_and_zero import Bucketed
 from simulator.workload.step.end import append_step_end
@@ -48,7 +48,7 @@ def build_step(scenario: Scenario, times: StageTimes | None = None) -> Step:
         scenario: The request.
         times: How long the passes of each stage take, for schedules that are made to measure.
     """
-    return lay_out(scenario, pipeline_order(scenario, times), stages_of(scenario))
+    return lay_out(scenario, Pipeline.of(scenario).order(times), stages_of(scenario))
 
 
 def lay_out(

@@ -13,7 +13,7 @@ import numpy as np
 
 from simulator.schedules.columns import Passes
 from simulator.schedules.op_kind import OpKind
-from simulator.workload.parameters.buckets import bucket_collectives, bucket_parts, unit_parts
+from simulator.workload.parameters.buckets import bucket_collectives
 from simulator.workload.step.stages import alike_stages
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from simulator.schedules import Action
     from simulator.workload.layers.layer_work import LayerWork
     from simulator.workload.parameters.buckets import Part
+    from simulator.workload.parameters.model_states import ModelStates
     from simulator.workload.program import Ints, ProgramBuilder
     from simulator.workload.step.pieces import Pieces
     from simulator.workload.step.stages import Stage
@@ -53,24 +54,21 @@ class Bucket:
     gathers: tuple[Collective, ...]
 
 
-def buckets_of(scenario: Scenario, stage: Stage) -> list[Bucket]:
-    """Divide a stage into buckets of whole layers, each at least ``bucket_bytes`` of gradients."""
-    return [_bucket(scenario, stage, part) for part in bucket_parts(scenario, stage.outline)]
+def buckets_of(states: ModelStates, stages: Sequence[Stage]) -> list[list[Bucket]]:
+    """Divide each stage into buckets of whole layers, or into FSDP's units; see ``ModelStates.parts``."""
+    return [[_bucket(states, stage, part) for part in states.parts(stage.outline)] for stage in stages]
 
 
-def units_of(scenario: Scenario, stage: Stage) -> list[Bucket]:
-    """Divide a stage into layers that gather their weights each by itself: FSDP's units."""
-    return [_bucket(scenario, stage, part) for part in unit_parts(scenario, stage.outline)]
-
-
-def _bucket(scenario: Scenario, stage: Stage, part: Part) -> Bucket:
-    reduces, sums, gathers = bucket_collectives(scenario, part.parameters, part.end - part.first)
+def _bucket(states: ModelStates, stage: Stage, part: Part) -> Bucket:
+    collectives = bucket_collectives(
+        part.parameters, part.end - part.first, states.sharding, states.sizes, states.buckets
+    )
     return Bucket(
         works=stage.works[part.first : part.end],
         parameters=part.parameters.total,
-        reduces=reduces,
-        sums=sums,
-        gathers=gathers,
+        reduces=collectives.reduces,
+        sums=collectives.sums,
+        gathers=collectives.gathers,
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simulator.workload.parameters.model_states import ModelStates
 from simulator.workload.program import OpKind, Ops, Stream
 from simulator.workload.step.data_parallel import Bucket, DataParallel, Segment, buckets_of
 from simulator.workload.step.pieces import Pieces
@@ -49,7 +50,7 @@ class Bucketed(DataParallel):
     def prepare(self) -> None:
         """Gather the weights that the optimizer of the step before updated, first stages first."""
         given = self.parts
-        self.buckets = given or [buckets_of(self.scenario, stage) for stage in self.stages]
+        self.buckets = given or buckets_of(ModelStates.of(self.scenario), self.stages)
         holders = sorted((stage, rank) for rank in range(len(self.order)) for stage in self.held_stages(rank))
         works: list[Collective] = []
         places: list[tuple[int, int]] = []

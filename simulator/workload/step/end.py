@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from simulator.scenario.remembered import remembered
 from simulator.workload.layers.low_precision import quantisation
-from simulator.workload.parameters.bytes import update_bytes, weight_cast_bytes
 from simulator.workload.parameters.counts import rank_parameters
-from simulator.workload.parameters.optimizer_offload import append_offloaded_update, offloaded_share
-from simulator.workload.parameters.sharding import dense_sharing, expert_sharing
+from simulator.workload.parameters.model_states import ModelStates
+from simulator.workload.parameters.optimizer_offload import append_offloaded_update
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
 from simulator.workload.step.shared_parameters import sum_stage_copies, sum_tied_embeddings
 from simulator.workload.work import Collective, Elementwise, Group, StepOverhead
@@ -19,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from simulator.scenario import Scenario
-    from simulator.workload.parameters.counts import RankParameters
+    from simulator.workload.parameters.bytes import ParameterBytes
+    from simulator.workload.parameters.sharding import X
     from simulator.workload.parameters.stage_outline import Outline
     from simulator.workload.step.stages import Stage
 
@@ -52,11 +52,12 @@ def append_step_end(
     sum_stage_copies(scenario, builder, stages, held, before)
     if scenario.model.tie_word_embeddings and pp > 1:
         sum_tied_embeddings(scenario, builder, held, before)
-    norm = norm_work(scenario)
+    norm = norm_work(scenario.parallelism.gpus, post_validation=scenario.training.post_validation)
+    states = ModelStates.of(scenario)
     for rank in range(pp):
         clipped = before[rank]
         mine = tuple(stages[number].outline for number in held[rank])
-        end = rank_end(scenario, mine)
+        end = rank_end(states, mine)
         if norm is not None:
             op = builder.add(
                 OpKind.COLLECTIVE, rank, Stream.DP_REDUCE, norm, after=before[rank], join=_GRADIENT_NORM
@@ -65,8 +66,10 @@ def append_step_end(
         arrived: list[int] = []
         if end.update is not None:
             builder.add(OpKind.OPTIMIZER, rank, Stream.COMPUTE, end.update, after=clipped)
-        if offloaded_share(scenario):
-            arrived = append_offloaded_update(scenario, builder, rank, end.parameters, clipped)
+        if states.offload.share:
+            arrived = append_offloaded_update(
+                builder, rank, end.parameters, clipped, sizes=states.sizes, offload=states.offload
+            )
         if end.casts is not None:
             arrived = [builder.add(OpKind.OPTIMIZER, rank, Stream.COMPUTE, end.casts, after=arrived)]
         builder.add(OpKind.OVERHEAD, rank, Stream.COMPUTE, StepOverhead(), after=arrived)
@@ -87,15 +90,14 @@ class RankEnd:
     casts: Elementwise | None
 
 
-@remembered
-def rank_end(scenario: Scenario, stages: tuple[Outline, ...]) -> RankEnd:
+@lru_cache(maxsize=16384)
+def rank_end(states: ModelStates, stages: tuple[Outline, ...]) -> RankEnd:
     """Return how a step ends on a rank with such stages."""
-    held = rank_parameters(scenario, stages)
-    parameters = _updated_parameters(scenario, held)
-    size = parameters * (1.0 - offloaded_share(scenario)) * update_bytes(scenario)
-    if scenario.parallelism.dp > 1:
-        size += held.total * scenario.software.reduction_bytes_per_parameter
-    cast = (held.total - held.boundary) * weight_cast_bytes(scenario)
+    held = rank_parameters(states.local, stages)
+    parameters = states.sharding.updated(held.dense, held.experts)
+    on_gpu = parameters * (1.0 - states.offload.share)
+    size = update_traffic(on_gpu, held.total, states.sizes, states.reduction_bytes)
+    cast = (held.total - held.boundary) * states.sizes.cast
     return RankEnd(
         parameters=parameters,
         update=Elementwise(name="optimizer", bytes_moved=size, exact=True) if size else None,
@@ -103,12 +105,24 @@ def rank_end(scenario: Scenario, stages: tuple[Outline, ...]) -> RankEnd:
     )
 
 
-@remembered
-def norm_work(scenario: Scenario) -> Collective | None:
+def update_traffic(on_gpu: X, total: X, sizes: ParameterBytes, reduction_bytes: X | float) -> X:
+    """Return the bytes in HBM that updating a rank's weights moves, passes over whole gradients included.
+
+    Args:
+        on_gpu: Parameters that the GPU updates.
+        total: Parameters that the rank holds.
+        sizes: Bytes of one parameter.
+        reduction_bytes: Traffic around the reduction of gradients per parameter.
+    """
+    return on_gpu * sizes.update + total * reduction_bytes
+
+
+@lru_cache(maxsize=1024)
+def norm_work(gpus: int, *, post_validation: bool) -> Collective | None:
     """Return the sum over all ranks that the gradient norm takes, if any."""
-    everyone = Group(axis="dp", size=scenario.parallelism.gpus, stride=1)
-    if everyone.size == 1 or scenario.training.post_validation:
+    if gpus == 1 or post_validation:
         return None
+    everyone = Group(axis="dp", size=gpus, stride=1)
     return Collective(kind="all_reduce", group=everyone, bytes=4.0, name="gradient norm")
 
 
@@ -137,11 +151,3 @@ def _agree_on_scales(
             )
             op = builder.add(OpKind.COLLECTIVE, rank, Stream.DP_REDUCE, work, after=before[rank])
             before[rank] = [*before[rank], op]
-
-
-def _updated_parameters(scenario: Scenario, held: RankParameters) -> float:
-    """Return the parameters that the rank updates: all, or its shard."""
-    if scenario.parallelism.sharding == "none":
-        return held.dense + held.experts
-    dense = held.dense / dense_sharing(scenario).shard.size
-    return dense + held.experts / expert_sharing(scenario).shard.size

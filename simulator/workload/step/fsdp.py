@@ -15,14 +15,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from simulator.workload.layers.local_sizes import BYTES_PER_ELEMENT, wide_dtype
+from simulator.scenario.sharding import keeps_weights_over_step
 from simulator.workload.layers.lower import Habits, forward_program
 from simulator.workload.layers.operation import Pointwise
-from simulator.workload.parameters.buckets import weight_tensors
-from simulator.workload.parameters.counts import keeps_weights_over_step, reduced_bytes, weight_bytes
-from simulator.workload.parameters.sharding import dense_sharing
+from simulator.workload.parameters.buckets import BucketPolicy
+from simulator.workload.parameters.bytes import ParameterBytes
+from simulator.workload.parameters.model_states import ModelStates
+from simulator.workload.parameters.sharding import StateSharding
 from simulator.workload.program import Block, BlockSequence, OpKind, Stream
-from simulator.workload.step.data_parallel import NEEDS_WEIGHTS, Bucket, DataParallel, Segment, units_of
+from simulator.workload.step.data_parallel import NEEDS_WEIGHTS, Bucket, DataParallel, Segment, buckets_of
 from simulator.workload.work import Collective, Elementwise
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class FullySharded(DataParallel):
 
     def prepare(self) -> None:
         """Cut every pass, so that gathering can look ahead."""
-        self.units = self.parts or [units_of(self.scenario, stage) for stage in self.stages]
+        self.units = self.parts or buckets_of(ModelStates.of(self.scenario), self.stages)
         self.cuts, self.queues = [], []
         for rank, actions in enumerate(self.order):
             cuts = {action: self._cut(rank, action) for action in actions}
@@ -101,11 +102,12 @@ class FullySharded(DataParallel):
 
     def _gathers(self, rank: int, action: Action, number: int) -> bool:
         """Tell whether a pass gathers a unit's weights, or finds them gathered."""
-        if keeps_weights_over_step(self.scenario):
+        degrees = self.scenario.parallelism
+        frees, every = degrees.reshard_after_forward, degrees.reduce_every_microbatch
+        if keeps_weights_over_step(degrees.pp, reshards=frees, reduces_every=every):
             return action.kind is OpKind.FORWARD and self.is_edge(rank, action)
         if action.kind is OpKind.FORWARD:
             return True
-        frees = self.scenario.parallelism.reshard_after_forward
         return frees and action.kind in NEEDS_WEIGHTS and not self._is_boundary(action.stage, number)
 
     def _is_boundary(self, stage: int, number: int) -> bool:
@@ -199,14 +201,13 @@ class UnitCopies:
 
 def unit_copies(scenario: Scenario, parameters: float) -> UnitCopies:
     """Return the copies of a unit with so many parameters."""
-    software = scenario.software
+    software, sizes = scenario.software, ParameterBytes.of(scenario)
     gathered: list[Copy] = []
     reduced: list[Copy] = []
-    weights, gradients = weight_bytes(scenario) * parameters, reduced_bytes(scenario) * parameters
+    weights, gradients = sizes.weight * parameters, sizes.reduced * parameters
     if software.unshard_copies:
-        made = BYTES_PER_ELEMENT[wide_dtype(scenario)]
         gathered.append(Elementwise(name="unshard_copy", bytes_moved=2.0 * weights))
-        size = parameters * (made + reduced_bytes(scenario))
+        size = parameters * (sizes.made + sizes.reduced)
         reduced.append(Elementwise(name="gradient_copy", bytes_moved=size))
     if software.gathers_tensor_by_tensor:
         gathered.append(_part_by_part(scenario, "gathered parts", 2.0 * weights))
@@ -216,6 +217,7 @@ def unit_copies(scenario: Scenario, parameters: float) -> UnitCopies:
 
 def _part_by_part(scenario: Scenario, name: str, size: float) -> BlockSequence:
     """Copy every rank's part of every tensor of a unit by a kernel of its own."""
-    count = weight_tensors(scenario) * dense_sharing(scenario).shard.size
+    tensors = BucketPolicy.of(scenario.software, scenario.model).tensors
+    count = tensors * StateSharding.of(scenario.parallelism).dense.shard.size
     copies = Pointwise(forward=(Elementwise(name=name, bytes_moved=size, kernels=count),), backward=())
     return BlockSequence(name, ((Block(name, forward_program([copies], Habits.of(scenario))), 1),))

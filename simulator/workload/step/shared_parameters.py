@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simulator.scenario.remembered import remembered
-from simulator.workload.grid import stride
-from simulator.workload.layers.local_sizes import vocabulary_rows
-from simulator.workload.parameters.counts import reduced_bytes, stage_parameters
-from simulator.workload.parameters.sharding import dense_sharing, expert_sharing
+from simulator.workload.grid import Mesh
+from simulator.workload.parameters.bytes import ParameterBytes
+from simulator.workload.parameters.counts import LocalParameters, stage_parameters
+from simulator.workload.parameters.sharding import StateSharding
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
 from simulator.workload.work import Collective, Group
 
@@ -35,15 +34,23 @@ def sum_tied_embeddings(
     last_rank = next(rank for rank, stages in enumerate(held) if last in stages)
     if first_rank == last_rank:
         return
-    total = tied_work(scenario, first_rank, last_rank)
+    total = tied_work(
+        LocalParameters.of(scenario).table,
+        ParameterBytes.of(scenario).reduced,
+        rank_pair(Mesh.of(scenario.parallelism).stride("pp"), first_rank, last_rank),
+    )
     _join(builder, (first_rank, last_rank), total, before, _TIED_EMBEDDING)
 
 
-@remembered
-def tied_work(scenario: Scenario, first_rank: int, last_rank: int) -> Collective:
-    """Return the sum of the two copies' gradients."""
-    pair = _pair(scenario, first_rank, last_rank)
-    size = vocabulary_rows(scenario) * scenario.model.hidden_size * reduced_bytes(scenario)
+def tied_work(table: int, reduced_bytes: float, pair: Group) -> Collective:
+    """Return the sum of the two copies' gradients.
+
+    Args:
+        table: Parameters of the token table on one rank.
+        reduced_bytes: Bytes of one gradient as it travels.
+        pair: The ranks of the two stages.
+    """
+    size = table * reduced_bytes
     return Collective(kind="all_reduce", group=pair, bytes=size, name="tied embedding gradients")
 
 
@@ -55,26 +62,27 @@ def sum_stage_copies(
     before: list[list[int]],
 ) -> None:
     """Sum the gradients of stages that two ranks hold (DualPipe), each rank its shard of them."""
-    dense, experts = dense_sharing(scenario), expert_sharing(scenario)
-    is_sharded = scenario.parallelism.sharding != "none"
+    local, sharding = LocalParameters.of(scenario), StateSharding.of(scenario.parallelism)
+    reduced_bytes = ParameterBytes.of(scenario).reduced
+    apart = Mesh.of(scenario.parallelism).stride("pp")
     for number, stage in enumerate(stages):
         ranks = [rank for rank, mine in enumerate(held) if number in mine]
         if len(ranks) < 2:
             continue
-        part = stage_parameters(scenario, stage.outline)
-        size = part.dense / (dense.shard.size if is_sharded else 1)
-        size += part.experts / (experts.shard.size if is_sharded else 1)
+        part = stage_parameters(local, stage.outline)
+        size = sharding.updated(part.dense, part.experts)
         total = Collective(
             kind="all_reduce",
-            group=_pair(scenario, ranks[0], ranks[1]),
-            bytes=size * reduced_bytes(scenario),
+            group=rank_pair(apart, ranks[0], ranks[1]),
+            bytes=size * reduced_bytes,
             name="stage copies",
         )
         _join(builder, (ranks[0], ranks[1]), total, before, _FIRST_COPY + number)
 
 
-def _pair(scenario: Scenario, one: int, other: int) -> Group:
-    return Group(axis="pp", size=2, stride=abs(other - one) * stride(scenario.parallelism, "pp"))
+def rank_pair(apart: int, one: int, other: int) -> Group:
+    """Return the group of two pipeline ranks, neighbours being ``apart`` global ranks apart."""
+    return Group(axis="pp", size=2, stride=abs(other - one) * apart)
 
 
 def _join(

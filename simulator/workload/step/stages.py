@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simulator.scenario.parameters import ModelParameters
 from simulator.scenario.remembered import remembered
 from simulator.workload.layers.kinds import LayerKind
 from simulator.workload.layers.layer_work import (
@@ -19,7 +20,7 @@ from simulator.workload.layers.layer_work import (
     prediction_works,
 )
 from simulator.workload.layers.plan import LayerPlan, layer_plan
-from simulator.workload.parameters.stage_outline import Outline, outlines
+from simulator.workload.parameters.stage_outline import Outline, outlines, table_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,7 +102,13 @@ def stage_kinds(scenario: Scenario) -> tuple[StageKind, ...]:
     """Return the kind of every stage of a scenario, in model order; one object for all that are alike."""
     kinds: list[StageKind] = []
     first = 0
-    for count, outline in zip(scenario.parallelism.stage_layers, outlines(scenario), strict=True):
+    parallelism = scenario.parallelism
+    stage_outlines = outlines(
+        ModelParameters.of(scenario.model),
+        parallelism.stage_layers,
+        table_ranks(parallelism.vocabulary, parallelism.pp),
+    )
+    for count, outline in zip(parallelism.stage_layers, stage_outlines, strict=True):
         layers = tuple(
             (LayerKind.of(scenario, layer), layer_plan(scenario, layer, layer - first, count))
             for layer in range(first, first + count)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from simulator.workload.grid import stride
+from simulator.workload.grid import Mesh
 from simulator.workload.layers.local_sizes import shapes_of
 from simulator.workload.program import OpKind, ProgramBuilder, Stream
-from simulator.workload.work import Collective, Group
+from simulator.workload.work import Collective
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
@@ -116,8 +116,7 @@ class OutputWriter:
         *,
         after: int | None = None,
     ) -> int:
-        parallelism = self.scenario.parallelism
-        group = Group(axis="pp", size=parallelism.pp, stride=stride(parallelism, "pp"))
+        group = Mesh.of(self.scenario.parallelism).group("pp")
         work = Collective(
             kind="broadcast" if kind == "broadcast" else "all_reduce",
             group=group,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simulator.workload.grid import expert_group
+from simulator.workload.grid import ExpertMesh
 from simulator.workload.work import Routing
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ class TokenFlow:
 def token_flow(scenario: Scenario, shapes: Shapes, experts: Experts) -> TokenFlow:
     """Work out how tokens flow; the load of the busiest rank follows from imbalance and capacity."""
     training, parallelism = scenario.training.experts, scenario.parallelism
-    ep, etp = expert_group(parallelism, "ep"), expert_group(parallelism, "etp")
+    mesh = ExpertMesh.of(parallelism)
+    ep, etp = mesh.group("ep"), mesh.group("etp")
     differ = parallelism.sequence_parallel or parallelism.tp == 1
     together = shapes.divided_tokens * etp.size if differ else shapes.tokens
     per_expert = together * ep.size * experts.num_experts_per_tok // experts.num_experts
