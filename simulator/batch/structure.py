@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from simulator.batch.template import Template
     from simulator.durations.data_parallel import BucketCosts, Counts
     from simulator.scenario import Scenario
-    from simulator.workload.parameters.stage_outline import Outline
+    from simulator.workload.parameters.stage_outline import StageOutline
     from simulator.workload.program import Ints
     from simulator.workload.step.stages import StageKind
 
@@ -71,9 +71,9 @@ class Structure:
     ranks: tuple[tuple[int, ...], ...]
     rank: Ints
     outer_ranks: tuple[int, int]
-    _ranks_of: dict[Alike, tuple[tuple[Outline, ...], ...]] = field(default_factory=dict)
+    _ranks_of: dict[Alike, tuple[tuple[StageOutline, ...], ...]] = field(default_factory=dict)
 
-    def ranks_of(self, alike: Alike) -> tuple[tuple[Outline, ...], ...]:
+    def ranks_of(self, alike: Alike) -> tuple[tuple[StageOutline, ...], ...]:
         """Return ``ranks`` with the outlines of kinds in place of their numbers."""
         found = self._ranks_of.get(alike)
         if found is None:

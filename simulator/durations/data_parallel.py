@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from simulator.scenario import Scenario
     from simulator.workload.parameters.counts import StageParameters
-    from simulator.workload.parameters.stage_outline import Outline
+    from simulator.workload.parameters.stage_outline import StageOutline
     from simulator.workload.program import Floats, Ints
     from simulator.workload.step.fsdp import Copy
     from simulator.workload.work import Collective
@@ -77,7 +77,7 @@ class BucketCosts:
 
 
 @remembered
-def bucket_costs(scenario: Scenario, stage: Outline) -> BucketCosts:
+def bucket_costs(scenario: Scenario, stage: StageOutline) -> BucketCosts:
     """Return what data parallelism costs a stage."""
     states = ModelStates.of(scenario)
     parts = states.parts(stage)

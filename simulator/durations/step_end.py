@@ -27,7 +27,7 @@ from simulator.workload.work import StepOverhead
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
-    from simulator.workload.parameters.stage_outline import Outline
+    from simulator.workload.parameters.stage_outline import StageOutline
     from simulator.workload.program import Floats
 
 
@@ -75,7 +75,7 @@ class RankCosts:
 
 
 @remembered
-def rank_costs(scenario: Scenario, ranks: tuple[tuple[Outline, ...], ...]) -> RankCosts:
+def rank_costs(scenario: Scenario, ranks: tuple[tuple[StageOutline, ...], ...]) -> RankCosts:
     """Return what ranks cost, given their stages."""
     states, system = ModelStates.of(scenario), System.of(scenario)
     return RankCosts(
@@ -89,7 +89,9 @@ HELD = ("framework", "weights", "gradients", "optimizer", "communication_buffers
 _held_terms = attrgetter(*HELD)
 
 
-def _update_seconds(states: ModelStates, system: System, stages: tuple[Outline, ...]) -> tuple[float, float]:
+def _update_seconds(
+    states: ModelStates, system: System, stages: tuple[StageOutline, ...]
+) -> tuple[float, float]:
     """Return the seconds of a rank's update, what passes through host memory included, and of its casts.
 
     The update begins when the gradient norm is known and the rank has nothing else to do, so that how long

@@ -50,7 +50,7 @@ class Pipeline:
         """Return the pipeline of a scenario."""
         parallelism = scenario.parallelism
         overlaps = scenario.training.overlap.ep and scenario.model.experts is not None
-        return _one_for_all(
+        return _interned(
             parallelism.schedule,
             parallelism.pp,
             parallelism.vpp,
@@ -93,7 +93,7 @@ class Pipeline:
 
 
 @lru_cache(maxsize=4096)
-def _one_for_all(
+def _interned(
     schedule: str,
     pp: int,
     vpp: int,

@@ -16,7 +16,7 @@ from simulator.explore.search.space import LAYER_AXES
 from simulator.scenario.parameters import ModelParameters
 from simulator.workload.grid import ExpertMesh, Mesh
 from simulator.workload.parameters.counts import LocalParameters
-from simulator.workload.parameters.stage_outline import outlines, table_ranks
+from simulator.workload.parameters.stage_outline import outlines, ranks_sharing_tables
 from simulator.workload.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Layouts:
                 stages = outlines(
                     ModelParameters.of(example.model),
                     family.stage_layers,
-                    table_ranks(example.parallelism.vocabulary, family.pp),
+                    ranks_sharing_tables(example.parallelism.vocabulary, family.pp),
                 )
                 self._parameters[key] = Parameters.of(LocalParameters.of(example), stages)
             found.append(self._parameters[key])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from simulator.explore.search.classes import Floats
     from simulator.explore.search.space import Ints
     from simulator.workload.parameters.counts import LocalParameters
-    from simulator.workload.parameters.stage_outline import Outline
+    from simulator.workload.parameters.stage_outline import StageOutline
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Parameters:
     layer: Floats
 
     @classmethod
-    def of(cls, local: LocalParameters, stages: Sequence[Outline]) -> Parameters:
+    def of(cls, local: LocalParameters, stages: Sequence[StageOutline]) -> Parameters:
         """Count the parameters of each stage, given those of each part of the model on one rank."""
         counted = [stage_parameters(local, stage) for stage in stages]
         size = {key: parameters.total for key, parameters in local.layers.items()}

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from simulator.workload.parameters.counts import NONE, StageParameters, boundary_parameters
-from simulator.workload.parameters.stage_outline import Outline
+from simulator.workload.parameters.stage_outline import StageOutline
 from simulator.workload.work import Collective, CollectiveKind, Group
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class BucketSpan:
     """Consecutive works of a stage, from number ``first`` up to but without ``end``, and their parameters."""
 
     first: int
@@ -54,13 +54,13 @@ class BucketPolicy:
             layer_norm=model.norm == "layernorm",
             separate_projections=software.separate_projections,
         )
-        return _one_for_all(
+        return _interned(
             software.bucket_bytes, software.sums_whole_gradients, software.broadcasts_weights, tensors
         )
 
 
 @lru_cache(maxsize=1024)
-def _one_for_all(
+def _interned(
     bucket_bytes: float, sums_whole_gradients: bool, broadcasts_weights: bool, tensors: int
 ) -> BucketPolicy:
     return BucketPolicy(
@@ -79,8 +79,8 @@ def weight_tensors(*, gated: bool, has_bias: bool, layer_norm: bool, separate_pr
 
 @lru_cache(maxsize=16384)
 def bucket_parts(
-    local: LocalParameters, stage: Outline, gradient_bytes: float, bucket_bytes: float
-) -> tuple[Part, ...]:
+    local: LocalParameters, stage: StageOutline, gradient_bytes: float, bucket_bytes: float
+) -> tuple[BucketSpan, ...]:
     """Divide a stage into buckets of whole layers, each at least ``bucket_bytes`` of gradients.
 
     Args:
@@ -89,7 +89,7 @@ def bucket_parts(
         gradient_bytes: Bytes of one accumulated gradient.
         bucket_bytes: Bytes of gradients that fill a bucket.
     """
-    parts: list[Part] = []
+    parts: list[BucketSpan] = []
     first = 0
     dense = experts = 0.0
     units = unit_parts(local, stage)
@@ -97,26 +97,26 @@ def bucket_parts(
         dense, experts = dense + unit.parameters.dense, experts + unit.parameters.experts
         if (dense + experts) * gradient_bytes >= bucket_bytes or unit.end == len(units):
             parameters = StageParameters(dense=dense, experts=experts)
-            parts.append(Part(first=first, end=unit.end, parameters=parameters))
+            parts.append(BucketSpan(first=first, end=unit.end, parameters=parameters))
             first, dense, experts = unit.end, 0.0, 0.0
     return tuple(parts)
 
 
 @lru_cache(maxsize=16384)
-def unit_parts(local: LocalParameters, stage: Outline) -> tuple[Part, ...]:
+def unit_parts(local: LocalParameters, stage: StageOutline) -> tuple[BucketSpan, ...]:
     """Return each work of a stage with its parameters: FSDP's units."""
     return tuple(
-        Part(first=index, end=index + 1, parameters=parameters)
+        BucketSpan(first=index, end=index + 1, parameters=parameters)
         for index, parameters in enumerate(_parameters(local, stage))
     )
 
 
-def _parameters(local: LocalParameters, stage: Outline) -> Iterable[StageParameters]:
+def _parameters(local: LocalParameters, stage: StageOutline) -> Iterable[StageParameters]:
     """Yield the parameters of each work of a stage."""
     boundary = boundary_parameters(local, stage)
     first = boundary if stage.has_embedding and not stage.has_head else 0.0
     if stage.has_embedding and stage.has_head:
-        embedding = Outline(layers=stage.layers, has_embedding=True, has_head=False)
+        embedding = StageOutline(layers=stage.layers, has_embedding=True, has_head=False)
         first = boundary_parameters(local, embedding)
     if stage.has_embedding:
         yield StageParameters(dense=first, experts=0.0)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from simulator.scenario import Scenario
     from simulator.scenario.parameters import LayerKey, LayerParameters
-    from simulator.workload.parameters.stage_outline import Outline
+    from simulator.workload.parameters.stage_outline import StageOutline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ def _local_parameters(
 
 
 @lru_cache(maxsize=16384)
-def boundary_parameters(local: LocalParameters, stage: Outline) -> float:
+def boundary_parameters(local: LocalParameters, stage: StageOutline) -> float:
     """Count the parameters of the embedding and of the head on one rank.
 
     A tied head on another stage than the embedding holds a copy of the table (Megatron-LM), and so do
@@ -130,7 +130,7 @@ def boundary_parameters(local: LocalParameters, stage: Outline) -> float:
 
 
 @lru_cache(maxsize=16384)
-def stage_parameters(local: LocalParameters, stage: Outline) -> StageParameters:
+def stage_parameters(local: LocalParameters, stage: StageOutline) -> StageParameters:
     """Count one stage's parameters on one rank."""
     parts = [local.layers[key] for key in stage.layers]
     parts += [local.of_prediction(number) for number in range(stage.predictions)]
@@ -160,7 +160,7 @@ class RankParameters:
 
 
 @lru_cache(maxsize=16384)
-def rank_parameters(local: LocalParameters, outlines: tuple[Outline, ...]) -> RankParameters:
+def rank_parameters(local: LocalParameters, outlines: tuple[StageOutline, ...]) -> RankParameters:
     """Count the parameters of a rank with such stages."""
     stages = tuple(stage_parameters(local, outline) for outline in outlines)
     return RankParameters(

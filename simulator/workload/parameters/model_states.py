@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, overload
 
-from simulator.workload.parameters.buckets import BucketPolicy, Part, bucket_parts, unit_parts
+from simulator.workload.parameters.buckets import BucketPolicy, BucketSpan, bucket_parts, unit_parts
 from simulator.workload.parameters.bytes import ParameterBytes
 from simulator.workload.parameters.counts import LocalParameters, rank_parameters, stage_parameters
 from simulator.workload.parameters.optimizer_offload import StateOffload, held_state_bytes
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from simulator.scenario import Scenario
     from simulator.workload.parameters.counts import StageParameters
     from simulator.workload.parameters.sharding import X
-    from simulator.workload.parameters.stage_outline import Outline
+    from simulator.workload.parameters.stage_outline import StageOutline
     from simulator.workload.program import Bools, Floats
 
 
@@ -55,7 +55,7 @@ class ModelStates:
     def of(scenario: Scenario) -> ModelStates:
         """Return how a scenario keeps its model's states."""
         parallelism, training, software = scenario.parallelism, scenario.training, scenario.software
-        return _one_for_all(
+        return _interned(
             LocalParameters.of(scenario),
             ParameterBytes.of(scenario),
             StateSharding.of(parallelism),
@@ -67,7 +67,7 @@ class ModelStates:
             software.framework_bytes,
         )
 
-    def parts(self, stage: Outline) -> tuple[Part, ...]:
+    def parts(self, stage: StageOutline) -> tuple[BucketSpan, ...]:
         """Divide a stage into what gathers its weights, or reduces its gradients, in one message."""
         if self.sharding.method == "zero3":
             return unit_parts(self.local, stage)
@@ -75,7 +75,7 @@ class ModelStates:
 
 
 @lru_cache(maxsize=4096)
-def _one_for_all(
+def _interned(
     local: LocalParameters,
     sizes: ParameterBytes,
     sharding: StateSharding,
@@ -131,7 +131,7 @@ def sums_gradients_locally(num_microbatches: int | Floats, *, reduces_every: boo
 
 @lru_cache(maxsize=16384)
 def sharded_gradient_bytes(
-    local: LocalParameters, sharding: StateSharding, gradient_bytes: float, stage: Outline
+    local: LocalParameters, sharding: StateSharding, gradient_bytes: float, stage: StageOutline
 ) -> float:
     """Return the bytes of a stage's gradients, all shards together; zero where they are not sharded."""
     if not sharding.shards_gradients:
@@ -140,7 +140,7 @@ def sharded_gradient_bytes(
 
 
 @lru_cache(maxsize=16384)
-def held_memory(states: ModelStates, stages: tuple[Outline, ...]) -> StaticMemory:
+def held_memory(states: ModelStates, stages: tuple[StageOutline, ...]) -> StaticMemory:
     """Return what a rank with such stages holds, its passes left aside."""
     sizes, sharding = states.sizes, states.sharding
     parameters = rank_parameters(states.local, stages)
@@ -173,7 +173,7 @@ def whole_weights_bytes(total: X, boundary: X, sizes: ParameterBytes) -> X:
 
 
 def _sharded_weights_bytes(
-    states: ModelStates, stages: tuple[Outline, ...], held: float, divided: float
+    states: ModelStates, stages: tuple[StageOutline, ...], held: float, divided: float
 ) -> float:
     """Return the bytes of fully sharded weights: those that are whole at a time, and the shards.
 
@@ -197,7 +197,7 @@ def _shards(sharding: StateSharding, parts: Sequence[StageParameters]) -> float:
     return sum(sharding.shard(part.dense, part.experts) for part in parts)
 
 
-def _gathered_parameters(states: ModelStates, stages: tuple[Outline, ...]) -> float:
+def _gathered_parameters(states: ModelStates, stages: tuple[StageOutline, ...]) -> float:
     """Return how many parameters of sharded ones are whole at a time.
 
     Without resharding after forward all of them are before the first backward pass. With it, these are the
@@ -215,7 +215,7 @@ def _gathered_parameters(states: ModelStates, stages: tuple[Outline, ...]) -> fl
     return everything - sum(layers) + live
 
 
-def _buffers(states: ModelStates, stages: tuple[Outline, ...]) -> float:
+def _buffers(states: ModelStates, stages: tuple[StageOutline, ...]) -> float:
     """Return the bytes of gradients on their way."""
     sharding = states.sharding
     if sharding.dense.whole.size == 1:

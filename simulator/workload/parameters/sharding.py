@@ -109,13 +109,13 @@ def _state_sharding(
 ) -> StateSharding:
     mesh = Mesh(placement=placement, tp=tp, cp=cp, dp=dp, pp=pp)
     experts = ExpertMesh(mesh=mesh, ep=ep, etp=etp)
-    return _one_for_all(
+    return _interned(
         method, _sharing(mesh.replicas(), dp, shard_size), _sharing(experts.replicas(), dp, shard_size)
     )
 
 
 @lru_cache(maxsize=4096)
-def _one_for_all(method: Sharding, dense: Sharing, experts: Sharing) -> StateSharding:
+def _interned(method: Sharding, dense: Sharing, experts: Sharing) -> StateSharding:
     return StateSharding(method=method, dense=dense, experts=experts)
 
 

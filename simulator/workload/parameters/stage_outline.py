@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outline:
+class StageOutline:
     """A stage without its place in the model.
 
     Attributes:
@@ -47,7 +47,7 @@ class Outline:
 @lru_cache(maxsize=4096)
 def outlines(
     model: ModelParameters, stage_layers: tuple[int, ...], table_ranks: int = 0
-) -> tuple[Outline, ...]:
+) -> tuple[StageOutline, ...]:
     """Return the outline of every stage, in model order.
 
     Args:
@@ -57,27 +57,27 @@ def outlines(
             chunk; 0 where the stages with embedding and head hold them.
     """
     last = len(stage_layers) - 1
-    stages: list[Outline] = []
+    stages: list[StageOutline] = []
     first = 0
     for index, count in enumerate(stage_layers):
-        outline = Outline(
+        outline = StageOutline(
             layers=model.layers[first : first + count],
             has_embedding=index == 0,
             has_head=index == last,
             predictions=model.modules if index == last else 0,
             table_share=1 / table_ranks if index < table_ranks else 0.0,
         )
-        stages.append(_one_for_all(outline))
+        stages.append(_interned(outline))
         first += count
     return tuple(stages)
 
 
-def table_ranks(vocabulary: VocabularyMethod, pp: int) -> int:
+def ranks_sharing_tables(vocabulary: VocabularyMethod, pp: int) -> int:
     """Return how many pipeline ranks share the vocabulary's tables; 0: those with embedding and head do."""
     return 0 if vocabulary == "none" else pp
 
 
 @lru_cache(maxsize=4096)
-def _one_for_all(outline: Outline) -> Outline:
+def _interned(outline: StageOutline) -> StageOutline:
     """Return the same object for equal outlines: nothing is compared faster."""
     return outline

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from simulator.scenario import Scenario
     from simulator.schedules import Action
     from simulator.workload.layers.layer_work import LayerWork
-    from simulator.workload.parameters.buckets import Part
+    from simulator.workload.parameters.buckets import BucketSpan
     from simulator.workload.parameters.model_states import ModelStates
     from simulator.workload.program import Ints, ProgramBuilder
     from simulator.workload.step.pieces import Pieces
@@ -59,7 +59,7 @@ def buckets_of(states: ModelStates, stages: Sequence[Stage]) -> list[list[Bucket
     return [[_bucket(states, stage, part) for part in states.parts(stage.outline)] for stage in stages]
 
 
-def _bucket(states: ModelStates, stage: Stage, part: Part) -> Bucket:
+def _bucket(states: ModelStates, stage: Stage, part: BucketSpan) -> Bucket:
     collectives = bucket_collectives(
         part.parameters, part.end - part.first, states.sharding, states.sizes, states.buckets
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from simulator.scenario import Scenario
     from simulator.workload.parameters.bytes import ParameterBytes
     from simulator.workload.parameters.sharding import X
-    from simulator.workload.parameters.stage_outline import Outline
+    from simulator.workload.parameters.stage_outline import StageOutline
     from simulator.workload.step.stages import Stage
 
 _GRADIENT_NORM = 1
@@ -91,7 +91,7 @@ class RankEnd:
 
 
 @lru_cache(maxsize=16384)
-def rank_end(states: ModelStates, stages: tuple[Outline, ...]) -> RankEnd:
+def rank_end(states: ModelStates, stages: tuple[StageOutline, ...]) -> RankEnd:
     """Return how a step ends on a rank with such stages."""
     held = rank_parameters(states.local, stages)
     parameters = states.sharding.updated(held.dense, held.experts)

@@ -20,7 +20,7 @@ from simulator.workload.layers.layer_work import (
     prediction_works,
 )
 from simulator.workload.layers.plan import LayerPlan, layer_plan
-from simulator.workload.parameters.stage_outline import Outline, outlines, table_ranks
+from simulator.workload.parameters.stage_outline import StageOutline, outlines, ranks_sharing_tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ class StageKind:
         places: Which of them each layer has.
     """
 
-    outline: Outline
+    outline: StageOutline
     layers: tuple[tuple[LayerKind, LayerPlan], ...]
     places: tuple[int, ...]
 
@@ -59,7 +59,7 @@ class Stage:
     kind: StageKind
 
     @property
-    def outline(self) -> Outline:
+    def outline(self) -> StageOutline:
         """What decides how many parameters it has."""
         return self.kind.outline
 
@@ -106,7 +106,7 @@ def stage_kinds(scenario: Scenario) -> tuple[StageKind, ...]:
     stage_outlines = outlines(
         ModelParameters.of(scenario.model),
         parallelism.stage_layers,
-        table_ranks(parallelism.vocabulary, parallelism.pp),
+        ranks_sharing_tables(parallelism.vocabulary, parallelism.pp),
     )
     for count, outline in zip(parallelism.stage_layers, stage_outlines, strict=True):
         layers = tuple(
@@ -119,7 +119,7 @@ def stage_kinds(scenario: Scenario) -> tuple[StageKind, ...]:
 
 
 @lru_cache(maxsize=4096)
-def _one_for_all(outline: Outline, layers: tuple[tuple[LayerKind, LayerPlan], ...]) -> StageKind:
+def _one_for_all(outline: StageOutline, layers: tuple[tuple[LayerKind, LayerPlan], ...]) -> StageKind:
     different = tuple(dict.fromkeys(layers))
     number = {layer: place for place, layer in enumerate(different)}
     return StageKind(outline=outline, layers=different, places=tuple(map(number.__getitem__, layers)))
