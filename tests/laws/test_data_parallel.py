@@ -105,6 +105,9 @@ def test_volumes_are_the_closed_forms(dp: int, pp: int, microbatches: int) -> No
     assert expected / microbatches < 1.5 * volume(plain)
     kept = scenario_of("zero3", reshard_after_forward=False, **size)
     assert volume(kept) == pytest.approx(volume(plain))
+    freed = scenario_of("zero3", reshard_after_forward=False, reduce_every_microbatch=True, **size)
+    times = 1 if pp > 1 else microbatches  # a pipeline keeps its weights over the step all the same
+    assert moved(freed)["all_gather", dp] == pytest.approx(times * 2 * count)
 
 
 @FAST
