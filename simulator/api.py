@@ -22,9 +22,10 @@ from simulator.results.pass_shares import sequence_shares
 from simulator.results.result import Result, make_result
 from simulator.units import format_bytes
 from simulator.workload.parameters.model_states import StaticMemory
-from simulator.workload.pipeline import uses_times
+from simulator.workload.pipeline import Pipeline
 from simulator.workload.step.build import Step, build_step, kinds_of_stages
 from simulator.workload.step.rank_memory import static_memory
+from simulator.workload.step.settings import StepSettings
 
 if TYPE_CHECKING:
     from simulator.engines.durations import Durations
@@ -74,7 +75,7 @@ def estimate_memory(scenario: Scenario) -> MemoryReport:
 def timed_step(scenario: Scenario) -> Step:
     """Lay out one training step; a schedule that is made to measure learns first how long passes take."""
     step = build_step(scenario)
-    if not uses_times(scenario):
+    if not Pipeline.of(scenario).uses_times:
         return step
     durations = step_durations(step, step_costs(step, scenario), System.of(scenario))
     times = stage_times(step.program, durations, len(step.stages), scenario.num_microbatches)
@@ -83,7 +84,8 @@ def timed_step(scenario: Scenario) -> Step:
 
 def step_costs(step: Step, scenario: Scenario) -> Floats:
     """Return what the slots of a step cost on the hardware and software of a scenario; see ``slot_costs``."""
-    costs: Floats = slot_costs(scenario, step.structure, kinds_of_stages(scenario).kinds)
+    settings, kinds = StepSettings.of(scenario), kinds_of_stages(scenario).kinds
+    costs: Floats = slot_costs(settings, System.of(scenario), step.structure, kinds)
     return costs
 
 

@@ -91,12 +91,12 @@ GPT3 = {
 def test_a_config_json_gives_the_catalogue_s_parameters(
     name: str, config: dict[str, object], tmp_path: Path
 ) -> None:
-    from simulator.scenario.parameters import active_parameters, total_parameters
+    from simulator.scenario.parameters import ModelParameters
 
     (tmp_path / "config.json").write_text(json.dumps(config))
     model = files.read_config(tmp_path)
-    assert total_parameters(model) == total_parameters(catalogue.model(name))
-    assert active_parameters(model) == active_parameters(catalogue.model(name))
+    ours, theirs = ModelParameters.of(catalogue.model(name)), ModelParameters.of(model)
+    assert (theirs.total, theirs.active) == (ours.total, ours.active)
     (tmp_path / "s.yaml").write_text(TEXT + "\n")
     loaded = files.from_document(put(content(), "model", {"hf_config": str(tmp_path)}) | {"parallelism": {}})
     assert loaded.model == model

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from simulator.costs.system import System
 from simulator.durations.slot_table import slot_costs
 from simulator.results.metrics import peak_flop_per_s
-from simulator.scenario.remembered import remembered
-from simulator.workload.layers.settings import layer_settings
-from simulator.workload.parameters.model_states import held_memory, summed_bytes
-from simulator.workload.pipeline import uses_times
+from simulator.workload.parameters.model_states import (
+    held_memory,
+    sharded_gradient_bytes,
+    sums_gradients_locally,
+)
+from simulator.workload.pipeline import Pipeline
 from simulator.workload.step.build import kinds_of_stages, shared_inputs, slot_bytes
 from simulator.workload.step.pass_bytes import stage_bytes
+from simulator.workload.step.settings import StepSettings
 from simulator.workload.step.structure import Structure, structure_of
 from simulator.workload.step.units import stage_units
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
-    from simulator.workload.parameters.stage_outline import Outline
     from simulator.workload.program import Floats
 
 HELD = ("framework", "weights", "gradients", "optimizer", "communication_buffers")
@@ -57,7 +61,8 @@ class Configuration:
 
 def shares_layouts(scenario: Scenario) -> bool:
     """Tell whether a scenario's step can be run beside others: its ranks are equal, and so are its steps."""
-    return not (scenario.cluster.pools or scenario.training.post_validation or uses_times(scenario))
+    mixed, continuous = scenario.cluster.pools, scenario.training.post_validation
+    return not (mixed or continuous or Pipeline.of(scenario).uses_times)
 
 
 def configure(scenario: Scenario) -> Configuration:
@@ -67,22 +72,29 @@ def configure(scenario: Scenario) -> Configuration:
         InputError: It asks for what its hardware or software does not have.
     """
     peak_flop_per_s(scenario.cluster, scenario.training.precision)
-    stages = kinds_of_stages(scenario)
-    structure = structure_of(shared_inputs(scenario, stages), stages.index, (0,) * scenario.parallelism.pp)
-    kinds = stages.kinds
-    settings = layer_settings(scenario)
+    stages, settings = kinds_of_stages(scenario), StepSettings.of(scenario)
+    kinds, states = stages.kinds, settings.states
+    inputs = shared_inputs(scenario, settings, stages)
+    structure = structure_of(inputs, stages.index, (0,) * inputs.pipeline.pp)
+    units = [stage_units(states, kind.outline) for kind in kinds]
     working = [
-        stage_bytes(kind, settings, stage_units(scenario, kind.outline).starts).working_bytes
-        for kind in kinds
+        stage_bytes(kind, settings.layers, unit.starts).working_bytes
+        for kind, unit in zip(kinds, units, strict=True)
     ]
+    sums = sums_gradients_locally(
+        inputs.pipeline.num_microbatches, reduces_every=inputs.reduces_every_microbatch
+    )
     return Configuration(
         structure=structure,
-        costs=slot_costs(scenario, structure, kinds, whole_update=True),
-        bytes=slot_bytes(scenario, structure, kinds),
-        summed=tuple(summed_bytes(scenario, kind.outline) for kind in kinds),
+        costs=slot_costs(settings, System.of(scenario), structure, kinds, whole_update=True),
+        bytes=slot_bytes(settings, structure, kinds),
+        summed=tuple(
+            sums * sharded_gradient_bytes(states.local, states.sharding, states.sizes.gradient, kind.outline)
+            for kind in kinds
+        ),
         static=[
             (
-                *_held_terms(scenario, tuple(kinds[index].outline for index in held)),
+                *_terms(held_memory(states, tuple(kinds[index].outline for index in held))),
                 max(working[index] for index in held),
             )
             for held in structure.kinds_held
@@ -91,7 +103,4 @@ def configure(scenario: Scenario) -> Configuration:
     )
 
 
-@remembered
-def _held_terms(scenario: Scenario, stages: tuple[Outline, ...]) -> tuple[float, ...]:
-    memory = held_memory(scenario, stages)
-    return tuple(getattr(memory, term) for term in HELD)
+_terms = attrgetter(*HELD)

@@ -25,6 +25,10 @@ class System:
     software: Software
     ranks: tuple[Cluster, ...] = ()
 
+    def __hash__(self) -> int:
+        """Hash by names: systems are looked up by far more often than they are made, and seldom differ."""
+        return hash((self.cluster.gpu.name, self.cluster.gpus, self.software.name, len(self.ranks)))
+
     @classmethod
     def of(cls, scenario: Scenario) -> System:
         """Return the system that a scenario's pipeline ranks run on."""

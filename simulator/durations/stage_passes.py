@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.costs.system import System
 from simulator.durations.layers import block_matrix_seconds, block_seconds
-from simulator.scenario.remembered import remembered
 from simulator.workload.step.pass_bytes import sums_of_parts
 from simulator.workload.step.slots import PASS_KINDS
 from simulator.workload.step.stages import stage_works
 from simulator.workload.step.works import block_of
 
 if TYPE_CHECKING:
-    from simulator.scenario import Scenario
+    from simulator.costs.system import System
     from simulator.workload.layers.layer_work import LayerWork
     from simulator.workload.layers.settings import LayerSettings
     from simulator.workload.program import Block, BlockSequence, Floats
     from simulator.workload.step.stages import StageKind
 
 
-@remembered
-def pass_costs(
-    scenario: Scenario, kind: StageKind, settings: LayerSettings, starts: tuple[int, ...], rank: int
-) -> Floats:
+@lru_cache(maxsize=16384)
+def pass_costs(kind: StageKind, settings: LayerSettings, starts: tuple[int, ...], system: System) -> Floats:
     """Return how long passes over a stage take, and the share of matrix kernels in them.
 
     Args:
-        scenario: The request.
         kind: The stage.
         settings: Settings of its layers.
         starts: The work with which each part of the stage begins.
-        rank: A rank with the hardware that runs it.
+        system: The hardware and the software of the rank that runs it.
 
     Returns:
         [seconds or share, PASS_KINDS, 1 + part] Of the whole stage, and of each part; zero for halves of
@@ -42,31 +38,26 @@ def pass_costs(
     works = stage_works(kind, settings)
     different = dict.fromkeys(works)
     place = {work: number for number, work in enumerate(different)}
-    costs = np.array([_work_seconds(scenario, work, rank) for work in different])
+    costs = np.array([_work_seconds(work, system) for work in different])
     by_work = np.moveaxis(costs, 0, -1)[..., [place[work] for work in works]]
     seconds, matrix_s = sums_of_parts(by_work, starts)
-    return np.stack((seconds, matrix_share(matrix_s, seconds)))
-
-
-def matrix_share(matrix_s: Floats, seconds: Floats) -> Floats:
-    """Return the share of matrix kernels in passes; kernels that overlap with others count as all of them."""
     share = np.divide(matrix_s, seconds, out=np.zeros_like(seconds), where=seconds > 0.0)
-    return np.minimum(share, 1.0)
+    return np.stack((seconds, np.minimum(share, 1.0)))  # kernels that overlap with others count whole
 
 
-def _work_seconds(scenario: Scenario, work: LayerWork, rank: int) -> Floats:
+@lru_cache(maxsize=16384)
+def _work_seconds(work: LayerWork, system: System) -> Floats:
     """Return the seconds of a work's passes, and of the matrix kernels in them."""
     seconds = np.zeros((2, len(PASS_KINDS)))
     for number, kind in enumerate(PASS_KINDS if work.halves is not None else PASS_KINDS[:2]):
-        seconds[:, number] = _block_costs(scenario, block_of(kind, work), rank)
+        seconds[:, number] = _block_costs(block_of(kind, work), system)
     return seconds
 
 
-@remembered
-def _block_costs(scenario: Scenario, block: Block, rank: int) -> tuple[float, float]:
+@lru_cache(maxsize=65536)
+def _block_costs(block: Block, system: System) -> tuple[float, float]:
     if not block.program.num_ops:
         return 0.0, 0.0
-    system = System.of(scenario).at(rank)
     return block_seconds(block, system), block_matrix_seconds(block, system)
 
 

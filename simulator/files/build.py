@@ -32,7 +32,7 @@ from simulator.files.schedule_rules import (
     schedule_rows,
 )
 from simulator.files.searches import search, usual_search
-from simulator.files.sharding_rules import check_sharding, sharding_of, with_sharding
+from simulator.files.sharding_rules import check_sharding, with_sharding
 from simulator.files.sweeps import measured, sweep
 from simulator.scenario import (
     Model,
@@ -43,6 +43,7 @@ from simulator.scenario import (
     Training,
 )
 from simulator.scenario.search import AXES
+from simulator.scenario.sharding import sharding_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -222,7 +223,7 @@ def _parallelism(file: ScenarioFile, model: Model | None, findings: Findings) ->
         schedule_rows=rows,
         microbatch_group_size=section.microbatch_group_size,
         vocabulary=section.vocabulary,
-        sharding=sharding_of(section),
+        sharding=sharding_of(section.sharding),
         stage_layers=layers,
         placement=tuple(section.placement),
     )

@@ -5,24 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from simulator.scenario.sharding import (
+    KEEPS_WEIGHTS,
+    reduces_every_microbatch,
+    reshards_after_forward,
+    sharding_of,
+)
+
 if TYPE_CHECKING:
     from simulator.files.report import Findings
     from simulator.files.scenario_file import ScenarioFile
     from simulator.files.sections import ParallelismSection
     from simulator.scenario import Cluster, Parallelism, Software
-    from simulator.scenario.parallelism import Sharding
 
-FSDP: dict[str, Sharding] = dict.fromkeys(("fsdp", "full_shard", "shard_grad_op", "hybrid", "hsdp"), "zero3")
 _HYBRID = ("hybrid", "hsdp")
-
-
-def sharding_of(section: ParallelismSection) -> Sharding:
-    """Return the sharding that a section's word stands for."""
-    match section.sharding:
-        case "none" | "zero1" | "zero2" | "zero3":
-            return section.sharding
-        case _:
-            return FSDP[section.sharding]
 
 
 def check_sharding(section: ParallelismSection, dp: int, findings: Findings) -> None:
@@ -38,7 +34,7 @@ def check_sharding(section: ParallelismSection, dp: int, findings: Findings) -> 
             f"shard_size x shard_replicas = {size} x {replicas} = {size * replicas}, but dp is {dp}; "
             "give one of them",
         )
-    if section.sharding == "shard_grad_op" and section.reshard_after_forward:
+    if section.sharding == KEEPS_WEIGHTS and section.reshard_after_forward:
         findings.problem(
             "parallelism.reshard_after_forward",
             "shard_grad_op keeps weights until the backward pass; use full_shard to gather them twice",
@@ -55,20 +51,16 @@ def with_sharding(
     parallelism: Parallelism, section: ParallelismSection, cluster: Cluster, software: Software
 ) -> Parallelism:
     """Fill in the settings of data-parallel sharding, given or usual."""
-    sharding = sharding_of(section)
-    reshards, every = section.reshard_after_forward, section.reduce_every_microbatch
-    if reshards is None:
-        reshards = section.sharding != "shard_grad_op" and (sharding != "zero3" or section.pp == 1)
-    if every is None:
-        shards_gradients = sharding in {"zero2", "zero3"}
-        every = shards_gradients and section.pp == 1 and software.reduce_every_microbatch
+    word, pp = section.sharding, section.pp
     return replace(
         parallelism,
-        sharding=sharding,
+        sharding=sharding_of(word),
         shard_size=_shard_size(section, parallelism, cluster),
-        reshard_after_forward=reshards,
+        reshard_after_forward=reshards_after_forward(word, pp, section.reshard_after_forward),
         prefetch=section.prefetch,
-        reduce_every_microbatch=every,
+        reduce_every_microbatch=reduces_every_microbatch(
+            word, pp, section.reduce_every_microbatch, usual=software.reduce_every_microbatch
+        ),
     )
 
 

@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from simulator.reports.metric_text import large_text
-from simulator.scenario.parameters import active_parameters, total_parameters
+from simulator.scenario.parameters import ModelParameters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,9 +21,10 @@ def derived_sizes(scenario: Scenario) -> dict[str, object]:
 
     ``gpus = tp * pp * cp * dp`` and ``global_batch_size = micro_batch_size * dp * num_microbatches``.
     """
+    parameters = ModelParameters.of(scenario.model)
     return {
-        "parameters": total_parameters(scenario.model),
-        "active_parameters": active_parameters(scenario.model),
+        "parameters": parameters.total,
+        "active_parameters": parameters.active,
         "gpus": scenario.cluster.gpus,
         "dp": scenario.parallelism.dp,
         "num_microbatches": scenario.num_microbatches,
@@ -48,7 +49,8 @@ def layout_text(scenario: Scenario) -> str:
 def size_lines(scenario: Scenario) -> list[tuple[str, str]]:
     """Return the derived sizes as pairs of name and text for people."""
     training, parallelism = scenario.training, scenario.parallelism
-    total, active = total_parameters(scenario.model), active_parameters(scenario.model)
+    parameters = ModelParameters.of(scenario.model)
+    total, active = parameters.total, parameters.active
     of_which = "" if active == total else f", {_billions(active)} active per token"
     batch = (
         f"{training.global_batch_size:,} sequences of {training.seq_length:,} tokens = "

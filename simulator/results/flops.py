@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, get_args
 
-from simulator.scenario.parameters import active_parameters, prediction_layers
+from simulator.scenario.parameters import ModelParameters, prediction_layers
 
 if TYPE_CHECKING:
     from simulator.scenario.model import Block, Model
@@ -157,10 +157,10 @@ def flops_per_token(model: Model, training: Training, convention: Convention = D
         convention: What is counted; see ``CONVENTION_TEXTS``.
     """
     if convention == "6n":
-        return 6.0 * active_parameters(model)
+        return 6.0 * ModelParameters.of(model).active
     forward = forward_flops(model, training.seq_length)
     if convention == "palm":
-        return 6.0 * active_parameters(model) + 3 * forward.attention_full
+        return 6.0 * ModelParameters.of(model).active + 3 * forward.attention_full
     if convention == "causal":
         return 3 * (forward.layers + forward.attention_causal + forward.head)
     flops = 3 * (forward.layers + forward.attention_full + forward.head)

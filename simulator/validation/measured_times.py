@@ -24,7 +24,7 @@ from simulator.errors import SimulatorError
 from simulator.schedules import StageTimes
 from simulator.validation.timed import Timed
 from simulator.validation.to_scenario import to_scenario
-from simulator.workload.pipeline import uses_times
+from simulator.workload.pipeline import Pipeline
 from simulator.workload.program import OpKind
 from simulator.workload.step.build import build_step
 from simulator.workload.work import Transfer
@@ -90,7 +90,7 @@ def _simulated_s(row: Row, scenario: Scenario) -> float:
     durations = step_durations(step, step_costs(step, scenario), system)
     usual = stage_times(step.program, durations, len(step.stages), scenario.num_microbatches)
     times = _times(row, scenario, usual)
-    if uses_times(scenario):
+    if Pipeline.of(scenario).uses_times:
         step = build_step(scenario, times)
         durations = step_durations(step, step_costs(step, scenario), system)
     timeline = event.run(step.program, _measured(step.program, durations, times))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from simulator.schedules import SCHEDULES, Overlapped, Request, passes
 from simulator.schedules.columns import Passes
@@ -15,50 +14,120 @@ from simulator.schedules.with_vocabulary import with_vocabulary
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
+    from simulator.scenario.parallelism import VocabularyMethod
     from simulator.schedules import Order, StageTimes
 
 
-def pipeline_order(scenario: Scenario, times: StageTimes | None = None) -> Order:
-    """Return what every pipeline rank does, in its order.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pipeline:
+    """What decides in which order every pipeline rank runs its passes; one object for equal ones.
+
+    Attributes:
+        schedule: Name of the schedule.
+        pp: Pipeline ranks.
+        vpp: Model chunks per rank.
+        num_microbatches: Micro-batches of a step.
+        group_size: Micro-batches that go through a chunk before the next chunk's turn; None: the schedule's.
+        rows: Actions of each rank in PyTorch's CSV form, where the schedule is ``custom``.
+        vocabulary: How the output layer is divided among pipeline ranks.
+        hides_exchanges: Whether a forward and a backward pass run together to hide each other's exchanges
+            among experts, where the schedule has such pairs.
+    """
+
+    schedule: str
+    pp: int
+    vpp: int
+    num_microbatches: int
+    group_size: int | None = None
+    rows: tuple[str, ...] = ()
+    vocabulary: VocabularyMethod = "none"
+    hides_exchanges: bool = False
+
+    @staticmethod
+    def of(scenario: Scenario) -> Pipeline:
+        """Return the pipeline of a scenario."""
+        parallelism = scenario.parallelism
+        overlaps = scenario.training.overlap.ep and scenario.model.experts is not None
+        return _interned(
+            parallelism.schedule,
+            parallelism.pp,
+            parallelism.vpp,
+            scenario.num_microbatches,
+            parallelism.microbatch_group_size,
+            parallelism.schedule_rows,
+            parallelism.vocabulary,
+            overlaps and parallelism.ep > 1,
+        )
+
+    @property
+    def stages(self) -> int:
+        """Pipeline stages of the model."""
+        return self.pp * self.vpp
+
+    @property
+    def runs_in_pairs(self) -> bool:
+        """Whether forward and backward passes run together to hide the exchanges among experts."""
+        return self.hides_exchanges and self.schedule in PAIRED
+
+    @property
+    def uses_times(self) -> bool:
+        """Whether the order of passes depends on how long they take."""
+        return self.schedule != CUSTOM and (SCHEDULES[self.schedule].uses_times or self.vocabulary != "none")
+
+    def order(self, times: StageTimes | None = None) -> Order:
+        """Return what every pipeline rank does, in its order.
+
+        Args:
+            times: How long passes take; equal times where they are not known.
+        """
+        if self.schedule == CUSTOM:
+            return read_rows(self.rows)
+        request = Request(
+            pp=self.pp,
+            vpp=self.vpp,
+            num_microbatches=self.num_microbatches,
+            group_size=self.group_size,
+            times=times,
+        )
+        if self.vocabulary != "none":
+            return with_vocabulary(SCHEDULES[self.schedule], request, self.vocabulary)
+        order = SCHEDULES[self.schedule].order(request)
+        return in_pairs(order) if self.runs_in_pairs else order
+
+
+@lru_cache(maxsize=4096)
+def _interned(
+    schedule: str,
+    pp: int,
+    vpp: int,
+    num_microbatches: int,
+    group_size: int | None,
+    rows: tuple[str, ...],
+    vocabulary: VocabularyMethod,
+    hides_exchanges: bool,
+) -> Pipeline:
+    return Pipeline(
+        schedule=schedule,
+        pp=pp,
+        vpp=vpp,
+        num_microbatches=num_microbatches,
+        group_size=group_size,
+        rows=rows,
+        vocabulary=vocabulary,
+        hides_exchanges=hides_exchanges,
+    )
+
+
+def splits_backward(schedule: str, rows: tuple[str, ...] = ()) -> bool:
+    """Tell whether weight gradients are passes of their own.
 
     Args:
-        scenario: The request.
-        times: How long passes take; equal times where they are not known.
+        schedule: Name of the schedule.
+        rows: Actions of each rank in PyTorch's CSV form, where the schedule is ``custom``.
     """
-    parallelism = scenario.parallelism
-    if parallelism.schedule == CUSTOM:
-        return read_rows(parallelism.schedule_rows)
-    request = Request(
-        pp=parallelism.pp,
-        vpp=parallelism.vpp,
-        num_microbatches=scenario.num_microbatches,
-        group_size=parallelism.microbatch_group_size,
-        times=times,
-    )
-    if parallelism.vocabulary != "none":
-        return with_vocabulary(SCHEDULES[parallelism.schedule], request, parallelism.vocabulary)
-    order = SCHEDULES[parallelism.schedule].order(request)
-    return in_pairs(order) if runs_in_pairs(scenario) else order
-
-
-def runs_in_pairs(scenario: Scenario) -> bool:
-    """Tell whether forward and backward passes run together to hide the exchanges among experts."""
-    wanted = scenario.training.overlap.ep and scenario.model.experts is not None
-    return wanted and scenario.parallelism.ep > 1 and scenario.parallelism.schedule in PAIRED
-
-
-def splits_backward(scenario: Scenario) -> bool:
-    """Tell whether weight gradients are passes of their own."""
-    parallelism = scenario.parallelism
-    if parallelism.schedule == CUSTOM:
-        return any("I" in row for row in parallelism.schedule_rows)
-    return SCHEDULES[parallelism.schedule].splits_backward
-
-
-def uses_times(scenario: Scenario) -> bool:
-    """Tell whether the order of passes depends on how long they take."""
-    name = scenario.parallelism.schedule
-    return name != CUSTOM and (SCHEDULES[name].uses_times or scenario.parallelism.vocabulary != "none")
+    if schedule == CUSTOM:
+        return any("I" in row for row in rows)
+    return SCHEDULES[schedule].splits_backward
 
 
 def held_stages(order: Order) -> tuple[tuple[int, ...], ...]:
@@ -68,7 +137,7 @@ def held_stages(order: Order) -> tuple[tuple[int, ...], ...]:
     >>> held_stages(SCHEDULES["zb-v"].order(Request(pp=2, vpp=2, num_microbatches=4)))
     ((0, 3), (1, 2))
     """
-    return tuple(tuple(np.flatnonzero(np.bincount(actions.stage)).tolist()) for actions in plain(order))
+    return tuple(tuple(sorted(set(actions.stage.tolist()))) for actions in plain(order))
 
 
 def plain(order: Order) -> tuple[Passes, ...]:

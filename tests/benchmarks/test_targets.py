@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import _lru_cache_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,9 @@ def forget() -> None:
     layer_times.forget()
     structures.forget()
     forward_flops.cache_clear()
+    for cached in gc.get_objects():
+        if isinstance(cached, _lru_cache_wrapper) and cached.__module__.startswith("simulator.workload"):
+            cached.cache_clear()
     gc.collect()
 
 

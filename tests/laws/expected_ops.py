@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from simulator.workload.parameters.buckets import unit_parts
+from simulator.workload.parameters.counts import LocalParameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -120,7 +121,7 @@ def shards_of(scenario: Scenario, stage: Stage) -> list[Shard]:
     shards: list[Shard] = []
     units: list[int] = []
     dense = experts = 0.0
-    parts = unit_parts(scenario, stage.outline)
+    parts = unit_parts(LocalParameters.of(scenario), stage.outline)
     for number, part in enumerate(parts):
         units.append(number)
         dense, experts = dense + part.parameters.dense, experts + part.parameters.experts

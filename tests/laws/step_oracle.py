@@ -11,7 +11,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from simulator.schedules import Action
-from simulator.workload.pipeline import pipeline_order
+from simulator.workload.pipeline import Pipeline
 from simulator.workload.program import OpKind, Stream
 
 from .expected_end import append_end
@@ -47,7 +47,7 @@ class Oracle(Ledger):
 
     def __post_init__(self) -> None:
         """Lay out the step."""
-        order = pipeline_order(self.scenario)
+        order = Pipeline.of(self.scenario).order()
         self.entries = [list(entries) for entries in order]
         self.passes = [
             [action for entry in entries for action in actions_of(entry) if action.kind not in OUTPUT]

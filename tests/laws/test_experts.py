@@ -16,17 +16,17 @@ from simulator.api import estimate_memory, simulate
 from simulator.costs.collectives import collective_cost
 from simulator.results.flops import forward_flops
 from simulator.scenario import Cluster, Experts, Mamba
-from simulator.scenario.parameters import layer_parameters, total_parameters
+from simulator.scenario.parameters import ModelParameters
 from simulator.schedules import Overlapped, passes
-from simulator.workload.grid import expert_gradient_group, expert_group, stride
+from simulator.workload.grid import ExpertMesh
 from simulator.workload.layers.experts.destinations import expected_targets
 from simulator.workload.layers.experts.dispatchers import DISPATCHERS
 from simulator.workload.layers.experts.token_load import TokenFlow, token_flow
 from simulator.workload.layers.host import launches
 from simulator.workload.layers.local_sizes import local_sizes
 from simulator.workload.layers.settings import layer_settings
-from simulator.workload.parameters.counts import stage_parameters
-from simulator.workload.pipeline import pipeline_order
+from simulator.workload.parameters.counts import LocalParameters, stage_parameters
+from simulator.workload.pipeline import Pipeline
 from simulator.workload.step.stages import stages_of
 from simulator.workload.work import Collective, Elementwise, Gemm, Group, Routing
 from tests.laws.layers import layer, layer_flops, ops
@@ -121,14 +121,15 @@ def test_each_copy_travels_once_and_none_where_all_experts_are_local(scenario: S
 def test_expert_groups_fold_the_ranks_of_a_stage(scenario: Scenario) -> None:
     degrees = scenario.parallelism
     ranks = degrees.tp * degrees.cp * degrees.dp
-    groups = [expert_group(degrees, axis) for axis in ("etp", "ep", "edp")]
+    mesh = ExpertMesh.of(degrees)
+    groups = [mesh.group(axis) for axis in ("etp", "ep", "edp")]
     reached = {0}
     for group in groups:
         reached = {rank + group.stride * step for rank in reached for step in range(group.size)}
     assert reached == set(range(ranks))
     if degrees.etp == degrees.tp:
-        assert groups[1].stride == stride(degrees, "dp") // (max(1, degrees.cp))
-    assert expert_gradient_group(degrees).size * degrees.ep * degrees.expert_tp == ranks
+        assert groups[1].stride == mesh.mesh.stride("dp") // (max(1, degrees.cp))
+    assert mesh.replicas().size * degrees.ep * degrees.expert_tp == ranks
 
 
 @FAST
@@ -136,13 +137,13 @@ def test_expert_groups_fold_the_ranks_of_a_stage(scenario: Scenario) -> None:
 def test_parameters_of_all_ranks_are_those_of_the_model(scenario: Scenario) -> None:
     degrees = scenario.parallelism
     stage = stages_of(scenario)[0]
-    part = stage_parameters(scenario, stage.outline)
-    layer = layer_parameters(SPARSE, has_experts=True)
+    part = stage_parameters(LocalParameters.of(scenario), stage.outline)
+    layer = ModelParameters.of(SPARSE).counts[True, "layer"]
     assert part.experts * degrees.expert_tp * degrees.ep == layer.experts * SPARSE.num_hidden_layers
     copies = (degrees.tp - 1) * (layer.replicated * SPARSE.num_hidden_layers + SPARSE.hidden_size)
     everything = part.dense * degrees.tp + part.experts * degrees.expert_tp * degrees.ep
     padded = replace(SPARSE, vocab_size=local_sizes(scenario).vocabulary * degrees.tp)
-    assert everything - copies == pytest.approx(total_parameters(padded), rel=1e-9)
+    assert everything - copies == pytest.approx(ModelParameters.of(padded).total, rel=1e-9)
 
 
 @FAST
@@ -256,7 +257,7 @@ def test_pairs_never_hold_one_micro_batch(pp: int, chunks: int, groups: int) -> 
     vpp = chunks if pp > 1 else 1
     model = replace(SPARSE, num_hidden_layers=pp * vpp)
     scenario = make_scenario(model=model, pp=pp, vpp=vpp, ep=2, dp=2, microbatches=groups * pp)
-    plain, paired = pipeline_order(scenario), pipeline_order(overlapping(scenario, ep=True))
+    plain, paired = Pipeline.of(scenario).order(), Pipeline.of(overlapping(scenario, ep=True)).order()
     for mine, theirs in zip(plain, paired, strict=True):
         assert sorted(passes(mine)) == sorted(passes(theirs))
         for entry in theirs:
@@ -313,7 +314,7 @@ def test_products_are_those_that_are_counted(model: object, predictions: int) ->
 
 
 def test_hybrid_models_have_their_published_sizes() -> None:
-    assert total_parameters(catalogue.model("nemotron-3-nano")) == pytest.approx(31.6e9, rel=2e-3)
+    assert ModelParameters.of(catalogue.model("nemotron-3-nano")).total == pytest.approx(31.6e9, rel=2e-3)
     blocks = {catalogue.model(name).layer_pattern for name in ("nemotron-3-nano", "nemotron-3.5-lightning")}
     assert blocks == {"MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"}
 

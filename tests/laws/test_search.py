@@ -100,7 +100,14 @@ FIXED: dict[str, list[object]] = {
     "parallelism.shard_replicas": [None, 1, 2],
     "model.num_nextn_predict_layers": [0, 1],
     "model.sliding_window": [None, 512],
-    "software": ["megatron-core", "megatron-lm-2021", "torchtitan", "maxtext", "llm-foundry"],
+    "software": [
+        "megatron-core",
+        "megatron-lm-2021",
+        "torchtitan",
+        "maxtext",
+        "llm-foundry",
+        "aleph-alpha-scaling",
+    ],
     "cluster.gpu": ["a100-40gb-sxm", "h100-80gb-sxm"],
     "cluster.scale_up_domain": [None, 2],
 }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.workload.grid import stride
+from simulator.workload.grid import Mesh
 
 if TYPE_CHECKING:
     from simulator.scenario import Parallelism
@@ -22,10 +22,8 @@ def cell_of(parallelism: Parallelism, gpus: Ints) -> tuple[Ints, Ints]:
     >>> [part.tolist() for part in cell_of(layout, np.arange(8))]
     [[0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 0, 0, 1, 1]]
     """
-    return (
-        gpus // stride(parallelism, "pp") % parallelism.pp,
-        gpus // stride(parallelism, "dp") % parallelism.dp,
-    )
+    mesh = Mesh.of(parallelism)
+    return gpus // mesh.stride("pp") % mesh.pp, gpus // mesh.stride("dp") % mesh.dp
 
 
 def slowest_of_cells(parallelism: Parallelism, factors: Floats) -> Floats:

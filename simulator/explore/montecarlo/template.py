@@ -13,7 +13,7 @@ from simulator.costs.system import System
 from simulator.durations.price import price
 from simulator.engines.replicas import Coupling
 from simulator.explore.montecarlo.cells import replicas_sharing_experts
-from simulator.workload.grid import stride
+from simulator.workload.grid import Mesh
 from simulator.workload.program import BlockSequence, Stream
 from simulator.workload.work import Collective, Gemm, StepOverhead, Transfer
 
@@ -82,7 +82,7 @@ def template_of(scenario: Scenario) -> Template:
 
 def coupling_of(program: Program, parallelism: Parallelism) -> Coupling:
     """Read off a step which of its collectives join which of the ``dp`` replicas."""
-    apart = stride(parallelism, "dp")
+    apart = Mesh.of(parallelism).stride("dp")
     pairs = []
     for work in program.works:
         group = work.group if isinstance(work, Collective) else None

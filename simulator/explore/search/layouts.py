@@ -10,10 +10,14 @@ import numpy as np
 from simulator.costs.system import System
 from simulator.explore.search.classes import Classes, LayerClass
 from simulator.explore.search.families import Family, families, scenario_of
-from simulator.explore.search.parameters import Parameters, layer_parameters
+from simulator.explore.search.parameters import Parameters
 from simulator.explore.search.rules import Strides, space_of
 from simulator.explore.search.space import LAYER_AXES
-from simulator.workload.pipeline import pairs_passes, runs_in_pairs
+from simulator.scenario.parameters import ModelParameters
+from simulator.workload.grid import ExpertMesh, Mesh
+from simulator.workload.parameters.counts import LocalParameters
+from simulator.workload.parameters.stage_outline import outlines, ranks_sharing_tables
+from simulator.workload.pipeline import Pipeline, pairs_passes
 
 if TYPE_CHECKING:
     from simulator.explore.search.axes import Values
@@ -50,7 +54,6 @@ class Layouts:
     built: dict[tuple[bool, int], LayerClass] = field(default_factory=dict)
     tables: dict[tuple[int, int, bool, bool], Floats] = field(default_factory=dict)
     _parameters: dict[tuple[object, ...], Parameters] = field(default_factory=dict)
-    _layers: dict[tuple[int, ...], Floats] = field(default_factory=dict)
     _examples: dict[tuple[int, int], Scenario] = field(default_factory=dict)
     _strides: dict[Family, Strides] = field(default_factory=dict)
     _of_families: dict[Family, Parameters] = field(default_factory=dict)
@@ -93,7 +96,7 @@ class Layouts:
             shape, layer = (self.placed if placed else self.near).example[number].tolist()
             example = self.example(shape, layer)
             self.built[key] = LayerClass(
-                example, runs_in_pairs(example) or pairs_passes(example.parallelism.schedule)
+                example, Pipeline.of(example).runs_in_pairs or pairs_passes(example.parallelism.schedule)
             )
         return self.built[key]
 
@@ -126,20 +129,26 @@ class Layouts:
             key = (*row, family.pp, family.vpp, family.stage_layers)
             if key not in self._parameters:
                 example = self.example(int(family.shape[at]), int(family.layer[at]))
-                if tuple(row) not in self._layers:
-                    self._layers[tuple(row)] = layer_parameters(example)
-                self._parameters[key] = Parameters.of(example, family.stage_layers, self._layers[tuple(row)])
+                stages = outlines(
+                    ModelParameters.of(example.model),
+                    family.stage_layers,
+                    ranks_sharing_tables(example.parallelism.vocabulary, family.pp),
+                )
+                self._parameters[key] = Parameters.of(LocalParameters.of(example), stages)
             found.append(self._parameters[key])
         return Parameters.stacked(found, of.reshape(-1))
 
     def shard(self, family: Family) -> tuple[Ints, Ints]:
         """Return the most ranks that may share one copy of a dense parameter, and of an expert's."""
-        shapes = self.space.shapes
-        dense = (shapes.dp * shapes.cp)[family.shape]
-        etp = self.variations.file.parallelism.etp
-        tp = shapes.tp[family.shape]
-        experts = tp * dense // ((tp if etp is None else etp) * shapes.ep[family.shape])
-        return dense, experts
+        shapes, rows = self.space.shapes, family.shape
+        tp, cp, dp = shapes.tp[rows], shapes.cp[rows], shapes.dp[rows]
+        given = self.variations.file.parallelism.etp
+        experts = ExpertMesh(
+            mesh=Mesh(placement=(), tp=tp, cp=cp, dp=dp, pp=shapes.pp[rows]),
+            ep=shapes.ep[rows],
+            etp=tp if given is None else np.full_like(tp, given),
+        )
+        return dp * cp, experts.edp
 
     def classes(self, family: Family, pairs: Ints, *, placed: bool) -> tuple[list[int], Ints]:
         """Return the classes of some pairs of a family, and which of these each pair has."""

@@ -1,6 +1,6 @@
 """What a layout holds at least: a layout whose bound exceeds the GPU's memory does not fit.
 
-For every rank, the terms of ``workload.static_memory`` with the exact parameters of its stages, but
+For every rank, the terms of ``workload.parameters.model_states`` with the exact parameters of its stages, but
 
     - as many ranks as may share a copy do share it, and of sharded weights one layer is whole at a time,
     - of whole gradients that wait for their reduction to shards only those are counted that are known to
@@ -12,16 +12,26 @@ wait in host memory. Each term is at most that of the simulation, and so is thei
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from simulator.explore.search.families import Family, in_flight, step_values
-from simulator.files.sharding_rules import FSDP
-from simulator.workload.layers.local_sizes import BYTES_PER_ELEMENT, wide_dtype
-from simulator.workload.parameters.bytes import layer_weight_bytes, state_bytes
-from simulator.workload.parameters.counts import gradient_bytes, reduced_bytes, weight_bytes
+from simulator.scenario.sharding import (
+    SHARDS_GRADIENTS,
+    reduces_every_microbatch,
+    reshards_after_forward,
+    sharding_of,
+)
+from simulator.workload.parameters.bytes import ParameterBytes
+from simulator.workload.parameters.model_states import (
+    buffer_bytes,
+    sums_gradients_locally,
+    whole_weights_bytes,
+)
+from simulator.workload.parameters.optimizer_offload import StateOffload, held_state_bytes
+from simulator.workload.parameters.sharding import shard_of
 
 if TYPE_CHECKING:
     from simulator.explore.search.classes import Floats
@@ -29,14 +39,14 @@ if TYPE_CHECKING:
     from simulator.explore.search.parameters import Parameters
     from simulator.explore.search.space import Bools, Ints
     from simulator.files.sections import ParallelismSection
-    from simulator.scenario import Scenario
+    from simulator.scenario import Offload, Scenario
+    from simulator.scenario.parallelism import Sharding
+    from simulator.scenario.recompute import OptimizerOffload
 
 ROUNDING = 1e-9
 """Sums of the same numbers in another order differ by less, relatively."""
 _TURN = frozenset({"1f1b", "interleaved", "gpipe"})
 """Schedules whose first backward pass, on every rank, is one of its last stage and follows the warm-up."""
-_MAX_BUCKETS = 64
-"""As in ``workload.optimizer_offload``."""
 
 
 def memory_bound(layouts: Layouts, family: Family) -> Floats:
@@ -48,10 +58,10 @@ def memory_bound(layouts: Layouts, family: Family) -> Floats:
     activations = _Activations.of(layouts, family)
     parameters, shards = layouts.parameters(family), layouts.shard(family)
     given = layouts.variations.file.parallelism
-    each = _Each.of(example)
+    common = _Common.of(example)
     most = {kind: np.zeros(len(family.shape)) for kind in kinds_of(layouts)}
     for rank, stages in _distinct(held).items():
-        mine = _Rank.of(given, parameters, shards, list(stages), each, has_pipeline=family.pp > 1)
+        mine = _Rank.of(given, parameters, shards, list(stages), common, family.pp)
         working = activations.working[:, list(stages)].max(axis=1)
         which = rank if family.held else None
         added = {
@@ -59,16 +69,16 @@ def memory_bound(layouts: Layouts, family: Family) -> Floats:
             for sharding in dict.fromkeys(sharding for sharding, _ in most)
         }
         for (sharding, offload), before in most.items():
-            total = mine.static(sharding, offload) + added[sharding] + each.framework
+            total = mine.static(sharding, offload) + added[sharding] + common.framework
             most[sharding, offload] = np.maximum(before, total)
     return np.stack([most[kind] for kind in kinds_of(layouts)], axis=1) * (1 - ROUNDING)
 
 
-def kinds_of(layouts: Layouts) -> list[tuple[str, str]]:
+def kinds_of(layouts: Layouts) -> list[tuple[str, OptimizerOffload]]:
     """Return the sharding and the optimizer's offloading of each way of running steps."""
     names = ("sharding", "offload_optimizer")
     rows = zip(*(step_values(layouts.space, name) for name in names), strict=True)
-    return [(str(sharding), str(offload)) for sharding, offload in rows]
+    return [(str(sharding), cast("OptimizerOffload", offload)) for sharding, offload in rows]
 
 
 def _distinct(held: dict[int, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
@@ -115,46 +125,34 @@ class _Activations:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Each:
+class _Common:
     """What all layouts have in common.
 
     Attributes:
-        weight: Bytes of a weight as it is gathered.
-        low: Further bytes of a weight of a layer, in low precision.
-        gradient: Bytes of an accumulated gradient.
-        travels: Bytes of a gradient as made and as it travels.
-        state: Bytes of one parameter's optimizer state.
-        share: Share of it in host memory, where it is offloaded.
-        bucket: Bytes of a bucket of gradients.
+        sizes: Bytes of one parameter in each of its copies.
+        offload: What is kept in host memory; where the optimizer's state lives is each layout's own.
+        bucket_bytes: Bytes of a bucket of gradients.
         framework: Bytes of the framework.
         lost: What comes and goes, with what the allocator loses of it, over that alone.
         reduces_every: Whether the stack reduces sharded gradients after each micro-batch without a pipeline.
         turns: Whether the first backward pass of every rank is one of its last stage, after the warm-up.
     """
 
-    weight: float
-    low: float
-    gradient: float
-    travels: float
-    state: float
-    share: float
-    bucket: float
+    sizes: ParameterBytes
+    offload: Offload
+    bucket_bytes: float
     framework: float
     lost: float
     reduces_every: bool
     turns: bool
 
     @classmethod
-    def of(cls, example: Scenario) -> _Each:
-        weight, software = weight_bytes(example), example.software
+    def of(cls, example: Scenario) -> _Common:
+        software = example.software
         return cls(
-            weight=weight,
-            low=layer_weight_bytes(example) - weight,
-            gradient=gradient_bytes(example),
-            travels=BYTES_PER_ELEMENT[wide_dtype(example.training.precision)] + reduced_bytes(example),
-            state=state_bytes(example),
-            share=example.training.offload.optimizer_fraction,
-            bucket=software.bucket_bytes,
+            sizes=ParameterBytes.of(example),
+            offload=example.training.offload,
+            bucket_bytes=software.bucket_bytes,
             framework=software.framework_bytes,
             lost=1 + software.memory_fragmentation,
             reduces_every=software.reduce_every_microbatch,
@@ -167,7 +165,7 @@ class _Rank:
     """One pipeline rank of all pairs of a family.
 
     Attributes:
-        each: What all layouts have in common.
+        common: What all layouts have in common.
         given: What the scenario says of sharding.
         stages: Its stages.
         total: Its parameters, by pair.
@@ -176,10 +174,10 @@ class _Rank:
         layer: Those of its largest layer.
         of_stage: Those of each of its stages.
         divides: Whether several ranks hold the same dense parameters.
-        has_pipeline: Whether there are other ranks.
+        pp: Pipeline ranks.
     """
 
-    each: _Each
+    common: _Common
     given: ParallelismSection
     stages: list[int]
     total: Floats
@@ -188,7 +186,7 @@ class _Rank:
     layer: Floats
     of_stage: Floats
     divides: Bools
-    has_pipeline: bool
+    pp: int
 
     @classmethod
     def of(
@@ -197,80 +195,59 @@ class _Rank:
         parameters: Parameters,
         shards: tuple[Ints, Ints],
         stages: list[int],
-        each: _Each,
-        *,
-        has_pipeline: bool,
+        common: _Common,
+        pp: int,
     ) -> _Rank:
         dense, experts = parameters.dense[:, stages].sum(axis=1), parameters.experts[:, stages].sum(axis=1)
         return cls(
-            each=each,
+            common=common,
             given=given,
             stages=stages,
             total=dense + experts,
-            shared=dense / shards[0] + experts / shards[1],
+            shared=shard_of(dense, experts, *shards),
             boundary=parameters.boundary[:, stages].sum(axis=1),
             layer=parameters.layer[:, stages].max(axis=1),
             of_stage=parameters.total[:, stages],
             divides=shards[0] > 1,
-            has_pipeline=has_pipeline,
+            pp=pp,
         )
 
-    def static(self, sharding: str, offload: str) -> Floats:
+    def static(self, word: str, offload: OptimizerOffload) -> Floats:
         """Return weights and optimizer state."""
-        each, plain = self.each, FSDP.get(sharding, sharding)
-        state = _state(each, self.total if plain == "none" else self.shared, offload)
-        if plain == "zero3":
-            frees = self.given.reshard_after_forward
-            if frees is None:
-                frees = sharding != "shard_grad_op" and not self.has_pipeline
-            weights = (self.boundary + self.layer if frees else self.total) * each.weight
-        else:
-            weights = self.total * each.weight + (self.total - self.boundary) * each.low
-        found: Floats = weights + state
-        return found
+        common, sizes, method = self.common, self.common.sizes, sharding_of(word)
+        where = StateOffload.of(replace(common.offload, optimizer=offload), common.bucket_bytes)
+        state = held_state_bytes(self.total if method == "none" else self.shared, sizes, where)
+        if method != "zero3":
+            return whole_weights_bytes(self.total, self.boundary, sizes) + state
+        reshards = reshards_after_forward(word, self.pp, self.given.reshard_after_forward)
+        gathered = self.boundary + self.layer if reshards else self.total
+        return gathered * sizes.weight + state
 
-    def buffers(self, plain: str) -> Floats:
-        """Return gradients on their way: a bucket, or a layer's as made and as they travel."""
-        size: Floats = self.layer * self.each.travels
-        if plain != "zero3":
-            size = np.full_like(size, 0.0 if plain == "none" else self.each.bucket)
+    def buffers(self, method: Sharding) -> Floats:
+        """Return gradients on their way, where there is anyone to send them to."""
+        size = buffer_bytes(method, self.layer, self.common.sizes, self.common.bucket_bytes)
         return np.where(self.divides, size, 0.0)
 
-    def gradients(
-        self, sharding: str, activations: _Activations, rank: int | None, working: Floats
-    ) -> Floats:
+    def gradients(self, word: str, activations: _Activations, rank: int | None, working: Floats) -> Floats:
         """Return gradients, and what comes and goes: activations, buffers, what a backward pass takes.
 
         Gradients that are summed up whole before they become shards exist from a stage's first backward pass
         to its last one: that of the rank's last stage when the warm-up ends, and those of all in the steady
         phase, where the smallest stage's activations are the bound on all.
         """
-        plain, each = FSDP.get(sharding, sharding), self.each.gradient
+        method, each = sharding_of(word), self.common.sizes.gradient
         kept = (activations.each * activations.counts)[:, self.stages].sum(axis=1)
-        beside = self.buffers(plain) + working
-        beside = beside + (kept + beside) * (self.each.lost - 1)
-        if plain not in {"zero2", "zero3"}:
+        beside = self.buffers(method) + working
+        beside = beside + (kept + beside) * (self.common.lost - 1)
+        if method not in SHARDS_GRADIENTS:
             whole: Floats = kept + self.total * each + beside
             return whole
-        every = self.given.reduce_every_microbatch
-        if every is None:
-            every = not self.has_pipeline and self.each.reduces_every
-        sums = (activations.microbatches > 1) & (not every)
+        given, usual = self.given.reduce_every_microbatch, self.common.reduces_every
+        every = reduces_every_microbatch(word, self.pp, given, usual=usual)
+        sums = sums_gradients_locally(activations.microbatches, reduces_every=every)
         steady = np.zeros_like(kept) if rank is None else activations.steady[:, rank]
         least = activations.each[:, self.stages].min(axis=1)
         running = np.where(steady > 0, steady * least + self.total * each, 0.0)
-        turning = kept + (self.of_stage[:, -1] * each if self.each.turns else 0.0)
+        turning = kept + (self.of_stage[:, -1] * each if self.common.turns else 0.0)
         found: Floats = self.shared * each + np.where(sums, np.maximum(turning, running), kept) + beside
         return found
-
-
-def _state(each: _Each, parameters: Floats, offload: str) -> Floats:
-    """Return the optimizer state on the GPU: ``workload.optimizer_offload.held_state_bytes`` by columns."""
-    everything = parameters * each.state
-    if offload == "none":
-        return everything
-    size = parameters * each.share * each.gradient
-    buckets = np.clip(np.ceil(size / each.bucket), 1, _MAX_BUCKETS)
-    away = everything * each.share
-    held: Floats = everything - away + np.minimum(away, 2 * away / buckets)
-    return held

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.workload.parameters.counts import (
-    boundary_parameters,
-    layer_parameters_per_rank,
-    prediction_parameters,
-)
-from simulator.workload.parameters.stage_outline import Outline
+from simulator.workload.parameters.counts import boundary_parameters, stage_parameters
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from simulator.explore.search.classes import Floats
     from simulator.explore.search.space import Ints
-    from simulator.scenario import Scenario
+    from simulator.workload.parameters.counts import LocalParameters
+    from simulator.workload.parameters.stage_outline import StageOutline
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +35,16 @@ class Parameters:
     layer: Floats
 
     @classmethod
-    def of(cls, example: Scenario, stage_layers: tuple[int, ...], layers: Floats) -> Parameters:
-        """Count the parameters of one shape.
-
-        Args:
-            example: A layout of that shape.
-            stage_layers: Layers of each stage.
-            layers: Dense parameters and those of experts, by layer; see ``layer_parameters``.
-        """
-        bounds = np.cumsum([0, *stage_layers])
-        upto = np.concatenate([np.zeros((1, 2)), np.cumsum(layers, axis=0)])
-        dense, experts = (upto[bounds[1:]] - upto[bounds[:-1]]).T
-        boundary = np.asarray([_boundary(example, number, stage_layers) for number in range(len(bounds) - 1)])
-        modules = example.model.num_nextn_predict_layers
-        for number in range(modules):
-            counted = prediction_parameters(example, number)
-            dense[-1] += counted.dense
-            experts[-1] += counted.experts
-        total = layers.sum(axis=1)
-        largest = [total[first:last].max(initial=0.0) for first, last in itertools.pairwise(bounds)]
-        return cls(dense + boundary, experts, boundary, np.asarray(largest))
+    def of(cls, local: LocalParameters, stages: Sequence[StageOutline]) -> Parameters:
+        """Count the parameters of each stage, given those of each part of the model on one rank."""
+        counted = [stage_parameters(local, stage) for stage in stages]
+        size = {key: parameters.total for key, parameters in local.layers.items()}
+        return cls(
+            dense=np.array([stage.dense for stage in counted]),
+            experts=np.array([stage.experts for stage in counted]),
+            boundary=np.array([boundary_parameters(local, stage) for stage in stages]),
+            layer=np.array([max((size[key] for key in stage.layers), default=0.0) for stage in stages]),
+        )
 
     @classmethod
     def stacked(cls, found: list[Parameters], rows: Ints) -> Parameters:
@@ -69,25 +56,3 @@ class Parameters:
     def total(self) -> Floats:
         """All of them."""
         return self.dense + self.experts
-
-
-def layer_parameters(example: Scenario) -> Floats:
-    """Return the dense parameters and those of experts on one rank, by layer."""
-    counted = [layer_parameters_per_rank(example, layer) for layer in range(example.model.num_hidden_layers)]
-    return np.asarray([(each.dense, each.experts) for each in counted])
-
-
-def _boundary(example: Scenario, number: int, stage_layers: tuple[int, ...]) -> float:
-    """Count the parameters of the embedding and of the head on one stage."""
-    is_last = number == len(stage_layers) - 1
-    shares = example.parallelism.vocabulary != "none" and number < example.parallelism.pp
-    if number and not is_last and not shares:
-        return 0.0
-    stage = Outline(
-        layers=(),
-        has_embedding=number == 0,
-        has_head=is_last,
-        predictions=example.model.num_nextn_predict_layers if is_last else 0,
-        table_share=1 / example.parallelism.pp if shares else 0.0,
-    )
-    return boundary_parameters(example, stage)

@@ -12,7 +12,8 @@ import numpy as np
 
 from simulator.costs.collectives import collective_cost, transfer_cost
 from simulator.costs.elementwise import elementwise_s
-from simulator.workload.work import Collective, CollectiveKind, Elementwise, Group, Transfer
+from simulator.workload.step.messages import message
+from simulator.workload.work import Collective, CollectiveKind, Elementwise, Group
 
 if TYPE_CHECKING:
     from simulator.costs.system import System
@@ -60,9 +61,7 @@ class Prices:
         if key not in self._messages:
             hops = min(pp - 1, self.system.cluster.scale_up_domain)
             costs = [
-                transfer_cost(
-                    Transfer(bytes=data, stride=stride, source=rank, target=rank + 1), self.system.cluster
-                )
+                transfer_cost(message(data, stride, rank, rank + 1), self.system.cluster)
                 for rank in range(hops)
             ]
             self._messages[key] = min(cost.alone_s for cost in costs)

@@ -15,7 +15,8 @@ import numpy as np
 
 from simulator.explore.search.shapes import possible_shapes
 from simulator.explore.search.space import LAYER_AXES, STEP_AXES, Shapes, Space, combinations
-from simulator.files.sharding_rules import FSDP
+from simulator.scenario.sharding import sharding_of
+from simulator.workload.grid import Mesh
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from simulator.explore.search.axes import Values
     from simulator.explore.search.space import Bools, Ints
     from simulator.files import Variations
+    from simulator.scenario.parallelism import Axis
 
 IDLE = "a setting has no effect: same as another layout"
 _SEQUENCE = "sequence parallelism: tp divides the sequence"
@@ -45,20 +47,10 @@ class Strides:
     pp: Ints
 
     @classmethod
-    def of(cls, shapes: Shapes, placement: Sequence[str]) -> Strides:
-        """Multiply up the axes from the innermost."""
-        strides: dict[str, Ints] = {}
-        product = np.ones(len(shapes), dtype=np.int64)
-        for axis in placement:
-            strides[axis] = product
-            product = product * getattr(shapes, axis)
-        inner = np.minimum(strides["cp"], strides["dp"])
-        return cls(
-            tp=strides["tp"],
-            cp=strides["cp"],
-            dp=np.where(shapes.cp == 1, strides["dp"], inner),
-            pp=strides["pp"],
-        )
+    def of(cls, shapes: Shapes, placement: Sequence[Axis]) -> Strides:
+        """Number the ranks of every shape."""
+        mesh = Mesh(placement=tuple(placement), tp=shapes.tp, cp=shapes.cp, dp=shapes.dp, pp=shapes.pp)
+        return cls(tp=mesh.stride("tp"), cp=mesh.stride("cp"), dp=mesh.replica_stride(), pp=mesh.stride("pp"))
 
     def key(self, shapes: Shapes, *, has_experts: bool) -> Ints:
         """Return what groups of ranks are made of: equal rows are equal layouts."""
@@ -153,7 +145,7 @@ def _steps(values: Values, variations: Variations, shapes: Shapes, steps: Ints) 
         etp = variations.file.parallelism.etp
         alone &= ranks * shapes.tp == shapes.ep * (shapes.tp if etp is None else etp)
     alone = alone[:, None]
-    sharding = [FSDP.get(str(value), str(value)) for value in values["sharding"]]
+    sharding = [sharding_of(str(value)) for value in values["sharding"]]
     shards = np.asarray([name != "none" for name in sharding])[column["sharding"]][None, :]
     # Sharded weights are gathered ahead, and then held, even where one rank gathers them from itself.
     gathers = np.asarray([name == "zero3" for name in sharding])[column["sharding"]][None, :]

@@ -29,8 +29,10 @@ import numpy as np
 
 from simulator.explore.search.memory_bound import ROUNDING
 from simulator.explore.search.pipeline_paths import Chains, Passes
+from simulator.explore.search.rules import divides_sequence
 from simulator.explore.search.traffic import Traffic, ways_of
 from simulator.workload.layers.local_sizes import BYTES_PER_ELEMENT, wide_dtype
+from simulator.workload.step.messages import message_bytes
 
 if TYPE_CHECKING:
     from simulator.explore.search.classes import Floats
@@ -68,11 +70,15 @@ def time_bound(layouts: Layouts, prices: Prices, family: Family, pairs: Ints, *,
 
 
 def message_data(layouts: Layouts, family: Family, pairs: Ints) -> Floats:
-    """Return the bytes that one rank sends to the next stage: ``workload.messages.message_bytes``."""
-    shapes = layouts.space.shapes
+    """Return the bytes that one rank sends to the next stage, by pair."""
+    shapes, space = layouts.space.shapes, layouts.space
     mine = family.shape[pairs]
     example = layouts.example(int(mine[0]), int(family.layer[pairs[0]]))
-    tokens = shapes.mbs[mine] * example.training.seq_length // shapes.cp[mine]
-    token_bytes = BYTES_PER_ELEMENT[wide_dtype(example.training.precision)] * example.model.hidden_size
-    data: Floats = tokens / shapes.tp[mine] * token_bytes
-    return data
+    sent = message_bytes(
+        shapes.mbs[mine] * example.training.seq_length // shapes.cp[mine],
+        shapes.tp[mine],
+        example.model.hidden_size * BYTES_PER_ELEMENT[wide_dtype(example.training.precision)],
+        whole_messages=layouts.variations.software.whole_messages,
+        sequence_parallel=divides_sequence(space.values, space.layers)[family.layer[pairs]],
+    )
+    return np.asarray(sent)

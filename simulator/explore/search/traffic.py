@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,9 +10,16 @@ import numpy as np
 from simulator.explore.search.families import looked_at
 from simulator.explore.search.rules import switched_on
 from simulator.explore.search.space import STEP_AXES
-from simulator.files.sharding_rules import FSDP
-from simulator.workload.parameters.bytes import gathered_bytes, state_bytes, update_bytes
-from simulator.workload.parameters.counts import gradient_bytes, reduced_bytes, weight_bytes
+from simulator.scenario.sharding import (
+    keeps_weights_over_step,
+    reduces_every_microbatch,
+    reshards_after_forward,
+    sharding_of,
+)
+from simulator.workload.parameters.bytes import ParameterBytes
+from simulator.workload.parameters.optimizer_offload import OffloadTraffic, StateOffload
+from simulator.workload.parameters.sharding import shard_of
+from simulator.workload.step.end_works import update_traffic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +32,7 @@ if TYPE_CHECKING:
     from simulator.explore.search.space import Ints
     from simulator.files.sections import ParallelismSection
     from simulator.scenario import Scenario
+    from simulator.scenario.recompute import OptimizerOffload
     from simulator.workload.work import CollectiveKind
 
 
@@ -44,7 +52,7 @@ class Way:
     grad_reduce: bool
     param_gather: bool
     p2p: bool
-    offload: str
+    offload: OptimizerOffload
 
 
 def ways_of(layouts: Layouts) -> list[Way]:
@@ -72,6 +80,7 @@ class Traffic:
     Attributes:
         prices: Prices on the hardware.
         example: One of the layouts, for what they have in common.
+        sizes: Bytes of one parameter in each of its copies.
         size: Ranks that hold the same dense weights, by pair.
         stride: Distance between them.
         dense: Dense parameters by pair and rank.
@@ -79,6 +88,7 @@ class Traffic:
         shared: Those of a rank's shard.
         boundary: Those of the embedding and of the head among the dense ones.
         layers: The other dense ones.
+        reduction: Traffic around the reduction of gradients per parameter, by pair.
         bucket: Those of the first stage's first bucket at least: a full bucket, or all of the stage. With
             experts, whose gradients are in it too, not counted.
         embedding: Those of the embedding; zero where the head is on its stage.
@@ -95,6 +105,7 @@ class Traffic:
 
     prices: Prices
     example: Scenario
+    sizes: ParameterBytes
     size: Ints
     stride: Ints
     dense: Floats
@@ -102,6 +113,7 @@ class Traffic:
     shared: Floats
     boundary: Floats
     layers: Floats
+    reduction: Floats
     bucket: Floats
     embedding: Floats
     microbatches: Floats
@@ -126,7 +138,8 @@ class Traffic:
             for of in (parameters.dense, parameters.experts, parameters.boundary)
         )
         first, embedding = parameters.dense[pairs, 0], parameters.boundary[pairs, 0]
-        full = example.software.bucket_bytes / gradient_bytes(example)
+        sizes = ParameterBytes.of(example)
+        full = example.software.bucket_bytes / sizes.gradient
         if example.model.experts is not None:
             full = 0.0
         if len(family.stage_layers) == 1:
@@ -135,16 +148,19 @@ class Traffic:
         groups = np.stack([shard, stride, dense[:, 0], boundary[:, 0]], axis=1)
         _, distinct, alike = np.unique(groups, axis=0, return_index=True, return_inverse=True)
         given = layouts.variations.file.parallelism
+        has_replicas = layouts.space.shapes.dp[family.shape[pairs]] > 1
         return cls(
             prices=prices,
             example=example,
+            sizes=sizes,
             size=shard,
             stride=stride,
             dense=dense,
             total=dense + experts,
-            shared=dense / shard[:, None] + experts / expert_shard[:, None],
+            shared=shard_of(dense, experts, shard[:, None], expert_shard[:, None]),
             boundary=boundary,
             layers=dense - boundary,
+            reduction=np.where(has_replicas, example.software.reduction_bytes_per_parameter, 0.0)[:, None],
             bucket=np.minimum(first, full)[:, None],
             embedding=embedding[:, None],
             microbatches=layouts.space.shapes.microbatches[family.shape[pairs]].astype(np.float64),
@@ -172,11 +188,13 @@ class Traffic:
 
     def _path_s(self, chain: Chains, way: Way) -> Floats:
         """Return the seconds up to the gradient norm."""
-        sharding = FSDP.get(way.sharding, way.sharding)
+        sharding = sharding_of(way.sharding)
         counts = self.counts and way.sharding not in {"hybrid", "hsdp"}
         kind: CollectiveKind = "all_reduce" if sharding == "none" else "reduce_scatter"
-        sent, got = reduced_bytes(self.example) * counts, gathered_bytes(self.example) * counts
-        every = self._reduces_every(sharding)
+        sent, got = self.sizes.reduced * counts, self.sizes.gathered * counts
+        pp, given = self.example.parallelism.pp, self.given.reduce_every_microbatch
+        usual = self.example.software.reduce_every_microbatch
+        every = reduces_every_microbatch(way.sharding, pp, given, usual=usual)
         reduced = self._seconds(kind, "dense", sent)
         reduced = reduced * (self.microbatches[:, None] if every else 1.0)
         own, streams, unit = np.zeros_like(reduced), reduced, "bucket"
@@ -212,22 +230,13 @@ class Traffic:
             self.known[key] = np.asarray(rows)[self.alike]
         return self.known[key]
 
-    def _reduces_every(self, sharding: str) -> bool:
-        """Tell whether gradients are reduced after each micro-batch; see ``files.sharding_rules``."""
-        if self.given.reduce_every_microbatch is not None:
-            return self.given.reduce_every_microbatch
-        usual = self.example.software.reduce_every_microbatch and self.example.parallelism.pp == 1
-        return usual and sharding in {"zero2", "zero3"}
-
-    def _gathers(self, sharding: str, *, every: bool) -> tuple[Floats, Floats]:
+    def _gathers(self, word: str, *, every: bool) -> tuple[Floats, Floats]:
         """Return how often sharded weights of layers, and of the embedding and the head, are gathered."""
-        has_pipeline, reshards = self.example.parallelism.pp > 1, self.given.reshard_after_forward
-        if reshards is None:
-            reshards = sharding != "shard_grad_op" and not has_pipeline
-        each = self.microbatches[:, None]
-        if not reshards and (has_pipeline or not every):  # workload.weights.keeps_weights_over_step
-            return np.ones_like(each), np.ones_like(each)
-        return each * (1 + reshards), each
+        pp, microbatches = self.example.parallelism.pp, self.microbatches[:, None]
+        reshards = reshards_after_forward(word, pp, self.given.reshard_after_forward)
+        if keeps_weights_over_step(pp, reshards=reshards, reduces_every=every):
+            return np.ones_like(microbatches), np.ones_like(microbatches)
+        return microbatches * (1 + reshards), microbatches
 
     def _norm_s(self) -> float:
         return self.prices.collective("all_reduce", self.example.parallelism.gpus, 1, 4.0)
@@ -235,16 +244,17 @@ class Traffic:
     def _update_s(self, way: Way) -> Floats:
         """Return the seconds of the optimizer by rank: on the GPU, and of copies to and from host memory."""
         example, gpu = self.example, self.example.cluster.gpu
+        offload = StateOffload.of(
+            replace(example.training.offload, optimizer=way.offload), example.software.bucket_bytes
+        )
         parameters = self.total if way.sharding == "none" else self.shared
-        share = 0.0 if way.offload == "none" else example.training.offload.optimizer_fraction
-        on_gpu = parameters if way.offload == "stream" else parameters * (1 - share)
-        seconds = on_gpu * update_bytes(example) * self.prices.hbm_s_per_byte
-        away = parameters * share
-        if way.offload == "stream":
-            seconds = np.maximum(seconds, away * state_bytes(example) / gpu.host_bytes_per_s)
-        elif way.offload == "cpu":
-            there = away * gradient_bytes(example) / gpu.host_bytes_per_s
-            held = away * (2 * state_bytes(example) + gradient_bytes(example) + weight_bytes(example))
-            seconds = np.maximum.reduce([seconds, there, held / gpu.host_memory_bytes_per_s])
-        found: Floats = seconds
-        return found
+        away = parameters * offload.share
+        on_gpu = parameters if way.offload == "stream" else parameters * (1 - offload.share)
+        traffic = OffloadTraffic.of(away, self.sizes, offload)
+        moved = update_traffic(on_gpu, self.total, self.sizes, self.reduction)
+        seconds: Floats = moved * self.prices.hbm_s_per_byte
+        if way.offload != "none":
+            seconds = np.maximum(seconds, traffic.fetched / gpu.host_bytes_per_s)
+        if way.offload == "cpu":
+            seconds = np.maximum(seconds, traffic.updated / gpu.host_memory_bytes_per_s)
+        return seconds

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from simulator.workload.grid import axis_group
+from simulator.workload.grid import Mesh
 from simulator.workload.layers.low_precision import is_low, quantisation
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class LocalSizes:
 def local_sizes(scenario: Scenario) -> LocalSizes:
     """Work out the sizes of one rank's share."""
     model, parallelism, training = scenario.model, scenario.parallelism, scenario.training
-    tp = parallelism.tp
+    tp, mesh = parallelism.tp, Mesh.of(parallelism)
     tokens = training.micro_batch_size * training.seq_length // parallelism.cp
     return LocalSizes(
         sequences=training.micro_batch_size,
@@ -94,8 +94,8 @@ def local_sizes(scenario: Scenario) -> LocalSizes:
         kv_heads=max(1, model.num_key_value_heads // tp),
         intermediate=model.intermediate_size // tp,
         vocabulary=vocabulary_rows(model.vocab_size, tp),
-        tp=axis_group(parallelism, "tp"),
-        cp=axis_group(parallelism, "cp"),
+        tp=mesh.group("tp"),
+        cp=mesh.group("cp"),
         quantisation=quantisation(scenario),
     )
 

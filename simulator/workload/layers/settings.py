@@ -58,7 +58,7 @@ def layer_settings(scenario: Scenario) -> LayerSettings:
         None if scenario.model.experts is None else ExpertOptions.of(scenario),
         LossOptions.of(scenario),
         frozenset(scenario.training.cuda_graphs),
-        splits_backward(scenario),
+        splits_backward(scenario.parallelism.schedule, scenario.parallelism.schedule_rows),
     )
 
 

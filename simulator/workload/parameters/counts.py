@@ -1,28 +1,25 @@
-"""Parameters of each stage on one rank, and the bytes that their copies take."""
+"""Parameters of each stage on one rank."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from simulator.scenario.parameters import (
-    LayerParameters,
-    layer_parameters,
-    prediction_layers,
-    prediction_projection,
-)
-from simulator.scenario.remembered import remembered
-from simulator.workload.layers.local_sizes import BYTES_PER_ELEMENT, vocabulary_rows, wide_dtype
+from simulator.scenario.parameters import ModelParameters
+from simulator.workload.layers.local_sizes import vocabulary_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from simulator.scenario import Scenario
-    from simulator.scenario.model import Block
-    from simulator.workload.parameters.stage_outline import Outline
+    from simulator.scenario.parameters import LayerKey, LayerParameters
+    from simulator.workload.parameters.stage_outline import StageOutline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageParameters:
-    """Parameters of one stage on one rank.
+    """Parameters of one stage, or of a part of it, on one rank.
 
     Attributes:
         dense: Those that every data- and context-parallel rank holds.
@@ -38,70 +35,108 @@ class StageParameters:
         return self.dense + self.experts
 
 
-def layer_parameters_per_rank(scenario: Scenario, layer: int) -> StageParameters:
-    """Count one layer's parameters on one rank."""
-    return parameters_of_kind(scenario, scenario.model.is_moe_layer(layer), scenario.model.block(layer))
+NONE = StageParameters(dense=0.0, experts=0.0)
 
 
-@remembered
-def parameters_of_kind(scenario: Scenario, has_experts: bool, block: Block) -> StageParameters:
-    """Count the parameters of a layer on one rank, given what it is."""
-    return _divide(scenario, layer_parameters(scenario.model, has_experts=has_experts, block=block))
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LocalParameters:
+    """Parameters on one rank of each part that a stage may hold; one object for equal degrees.
+
+    Attributes:
+        layers: Of a layer, by what it is.
+        prediction: Of the first multi-token-prediction module.
+        further_prediction: Of each further one, which may repeat the first.
+        table: Of the token table, and of the head's, padded.
+        positions: Of the position table.
+        norm: Of the norm before the head.
+        tied: Whether the head shares the token table.
+        has_tables: Whether the stages with embedding and head hold the tables, which otherwise all pipeline
+            ranks share.
+    """
+
+    layers: Mapping[LayerKey, StageParameters]
+    prediction: StageParameters
+    further_prediction: StageParameters
+    table: int
+    positions: int
+    norm: int
+    tied: bool
+    has_tables: bool
+
+    @staticmethod
+    def of(scenario: Scenario) -> LocalParameters:
+        """Count the parameters on one rank of a scenario."""
+        degrees = scenario.parallelism
+        return _local_parameters(
+            ModelParameters.of(scenario.model),
+            degrees.tp,
+            degrees.ep,
+            degrees.expert_tp,
+            vocabulary_rows(scenario.model.vocab_size, degrees.tp),
+            degrees.vocabulary == "none",
+        )
+
+    def of_prediction(self, number: int) -> StageParameters:
+        """Return the parameters that prediction module ``number`` adds."""
+        return self.further_prediction if number else self.prediction
 
 
-@remembered
-def prediction_parameters(scenario: Scenario, number: int) -> StageParameters:
-    """Count what the prediction module ``number`` adds on one rank; modules may repeat the first one."""
-    model = scenario.model
-    if number and model.mtp_repeats_layer:
-        return StageParameters(dense=0.0, experts=0.0)
-    parts = [
-        _divide(scenario, layer_parameters(model, has_experts=has_experts, block=block))
-        for block, has_experts in prediction_layers(model)
-    ]
-    projection = prediction_projection(model) / scenario.parallelism.tp
-    return StageParameters(
-        dense=sum(part.dense for part in parts) + projection, experts=sum(part.experts for part in parts)
+@lru_cache(maxsize=4096)
+def _local_parameters(
+    model: ModelParameters, tp: int, ep: int, etp: int, rows: int, has_tables: bool
+) -> LocalParameters:
+    """Divide a model's parameters among tensor-parallel ranks and those that share experts."""
+
+    def divided(layer: LayerParameters) -> StageParameters:
+        dense = (layer.attention + layer.dense) / tp + layer.replicated
+        return StageParameters(dense=dense, experts=layer.experts / (etp * ep))
+
+    layers = {key: divided(layer) for key, layer in model.counts.items()}
+    parts = [layers[key] for key in model.prediction]
+    prediction = StageParameters(
+        dense=sum(part.dense for part in parts) + model.projection / tp,
+        experts=sum(part.experts for part in parts),
+    )
+    return LocalParameters(
+        layers=layers,
+        prediction=prediction,
+        further_prediction=NONE if model.modules_repeat else prediction,
+        table=rows * model.hidden_size,
+        positions=model.positions * model.hidden_size,
+        norm=model.norm,
+        tied=model.tied,
+        has_tables=has_tables,
     )
 
 
-def _divide(scenario: Scenario, layer: LayerParameters) -> StageParameters:
-    degrees = scenario.parallelism
-    dense = (layer.attention + layer.dense) / degrees.tp + layer.replicated
-    return StageParameters(dense=dense, experts=layer.experts / (degrees.expert_tp * degrees.ep))
-
-
-@remembered
-def boundary_parameters(scenario: Scenario, stage: Outline) -> float:
+@lru_cache(maxsize=16384)
+def boundary_parameters(local: LocalParameters, stage: StageOutline) -> float:
     """Count the parameters of the embedding and of the head on one rank.
 
     A tied head on another stage than the embedding holds a copy of the table (Megatron-LM), and so do
     prediction modules, which embed the tokens that they are told. Where all pipeline ranks share the tables,
     each holds its part of both.
     """
-    model = scenario.model
-    whole = vocabulary_rows(model.vocab_size, scenario.parallelism.tp) * model.hidden_size
-    table = whole if scenario.parallelism.vocabulary == "none" else 0.0
-    positions = model.max_position_embeddings if model.positional == "learned" else 0
+    table = local.table if local.has_tables else 0.0
     total = 0.0
     if stage.has_embedding:
-        total += table + positions * model.hidden_size
+        total += table + local.positions
     if stage.has_head:
-        shares = model.tie_word_embeddings and stage.has_embedding
-        total += model.hidden_size * (2 if model.norm == "layernorm" else 1) + (0 if shares else table)
-    if stage.predictions and not stage.has_embedding and not model.tie_word_embeddings:
+        shares = local.tied and stage.has_embedding
+        total += local.norm + (0 if shares else table)
+    if stage.predictions and not stage.has_embedding and not local.tied:
         total += table
-    return total + stage.table_share * whole * (1 if model.tie_word_embeddings else 2)
+    return total + stage.table_share * local.table * (1 if local.tied else 2)
 
 
-@remembered
-def stage_parameters(scenario: Scenario, stage: Outline) -> StageParameters:
+@lru_cache(maxsize=16384)
+def stage_parameters(local: LocalParameters, stage: StageOutline) -> StageParameters:
     """Count one stage's parameters on one rank."""
-    layers = [parameters_of_kind(scenario, has_experts, block) for has_experts, block in stage.layers]
-    layers += [prediction_parameters(scenario, number) for number in range(stage.predictions)]
+    parts = [local.layers[key] for key in stage.layers]
+    parts += [local.of_prediction(number) for number in range(stage.predictions)]
     return StageParameters(
-        dense=sum(part.dense for part in layers) + boundary_parameters(scenario, stage),
-        experts=sum(part.experts for part in layers),
+        dense=sum(part.dense for part in parts) + boundary_parameters(local, stage),
+        experts=sum(part.experts for part in parts),
     )
 
 
@@ -124,48 +159,14 @@ class RankParameters:
     boundary: float
 
 
-@remembered
-def rank_parameters(scenario: Scenario, outlines: tuple[Outline, ...]) -> RankParameters:
+@lru_cache(maxsize=16384)
+def rank_parameters(local: LocalParameters, outlines: tuple[StageOutline, ...]) -> RankParameters:
     """Count the parameters of a rank with such stages."""
-    stages = tuple(stage_parameters(scenario, outline) for outline in outlines)
+    stages = tuple(stage_parameters(local, outline) for outline in outlines)
     return RankParameters(
         stages=stages,
         total=sum(stage.total for stage in stages),
         dense=sum(stage.dense for stage in stages),
         experts=sum(stage.experts for stage in stages),
-        boundary=sum(boundary_parameters(scenario, outline) for outline in outlines),
+        boundary=sum(boundary_parameters(local, outline) for outline in outlines),
     )
-
-
-def weight_bytes(scenario: Scenario) -> float:
-    """Return the bytes of one weight as the forward pass reads it and as data-parallel ranks gather it."""
-    training = scenario.training
-    if training.param_dtype is not None:
-        return float(BYTES_PER_ELEMENT[training.param_dtype])
-    return float(BYTES_PER_ELEMENT[wide_dtype(training.precision)])
-
-
-def gradient_bytes(scenario: Scenario) -> float:
-    """Return the bytes of one accumulated gradient."""
-    return float(BYTES_PER_ELEMENT[scenario.training.grad_dtype])
-
-
-def reduced_bytes(scenario: Scenario) -> float:
-    """Return the bytes of one gradient as it travels."""
-    return float(BYTES_PER_ELEMENT[scenario.training.reduce_dtype or scenario.training.grad_dtype])
-
-
-def keeps_weights_over_step(scenario: Scenario) -> bool:
-    """Tell whether weights sharded by zero3 are gathered once, for all micro-batches of a step.
-
-    FSDP frees weights that it keeps over the forward pass after a backward pass that reduces gradients. A
-    pipeline runs passes of other micro-batches in between, and PyTorch's stages then switch that off
-    (``torch.distributed.pipelining.stage``, ``set_reshard_after_backward``).
-    """
-    degrees = scenario.parallelism
-    return not degrees.reshard_after_forward and (degrees.pp > 1 or not degrees.reduce_every_microbatch)
-
-
-def sums_gradients_locally(scenario: Scenario) -> bool:
-    """Tell whether gradients of several micro-batches are summed on each rank before they are reduced."""
-    return scenario.num_microbatches > 1 and not scenario.parallelism.reduce_every_microbatch

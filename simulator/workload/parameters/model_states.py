@@ -6,32 +6,97 @@ Rajbhandari et al. (ZeRO), arXiv:1910.02054, section 5; FSDP, arXiv:2304.11277, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, overload
 
-from simulator.scenario.remembered import remembered
-from simulator.workload.layers.local_sizes import BYTES_PER_ELEMENT, wide_dtype
-from simulator.workload.parameters.buckets import unit_parts
-from simulator.workload.parameters.bytes import layer_weight_bytes
-from simulator.workload.parameters.counts import (
-    gradient_bytes,
-    rank_parameters,
-    reduced_bytes,
-    stage_parameters,
-    sums_gradients_locally,
-    weight_bytes,
-)
-from simulator.workload.parameters.optimizer_offload import held_state_bytes
-from simulator.workload.parameters.sharding import dense_sharing, expert_sharing
+from simulator.workload.parameters.buckets import BucketPolicy, BucketSpan, bucket_parts, unit_parts
+from simulator.workload.parameters.bytes import ParameterBytes
+from simulator.workload.parameters.counts import LocalParameters, rank_parameters, stage_parameters
+from simulator.workload.parameters.optimizer_offload import StateOffload, held_state_bytes
+from simulator.workload.parameters.sharding import StateSharding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from simulator.scenario import Scenario
     from simulator.workload.parameters.counts import StageParameters
-    from simulator.workload.parameters.stage_outline import Outline
+    from simulator.workload.parameters.sharding import X
+    from simulator.workload.parameters.stage_outline import StageOutline
+    from simulator.workload.program import Bools, Floats
 
-MASTER_BYTES = 4
-"""An fp32 master copy of each weight (mixed-precision training, arXiv:1710.03740)."""
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ModelStates:
+    """How a scenario keeps weights, gradients and optimizer state; one object for equal ones.
+
+    Attributes:
+        local: Parameters of each part of the model on one rank.
+        sizes: Bytes of one parameter in each of its copies.
+        sharding: What data-parallel ranks share, and who shares it.
+        buckets: How gradients are reduced and weights gathered.
+        offload: Where optimizer state lives.
+        reshards: Whether fully sharded weights are freed after a forward pass.
+        ahead: Units whose weights fully sharded ones gather ahead of the one that runs.
+        reduction_bytes: Traffic around the reduction of gradients per parameter; 0 without replicas.
+        framework_bytes: What the framework, the CUDA context and communicators hold.
+    """
+
+    local: LocalParameters
+    sizes: ParameterBytes
+    sharding: StateSharding
+    buckets: BucketPolicy
+    offload: StateOffload
+    reshards: bool
+    ahead: int
+    reduction_bytes: float
+    framework_bytes: float
+
+    @staticmethod
+    def of(scenario: Scenario) -> ModelStates:
+        """Return how a scenario keeps its model's states."""
+        parallelism, training, software = scenario.parallelism, scenario.training, scenario.software
+        return _interned(
+            LocalParameters.of(scenario),
+            ParameterBytes.of(scenario),
+            StateSharding.of(parallelism),
+            BucketPolicy.of(software, scenario.model),
+            StateOffload.of(training.offload, software.bucket_bytes),
+            parallelism.reshard_after_forward,
+            parallelism.prefetch if training.overlap.param_gather else 0,
+            software.reduction_bytes_per_parameter if parallelism.dp > 1 else 0.0,
+            software.framework_bytes,
+        )
+
+    def parts(self, stage: StageOutline) -> tuple[BucketSpan, ...]:
+        """Divide a stage into what gathers its weights, or reduces its gradients, in one message."""
+        if self.sharding.method == "zero3":
+            return unit_parts(self.local, stage)
+        return bucket_parts(self.local, stage, self.sizes.gradient, self.buckets.bucket_bytes)
+
+
+@lru_cache(maxsize=4096)
+def _interned(
+    local: LocalParameters,
+    sizes: ParameterBytes,
+    sharding: StateSharding,
+    buckets: BucketPolicy,
+    offload: StateOffload,
+    reshards: bool,
+    ahead: int,
+    reduction_bytes: float,
+    framework_bytes: float,
+) -> ModelStates:
+    return ModelStates(
+        local=local,
+        sizes=sizes,
+        sharding=sharding,
+        buckets=buckets,
+        offload=offload,
+        reshards=reshards,
+        ahead=ahead,
+        reduction_bytes=reduction_bytes,
+        framework_bytes=framework_bytes,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,82 +120,121 @@ class StaticMemory:
     framework: float
 
 
-def summed_bytes(scenario: Scenario, stage: Outline) -> float:
-    """Return the bytes of whole gradients of a stage that exist only while they are summed up."""
-    return sharded_gradient_bytes(scenario, stage) if sums_gradients_locally(scenario) else 0.0
+@overload
+def sums_gradients_locally(num_microbatches: int, *, reduces_every: bool) -> bool: ...
+@overload
+def sums_gradients_locally(num_microbatches: Floats, *, reduces_every: bool) -> Bools: ...
+def sums_gradients_locally(num_microbatches: int | Floats, *, reduces_every: bool) -> bool | Bools:
+    """Tell whether gradients of several micro-batches are summed on each rank before they are reduced."""
+    return (num_microbatches > 1) & (not reduces_every)
 
 
-@remembered
-def sharded_gradient_bytes(scenario: Scenario, stage: Outline) -> float:
+@lru_cache(maxsize=16384)
+def sharded_gradient_bytes(
+    local: LocalParameters, sharding: StateSharding, gradient_bytes: float, stage: StageOutline
+) -> float:
     """Return the bytes of a stage's gradients, all shards together; zero where they are not sharded."""
-    if scenario.parallelism.sharding not in {"zero2", "zero3"}:
+    if not sharding.shards_gradients:
         return 0.0
-    return stage_parameters(scenario, stage).total * gradient_bytes(scenario)
+    return stage_parameters(local, stage).total * gradient_bytes
 
 
-def _gradients(scenario: Scenario, parts: Sequence[StageParameters]) -> float:
-    """Return the bytes of accumulated gradients: whole ones, or shards."""
-    each = gradient_bytes(scenario)
-    if scenario.parallelism.sharding not in {"zero2", "zero3"}:
-        return sum(part.total * each for part in parts)
-    return _shards(scenario, parts) * each
-
-
-@remembered
-def held_memory(scenario: Scenario, stages: tuple[Outline, ...]) -> StaticMemory:
+@lru_cache(maxsize=16384)
+def held_memory(states: ModelStates, stages: tuple[StageOutline, ...]) -> StaticMemory:
     """Return what a rank with such stages holds, its passes left aside."""
-    sharding = scenario.parallelism.sharding
-    parameters = rank_parameters(scenario, stages)
-    held, divided = parameters.total, _shards(scenario, parameters.stages)
-    has_master = weight_bytes(scenario) < MASTER_BYTES
-    layers = held - parameters.boundary
-    low = 0.0 if sharding == "zero3" else layers * (layer_weight_bytes(scenario) - weight_bytes(scenario))
-    whole = _gathered_parameters(scenario, stages) if sharding == "zero3" else held
-    # Fully sharded weights in fp32 are what the optimizer updates; in a lower format they are cast from its
-    # master copy before they are gathered, and no sharded copy of them stays (arXiv:2304.11277, section 4.4).
-    kept = divided if sharding == "zero3" and not has_master and whole < held else 0.0
+    sizes, sharding = states.sizes, states.sharding
+    parameters = rank_parameters(states.local, stages)
+    held, divided = parameters.total, _shards(sharding, parameters.stages)
+    if sharding.method == "zero3":
+        weights = _sharded_weights_bytes(states, stages, held, divided)
+    else:
+        weights = whole_weights_bytes(held, parameters.boundary, sizes)
     return StaticMemory(
-        weights=(whole + kept) * weight_bytes(scenario) + low,
-        gradients=_gradients(scenario, parameters.stages),
-        optimizer=held_state_bytes(scenario, held if sharding == "none" else divided),
-        communication_buffers=_buffers(scenario, stages),
+        weights=weights,
+        gradients=_gradients(sharding, sizes.gradient, parameters.stages),
+        optimizer=float(
+            held_state_bytes(held if sharding.method == "none" else divided, sizes, states.offload)
+        ),
+        communication_buffers=_buffers(states, stages),
         logits=0.0,
-        framework=scenario.software.framework_bytes,
+        framework=states.framework_bytes,
     )
 
 
-def _shards(scenario: Scenario, parts: Sequence[StageParameters]) -> float:
+def whole_weights_bytes(total: X, boundary: X, sizes: ParameterBytes) -> X:
+    """Return the bytes of weights that every rank holds whole.
+
+    Args:
+        total: Parameters of a rank.
+        boundary: Those of the embedding and of the head among them, which are never quantised.
+        sizes: Bytes of one parameter.
+    """
+    return total * sizes.weight + (total - boundary) * (sizes.layer_weight - sizes.weight)
+
+
+def _sharded_weights_bytes(
+    states: ModelStates, stages: tuple[StageOutline, ...], held: float, divided: float
+) -> float:
+    """Return the bytes of fully sharded weights: those that are whole at a time, and the shards.
+
+    Sharded weights in fp32 are what the optimizer updates; in a lower format they are cast from its master
+    copy before they are gathered, and no sharded copy of them stays (arXiv:2304.11277, section 4.4).
+    """
+    whole = _gathered_parameters(states, stages)
+    kept = divided if not states.sizes.has_master and whole < held else 0.0
+    return (whole + kept) * states.sizes.weight
+
+
+def _gradients(sharding: StateSharding, gradient_bytes: float, parts: Sequence[StageParameters]) -> float:
+    """Return the bytes of accumulated gradients: whole ones, or shards."""
+    if not sharding.shards_gradients:
+        return sum(part.total * gradient_bytes for part in parts)
+    return _shards(sharding, parts) * gradient_bytes
+
+
+def _shards(sharding: StateSharding, parts: Sequence[StageParameters]) -> float:
     """Return the parameters of one rank's shards of some stages."""
-    dense, experts = dense_sharing(scenario).shard.size, expert_sharing(scenario).shard.size
-    return sum(part.dense / dense + part.experts / experts for part in parts)
+    return sum(sharding.shard(part.dense, part.experts) for part in parts)
 
 
-def _gathered_parameters(scenario: Scenario, stages: tuple[Outline, ...]) -> float:
+def _gathered_parameters(states: ModelStates, stages: tuple[StageOutline, ...]) -> float:
     """Return how many parameters of sharded ones are whole at a time.
 
     Without resharding after forward all of them are before the first backward pass. With it, these are the
     embedding and the head (FSDP's outermost unit) and the layer that runs with those gathered ahead of it.
     """
-    units = [unit_parts(scenario, stage) for stage in stages]
-    everything = sum(unit.parameters.total for mine in units for unit in mine)
-    if not scenario.parallelism.reshard_after_forward:
+    units = [unit_parts(states.local, stage) for stage in stages]
+    everything = sum(unit.parameters.total for of_stage in units for unit in of_stage)
+    if not states.reshards:
         return everything
     layers: list[float] = []
-    for stage, mine in zip(stages, units, strict=True):
-        last = len(mine) - stage.has_head
-        layers += [unit.parameters.total for unit in mine[int(stage.has_embedding) : last]]
-    ahead = scenario.parallelism.prefetch if scenario.training.overlap.param_gather else 0
-    live = sum(sorted(layers, reverse=True)[: ahead + 1])
+    for stage, of_stage in zip(stages, units, strict=True):
+        last = len(of_stage) - stage.has_head
+        layers += [unit.parameters.total for unit in of_stage[int(stage.has_embedding) : last]]
+    live = sum(sorted(layers, reverse=True)[: states.ahead + 1])
     return everything - sum(layers) + live
 
 
-def _buffers(scenario: Scenario, stages: tuple[Outline, ...]) -> float:
-    """Return the bytes of gradients on their way: a bucket, or a layer's as made and as they travel."""
-    sharding = scenario.parallelism.sharding
-    if sharding == "none" or dense_sharing(scenario).whole.size == 1:
+def _buffers(states: ModelStates, stages: tuple[StageOutline, ...]) -> float:
+    """Return the bytes of gradients on their way."""
+    sharding = states.sharding
+    if sharding.dense.whole.size == 1:
         return 0.0
-    if sharding != "zero3":
-        return scenario.software.bucket_bytes
-    largest = max(unit.parameters.total for stage in stages for unit in unit_parts(scenario, stage))
-    made = BYTES_PER_ELEMENT[wide_dtype(scenario.training.precision)]
-    return largest * (made + reduced_bytes(scenario))
+    largest = 0.0
+    if sharding.method == "zero3":
+        largest = max(unit.parameters.total for stage in stages for unit in unit_parts(states.local, stage))
+    return buffer_bytes(sharding.method, largest, states.sizes, states.buckets.bucket_bytes)
+
+
+def buffer_bytes(method: str, largest: X, sizes: ParameterBytes, bucket_bytes: float) -> X | float:
+    """Return the bytes of gradients on their way: a bucket, or those of a unit as made and as they travel.
+
+    Args:
+        method: What the ranks share.
+        largest: Parameters of the largest unit of a stage; only read for fully sharded ones.
+        sizes: Bytes of one parameter.
+        bucket_bytes: Bytes of gradients that fill a bucket.
+    """
+    if method == "zero3":
+        return largest * (sizes.made + sizes.reduced)
+    return 0.0 if method == "none" else bucket_bytes

@@ -7,12 +7,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from simulator.scenario import Scenario
-    from simulator.scenario.model import Block
+    from simulator.scenario.parallelism import VocabularyMethod
+    from simulator.scenario.parameters import LayerKey, ModelParameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outline:
+class StageOutline:
     """A stage without its place in the model.
 
     Attributes:
@@ -23,7 +23,7 @@ class Outline:
         table_share: Part of the embedding's and of the head's rows that it holds, where all ranks share them.
     """
 
-    layers: tuple[tuple[bool, Block], ...]
+    layers: tuple[LayerKey, ...]
     has_embedding: bool
     has_head: bool
     predictions: int = 0
@@ -44,30 +44,40 @@ class Outline:
         return len(self.layers) + self.has_embedding + self.has_head + 2 * self.predictions
 
 
-def outlines(scenario: Scenario) -> tuple[Outline, ...]:
-    """Return the outline of every stage of a scenario, in model order."""
-    model, parallelism = scenario.model, scenario.parallelism
-    counts = parallelism.stage_layers
-    kinds = [(model.is_moe_layer(layer), model.block(layer)) for layer in range(sum(counts))]
-    shares = parallelism.vocabulary != "none"
-    last = len(counts) - 1
-    found: list[Outline] = []
+@lru_cache(maxsize=4096)
+def outlines(
+    model: ModelParameters, stage_layers: tuple[int, ...], table_ranks: int = 0
+) -> tuple[StageOutline, ...]:
+    """Return the outline of every stage, in model order.
+
+    Args:
+        model: What the layers are.
+        stage_layers: Layers of each stage.
+        table_ranks: Pipeline ranks that share the vocabulary's tables, each a part of both with its first
+            chunk; 0 where the stages with embedding and head hold them.
+    """
+    last = len(stage_layers) - 1
+    stages: list[StageOutline] = []
     first = 0
-    for number, count in enumerate(counts):
-        outline = Outline(
-            layers=tuple(kinds[first : first + count]),
-            has_embedding=number == 0,
-            has_head=number == last,
-            predictions=model.num_nextn_predict_layers if number == last else 0,
-            # Each rank holds its part of the tables with its first chunk.
-            table_share=1 / parallelism.pp if shares and number < parallelism.pp else 0.0,
+    for index, count in enumerate(stage_layers):
+        outline = StageOutline(
+            layers=model.layers[first : first + count],
+            has_embedding=index == 0,
+            has_head=index == last,
+            predictions=model.modules if index == last else 0,
+            table_share=1 / table_ranks if index < table_ranks else 0.0,
         )
-        found.append(_one_for_all(outline))
+        stages.append(_interned(outline))
         first += count
-    return tuple(found)
+    return tuple(stages)
+
+
+def ranks_sharing_tables(vocabulary: VocabularyMethod, pp: int) -> int:
+    """Return how many pipeline ranks share the vocabulary's tables; 0: those with embedding and head do."""
+    return 0 if vocabulary == "none" else pp
 
 
 @lru_cache(maxsize=4096)
-def _one_for_all(outline: Outline) -> Outline:
+def _interned(outline: StageOutline) -> StageOutline:
     """Return the same object for equal outlines: nothing is compared faster."""
     return outline

@@ -7,19 +7,16 @@ ranks left the optimizer of the step before, so gathering parameters comes first
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simulator.ragged import distinct
 from simulator.scenario.remembered import remembered
+from simulator.scenario.sharding import keeps_weights_over_step
 from simulator.workload.layers.output_layer import output_layer
-from simulator.workload.layers.settings import layer_settings
-from simulator.workload.parameters.bytes import weight_cast_bytes
-from simulator.workload.parameters.counts import keeps_weights_over_step
-from simulator.workload.parameters.optimizer_offload import offload_buckets, offloaded_share
-from simulator.workload.pipeline import pairs_passes, runs_in_pairs
-from simulator.workload.step.end_works import RankEnd, amax_works, norm_work, rank_end
+from simulator.workload.pipeline import Pipeline, pairs_passes
+from simulator.workload.step.end_works import RankEnd, rank_buckets, rank_end
 from simulator.workload.step.inputs import (
     BucketCounts,
     Buckets,
@@ -27,19 +24,20 @@ from simulator.workload.step.inputs import (
     FsdpInputs,
     LayoutInputs,
     OffloadedUpdate,
-    PipelineInputs,
 )
 from simulator.workload.step.pass_bytes import by_slot, stage_bytes
 from simulator.workload.step.segments import PassTable
+from simulator.workload.step.settings import StepSettings
 from simulator.workload.step.slots import RankSlot
 from simulator.workload.step.stages import Stage, stage_kinds, stages_of
 from simulator.workload.step.structure import Structure, structure_of
-from simulator.workload.step.units import copies_made, stage_units
+from simulator.workload.step.units import stage_units
 from simulator.workload.step.works import slot_works
 
 if TYPE_CHECKING:
-    from simulator.scenario import Scenario
+    from simulator.scenario import Cluster, Scenario
     from simulator.schedules import StageTimes
+    from simulator.workload.parameters.model_states import ModelStates
     from simulator.workload.program import Floats, Program
     from simulator.workload.step.stages import StageKind
     from simulator.workload.step.units import StageUnits
@@ -58,9 +56,8 @@ class StageKinds:
     index: tuple[int, ...]
 
 
-class _BucketLists(TypedDict):
-    buckets: tuple[Buckets, ...]
-    stage_buckets: tuple[int, ...]
+BucketLists = tuple[tuple[Buckets, ...], tuple[int, ...]]
+"""The different lists of buckets that stages have, and the index of each stage's; see ``LayoutInputs``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,18 +87,18 @@ def build_step(scenario: Scenario, times: StageTimes | None = None) -> Step:
         scenario: The request.
         times: How long the passes of each stage take, for schedules that are made to measure.
     """
-    stages = kinds_of_stages(scenario)
-    inputs = layout_inputs(scenario, stages, times)
-    structure = structure_of(inputs, stages.index, hardware_kinds(scenario))
-    works = slot_works(scenario, structure, stages.kinds)
+    stages, settings = kinds_of_stages(scenario), StepSettings.of(scenario)
+    inputs = layout_inputs(scenario, settings, stages, times)
+    structure = structure_of(inputs, stages.index, hardware_kinds(scenario.cluster, settings.mesh.pp))
+    works = slot_works(settings, structure, stages.kinds)
     used, work = distinct(structure.slot)
-    allocated, freed = slot_bytes(scenario, structure, stages.kinds)[:, structure.slot]
+    allocated, freed = slot_bytes(settings, structure, stages.kinds)[:, structure.slot]
     program = structure.program.filled(
         work=work,
         works=tuple(works[slot] for slot in used.tolist()),
         allocated_bytes=allocated,
         freed_bytes=freed,
-        replicas=scenario.parallelism.gpus // scenario.parallelism.pp,
+        replicas=settings.mesh.gpus // settings.mesh.pp,
     )
     return Step(program=program, structure=structure, stages=stages_of(scenario))
 
@@ -114,72 +111,51 @@ def kinds_of_stages(scenario: Scenario) -> StageKinds:
     return StageKinds(kinds=kinds, index=tuple(kinds.index(kind) for kind in every))
 
 
-def hardware_kinds(scenario: Scenario) -> tuple[int, ...]:
+def hardware_kinds(cluster: Cluster, pp: int) -> tuple[int, ...]:
     """Return for each pipeline rank one rank with the same hardware, the same one for all of these."""
-    pp = scenario.parallelism.pp
-    if not scenario.cluster.pools:
+    if not cluster.pools:
         return (0,) * pp
-    clusters = [id(cluster) for cluster in scenario.cluster.of_pipeline_ranks(pp)]
-    return tuple(clusters.index(cluster) for cluster in clusters)
+    clusters = [id(part) for part in cluster.of_pipeline_ranks(pp)]
+    return tuple(clusters.index(part) for part in clusters)
 
 
-def pipeline_inputs(scenario: Scenario, times: StageTimes | None = None) -> PipelineInputs:
-    """Return what the order of a scenario's passes depends on."""
-    parallelism = scenario.parallelism
-    return PipelineInputs(
-        schedule=parallelism.schedule,
-        pp=parallelism.pp,
-        vpp=parallelism.vpp,
-        num_microbatches=scenario.num_microbatches,
-        group_size=parallelism.microbatch_group_size,
-        vocabulary=parallelism.vocabulary,
-        in_pairs=runs_in_pairs(scenario),
-        rows=parallelism.schedule_rows,
-        times=times,
-    )
-
-
-def layout_inputs(scenario: Scenario, stages: StageKinds, times: StageTimes | None = None) -> LayoutInputs:
+def layout_inputs(
+    scenario: Scenario, settings: StepSettings, stages: StageKinds, times: StageTimes | None = None
+) -> LayoutInputs:
     """Return all that decides which ops a scenario's step has, every bucket by itself."""
-    pipeline = pipeline_inputs(scenario, times)
-    units = [stage_units(scenario, kind.outline) for kind in stages.kinds]
-    share = offloaded_share(scenario)
-    casts = weight_cast_bytes(scenario) > 0.0
+    pipeline, states = Pipeline.of(scenario), settings.states
+    casts = states.sizes.cast > 0.0
     ends: list[RankEnd] = []
-    if share or casts:
+    if states.offload.share or casts:
         outlines = [stages.kinds[kind].outline for kind in stages.index]
         held = PassTable.of(pipeline.order()).held()
-        ends = [rank_end(scenario, tuple(outlines[stage] for stage in mine)) for mine in held]
+        ends = [rank_end(states, tuple(outlines[stage] for stage in of_rank)) for of_rank in held]
     end = EndInputs(
-        gradient_norm=norm_work(scenario) is not None,
-        tied_embeddings=_ties_embeddings(scenario),
-        updates_on_gpu=all(each.update is not None for each in ends),
-        casts_weights=tuple(each.casts is not None for each in ends) if casts else (False,) * pipeline.pp,
-        amax_history=amax_works(scenario, 1) is not None,
-        offloaded=_offloaded(scenario, ends) if share else None,
+        gradient_norm=settings.gradient_norm is not None,
+        tied_embeddings=settings.ties_embeddings,
+        updates_on_gpu=all(end.update is not None for end in ends),
+        casts_weights=tuple(end.casts is not None for end in ends) if casts else (False,) * pipeline.pp,
+        amax_history=settings.amax_ranks > 0,
+        offloaded=_offloaded(states, ends) if states.offload.share else None,
     )
-    return _inputs(scenario, pipeline, end, **_own_buckets(units, stages))
+    units = [stage_units(states, kind.outline) for kind in stages.kinds]
+    return _inputs(scenario, settings, pipeline, end, _own_buckets(units, stages), times)
 
 
-def _ties_embeddings(scenario: Scenario) -> bool:
-    return scenario.model.tie_word_embeddings and scenario.parallelism.pp > 1
-
-
-def _offloaded(scenario: Scenario, ends: list[RankEnd]) -> OffloadedUpdate:
-    offload = scenario.training.offload
+def _offloaded(states: ModelStates, ends: list[RankEnd]) -> OffloadedUpdate:
     return OffloadedUpdate(
-        on_host=offload.optimizer == "cpu",
-        overlaps=offload.optimizer_overlap,
-        buckets=tuple(offload_buckets(scenario, end.parameters) for end in ends),
+        on_host=states.offload.method == "cpu",
+        overlaps=states.offload.overlaps,
+        buckets=tuple(rank_buckets(states, end.parameters) for end in ends),
     )
 
 
-def _own_buckets(units: list[StageUnits], stages: StageKinds) -> _BucketLists:
+def _own_buckets(units: list[StageUnits], stages: StageKinds) -> BucketLists:
     """Return the buckets of every stage as they are, given those of each kind of stage."""
     buckets = tuple(dict.fromkeys(each.buckets for each in units))
     place = {runs: index for index, runs in enumerate(buckets)}
     lists = tuple(place[units[kind].buckets] for kind in stages.index)
-    return {"buckets": buckets, "stage_buckets": lists if len(buckets) > 1 else ()}
+    return buckets, lists if len(buckets) > 1 else ()
 
 
 _USUAL = BucketCounts(1, 1, 0)
@@ -188,92 +164,85 @@ _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Numbers of buckets of shared layouts: few of them, so that many scenarios share one."""
 
 
-def shared_inputs(scenario: Scenario, stages: StageKinds) -> LayoutInputs:
+def shared_inputs(scenario: Scenario, settings: StepSettings, stages: StageKinds) -> LayoutInputs:
     """Return inputs whose layout takes as long as the scenario's own, and that many scenarios share.
 
     Buckets are rounded up to few different numbers, with empty ones, which take no time and change nothing.
     The optimizer step is one op of each rank, whatever of it goes through host memory. Buckets stay as they
     are with FSDP, which looks ahead over units, and where passes run together bucket by bucket.
     """
-    units = [stage_units(scenario, kind.outline) for kind in stages.kinds]
-    pipeline = pipeline_inputs(scenario)
+    pipeline, states = Pipeline.of(scenario), settings.states
+    units = [stage_units(states, kind.outline) for kind in stages.kinds]
     end = EndInputs(
-        gradient_norm=norm_work(scenario) is not None,
-        tied_embeddings=_ties_embeddings(scenario),
+        gradient_norm=settings.gradient_norm is not None,
+        tied_embeddings=settings.ties_embeddings,
         updates_on_gpu=True,
-        casts_weights=(weight_cast_bytes(scenario) > 0.0,) * pipeline.pp,
-        amax_history=amax_works(scenario, 1) is not None,
+        casts_weights=(states.sizes.cast > 0.0,) * pipeline.pp,
+        amax_history=settings.amax_ranks > 0,
     )
-    if scenario.parallelism.sharding == "zero3" or pipeline.in_pairs or pairs_passes(pipeline.schedule):
-        return _inputs(scenario, pipeline, end, **_own_buckets(units, stages))
-    most = BucketCounts(*map(max, zip(*(each.most for each in units), strict=True)))
+    if states.sharding.method == "zero3" or pipeline.runs_in_pairs or pairs_passes(pipeline.schedule):
+        return _inputs(scenario, settings, pipeline, end, _own_buckets(units, stages))
+    most = BucketCounts(*map(max, zip(*(stage.most for stage in units), strict=True)))
     if not any(most):
-        return _inputs(scenario, pipeline, end, buckets=(((most, 1),),), stage_buckets=())
+        return _inputs(scenario, settings, pipeline, end, ((((most, 1),),), ()))
     works = max(kind.outline.works for kind in stages.kinds)  # as many however large buckets are
     parts = next((size for size in _SIZES if size >= works), works)
     counts = BucketCounts(*map(max, zip(most, _USUAL, strict=True)))
-    return _inputs(scenario, pipeline, end, buckets=(((counts, parts),),), stage_buckets=())
+    return _inputs(scenario, settings, pipeline, end, ((((counts, parts),),), ()))
 
 
 def _inputs(
     scenario: Scenario,
-    pipeline: PipelineInputs,
+    settings: StepSettings,
+    pipeline: Pipeline,
     end: EndInputs,
-    *,
-    buckets: tuple[Buckets, ...],
-    stage_buckets: tuple[int, ...],
+    buckets: BucketLists,
+    times: StageTimes | None = None,
 ) -> LayoutInputs:
-    parallelism, overlap = scenario.parallelism, scenario.training.overlap
+    overlap, states = scenario.training.overlap, settings.states
+    every = scenario.parallelism.reduce_every_microbatch
+    fsdp = FsdpInputs(
+        ahead=states.ahead,
+        once_per_step=keeps_weights_over_step(pipeline.pp, reshards=states.reshards, reduces_every=every),
+        reshards_after_forward=states.reshards,
+        copies_in=settings.copying.before,
+        copies_out=settings.copying.after,
+    )
     return LayoutInputs(
         pipeline=pipeline,
-        buckets=buckets,
-        stage_buckets=stage_buckets,
-        fsdp=_fsdp_inputs(scenario) if parallelism.sharding == "zero3" else None,
+        times=times,
+        buckets=buckets[0],
+        stage_buckets=buckets[1],
+        fsdp=fsdp if states.sharding.method == "zero3" else None,
         overlaps_grad_reduce=overlap.grad_reduce,
         overlaps_param_gather=overlap.param_gather,
         overlaps_p2p=overlap.p2p,
-        reduces_every_microbatch=parallelism.reduce_every_microbatch,
+        reduces_every_microbatch=every,
         end=end,
     )
 
 
-def _fsdp_inputs(scenario: Scenario) -> FsdpInputs:
-    parallelism = scenario.parallelism
-    into, out = copies_made(scenario)
-    return FsdpInputs(
-        ahead=parallelism.prefetch if scenario.training.overlap.param_gather else 0,
-        once_per_step=keeps_weights_over_step(scenario),
-        reshards_after_forward=parallelism.reshard_after_forward,
-        copies_in=into,
-        copies_out=out,
-    )
-
-
-def slot_bytes(scenario: Scenario, structure: Structure, kinds: tuple[StageKind, ...]) -> Floats:
+def slot_bytes(settings: StepSettings, structure: Structure, kinds: tuple[StageKind, ...]) -> Floats:
     """Return the activation bytes that the ops of each slot take when they start and give back when they end.
 
     Returns:
         [ALLOCATED or FREED, slot]
     """
-    slots = structure.slots
+    slots, states = structure.slots, settings.states
     table = np.zeros((2, slots.size))
-    settings = layer_settings(scenario)
     for number, holding in enumerate(structure.holdings):
         kind = kinds[structure.stage_kind[structure.layout.holdings[holding].stage]]
-        starts = stage_units(scenario, kind.outline).starts
+        starts = stage_units(states, kind.outline).starts
         first = number * slots.per_holding
-        passes = stage_bytes(kind, settings, starts).table
+        passes = stage_bytes(kind, settings.layers, starts).table
         table[:, first : first + slots.collectives] = by_slot(passes, slots.parts)
     for number, pair in enumerate(slots.pairs):
         forward, backward = slots.first_pair + 2 * number, slots.first_pair + 2 * number + 1
-        table[:, forward] = table[
-            :, pair.forward_holding * slots.per_holding + slots.of_pass(0, pair.forward_part)
-        ]
-        table[:, backward] = table[
-            :, pair.backward_holding * slots.per_holding + slots.of_pass(1, pair.backward_part)
-        ]
-    if scenario.parallelism.vocabulary != "none":
-        saved = output_layer(settings, scenario.parallelism.pp, scenario.parallelism.vocabulary).saved_bytes
+        of_forward = pair.forward_holding * slots.per_holding + slots.of_pass(0, pair.forward_part)
+        of_backward = pair.backward_holding * slots.per_holding + slots.of_pass(1, pair.backward_part)
+        table[:, forward], table[:, backward] = table[:, of_forward], table[:, of_backward]
+    if settings.vocabulary != "none":
+        saved = output_layer(settings.layers, settings.mesh.pp, settings.vocabulary).saved_bytes
         ranks = np.arange(slots.ranks)
         table[0, slots.of_rank(ranks, RankSlot.OUTPUT_FORWARD)] = saved
         table[1, slots.of_rank(ranks, RankSlot.OUTPUT_BACKWARD)] = saved

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from simulator.scenario.remembered import remembered
-from simulator.workload.grid import stride
-from simulator.workload.layers.local_sizes import vocabulary_rows
-from simulator.workload.layers.low_precision import quantisation
-from simulator.workload.parameters.bytes import state_bytes, update_bytes, weight_cast_bytes
-from simulator.workload.parameters.counts import (
-    gradient_bytes,
-    rank_parameters,
-    reduced_bytes,
-    stage_parameters,
-    weight_bytes,
-)
-from simulator.workload.parameters.optimizer_offload import offload_buckets, offloaded_share
-from simulator.workload.parameters.sharding import dense_sharing, expert_sharing
+from simulator.workload.parameters.counts import rank_parameters, stage_parameters
+from simulator.workload.parameters.optimizer_offload import OffloadTraffic, offload_buckets
 from simulator.workload.work import Collective, Elementwise, Group, HostCopy, HostUpdate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from simulator.scenario import Scenario
-    from simulator.workload.parameters.counts import RankParameters
-    from simulator.workload.parameters.stage_outline import Outline
+    from simulator.workload.parameters.bytes import ParameterBytes
+    from simulator.workload.parameters.model_states import ModelStates
+    from simulator.workload.parameters.sharding import X
+    from simulator.workload.parameters.stage_outline import StageOutline
 
 _PRODUCTS_PER_LAYER = 4
 """Query-key-value, output, up and down products."""
@@ -47,15 +35,14 @@ class RankEnd:
     casts: Elementwise | None
 
 
-@remembered
-def rank_end(scenario: Scenario, stages: tuple[Outline, ...]) -> RankEnd:
+@lru_cache(maxsize=16384)
+def rank_end(states: ModelStates, stages: tuple[StageOutline, ...]) -> RankEnd:
     """Return how a step ends on a rank with such stages."""
-    held = rank_parameters(scenario, stages)
-    parameters = _updated_parameters(scenario, held)
-    size = parameters * (1.0 - offloaded_share(scenario)) * update_bytes(scenario)
-    if scenario.parallelism.dp > 1:
-        size += held.total * scenario.software.reduction_bytes_per_parameter
-    cast = (held.total - held.boundary) * weight_cast_bytes(scenario)
+    held = rank_parameters(states.local, stages)
+    parameters = states.sharding.updated(held.dense, held.experts)
+    on_gpu = parameters * (1.0 - states.offload.share)
+    size = update_traffic(on_gpu, held.total, states.sizes, states.reduction_bytes)
+    cast = (held.total - held.boundary) * states.sizes.cast
     return RankEnd(
         parameters=parameters,
         update=Elementwise(name="optimizer", bytes_moved=size, exact=True) if size else None,
@@ -63,12 +50,16 @@ def rank_end(scenario: Scenario, stages: tuple[Outline, ...]) -> RankEnd:
     )
 
 
-def _updated_parameters(scenario: Scenario, held: RankParameters) -> float:
-    """Return the parameters that the rank updates: all, or its shard."""
-    if scenario.parallelism.sharding == "none":
-        return held.dense + held.experts
-    dense = held.dense / dense_sharing(scenario).shard.size
-    return dense + held.experts / expert_sharing(scenario).shard.size
+def update_traffic(on_gpu: X, total: X, sizes: ParameterBytes, reduction_bytes: X | float) -> X:
+    """Return the bytes in HBM that updating a rank's weights moves, passes over whole gradients included.
+
+    Args:
+        on_gpu: Parameters that the GPU updates.
+        total: Parameters that the rank holds.
+        sizes: Bytes of one parameter.
+        reduction_bytes: Traffic around the reduction of gradients per parameter.
+    """
+    return on_gpu * sizes.update + total * reduction_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,47 +77,43 @@ class OffloadedWorks:
     out: HostCopy
 
 
-def offloaded_works(scenario: Scenario, parameters: float) -> OffloadedWorks:
-    """Return what updating one bucket of a rank that updates so many parameters takes.
-
-    The host reads and writes state once (ZeRO-Offload, arXiv:2101.06840; Megatron-Core's
-    ``optimizer_cpu_offload``), or state is streamed through the GPU.
-    """
-    part = parameters * offloaded_share(scenario) / offload_buckets(scenario, parameters)
-    state = part * state_bytes(scenario)
-    if scenario.training.offload.optimizer == "cpu":
-        gradients, weights = part * gradient_bytes(scenario), part * weight_bytes(scenario)
-        traffic = 2 * part * state_bytes(scenario) + gradients + weights
-        return OffloadedWorks(
-            into=HostCopy(bytes=weights), update=HostUpdate(bytes=traffic), out=HostCopy(bytes=gradients)
-        )
-    update = Elementwise(name="optimizer", bytes_moved=part * update_bytes(scenario), exact=True)
-    return OffloadedWorks(into=HostCopy(bytes=state), update=update, out=HostCopy(bytes=state))
+def offloaded_works(states: ModelStates, parameters: float) -> OffloadedWorks:
+    """Return what updating one bucket of a rank that updates so many parameters takes."""
+    offload, sizes = states.offload, states.sizes
+    part = parameters * offload.share / rank_buckets(states, parameters)
+    traffic = OffloadTraffic.of(part, sizes, offload)
+    fetched, returned = HostCopy(bytes=traffic.fetched), HostCopy(bytes=traffic.returned)
+    if offload.method == "cpu":
+        return OffloadedWorks(into=returned, update=HostUpdate(bytes=traffic.updated), out=fetched)
+    update = Elementwise(name="optimizer", bytes_moved=traffic.updated, exact=True)
+    return OffloadedWorks(into=fetched, update=update, out=returned)
 
 
-@remembered
-def norm_work(scenario: Scenario) -> Collective | None:
+def rank_buckets(states: ModelStates, parameters: float) -> int:
+    """Return in how many buckets the state of a rank's parameters passes between GPU and host."""
+    return int(offload_buckets(parameters, states.sizes.gradient, states.offload))
+
+
+@lru_cache(maxsize=1024)
+def norm_work(gpus: int, *, post_validation: bool) -> Collective | None:
     """Return the sum over all ranks that the gradient norm takes, if any."""
-    everyone = Group(axis="dp", size=scenario.parallelism.gpus, stride=1)
-    if everyone.size == 1 or scenario.training.post_validation:
+    if gpus == 1 or post_validation:
         return None
+    everyone = Group(axis="dp", size=gpus, stride=1)
     return Collective(kind="all_reduce", group=everyone, bytes=4.0, name="gradient norm")
 
 
-def amax_works(scenario: Scenario, layers: int) -> tuple[Collective, Collective] | None:
+def amax_works(ranks: int, layers: int) -> tuple[Collective, Collective]:
     """Let delayed scaling agree on the largest value of each tensor over all ranks with the same layers.
 
     Transformer Engine does so once for the forward and once for the backward tensors: input and weight of
-    each product, and its output gradient. None without delayed scaling, or where a rank is alone.
+    each product, and its output gradient.
     """
-    quantised = quantisation(scenario)
-    everyone = Group(axis="dp", size=scenario.parallelism.gpus // scenario.parallelism.pp, stride=1)
-    if quantised is None or not quantised.recipe.history or everyone.size == 1:
-        return None
+    group = Group(axis="dp", size=ranks, stride=1)
     forward, backward = (
         Collective(
             kind="all_reduce",
-            group=everyone,
+            group=group,
             bytes=4.0 * tensors * _PRODUCTS_PER_LAYER * layers,
             name="amax history",
         )
@@ -135,29 +122,25 @@ def amax_works(scenario: Scenario, layers: int) -> tuple[Collective, Collective]
     return forward, backward
 
 
-@remembered
-def tied_work(scenario: Scenario, first_rank: int, last_rank: int) -> Collective:
-    """Return the sum of a tied table's gradients over the ranks of the first and of the last stage."""
-    pair = _pair(scenario, first_rank, last_rank)
-    rows = vocabulary_rows(scenario.model.vocab_size, scenario.parallelism.tp)
-    size = rows * scenario.model.hidden_size * reduced_bytes(scenario)
+def tied_work(table: int, reduced_bytes: float, pair: Group) -> Collective:
+    """Return the sum of a tied table's gradients over the ranks of the first and of the last stage.
+
+    Args:
+        table: Parameters of the token table on one rank.
+        reduced_bytes: Bytes of one gradient as it travels.
+        pair: The two ranks.
+    """
+    size = table * reduced_bytes
     return Collective(kind="all_reduce", group=pair, bytes=size, name="tied embedding gradients")
 
 
-def stage_copy_work(scenario: Scenario, stage: Outline, ranks: Sequence[int]) -> Collective:
+def stage_copy_work(states: ModelStates, stage: StageOutline, pair: Group) -> Collective:
     """Return the sum of a stage's gradients over the two ranks that hold it (DualPipe), each its shard."""
-    dense, experts = dense_sharing(scenario), expert_sharing(scenario)
-    is_sharded = scenario.parallelism.sharding != "none"
-    part = stage_parameters(scenario, stage)
-    size = part.dense / (dense.shard.size if is_sharded else 1)
-    size += part.experts / (experts.shard.size if is_sharded else 1)
-    return Collective(
-        kind="all_reduce",
-        group=_pair(scenario, *ranks),
-        bytes=size * reduced_bytes(scenario),
-        name="stage copies",
-    )
+    part = stage_parameters(states.local, stage)
+    size = states.sharding.updated(part.dense, part.experts) * states.sizes.reduced
+    return Collective(kind="all_reduce", group=pair, bytes=size, name="stage copies")
 
 
-def _pair(scenario: Scenario, one: int, other: int) -> Group:
-    return Group(axis="pp", size=2, stride=abs(other - one) * stride(scenario.parallelism, "pp"))
+def rank_pair(apart: int, one: int, other: int) -> Group:
+    """Return the group of two pipeline ranks, neighbours being ``apart`` global ranks apart."""
+    return Group(axis="pp", size=2, stride=abs(other - one) * apart)

@@ -7,14 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from simulator.schedules import SCHEDULES, Request
-from simulator.schedules.csv_form import CUSTOM, read_rows
-from simulator.schedules.in_pairs import in_pairs
-from simulator.schedules.with_vocabulary import with_vocabulary
-
 if TYPE_CHECKING:
-    from simulator.scenario.parallelism import VocabularyMethod
-    from simulator.schedules import Order, StageTimes
+    from simulator.schedules import StageTimes
+    from simulator.workload.pipeline import Pipeline
     from simulator.workload.program import Ints
 
 
@@ -30,55 +25,6 @@ class BucketCounts(NamedTuple):
     gathers: int
     reduces: int
     sums: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PipelineInputs:
-    """What decides the order of passes on every pipeline rank.
-
-    Attributes:
-        schedule: Name of the schedule, or ``custom``.
-        pp: Pipeline ranks.
-        vpp: Model chunks per rank.
-        num_microbatches: Micro-batches of a step.
-        group_size: Micro-batches that go through a chunk before the next one's turn; None for the usual
-            number.
-        vocabulary: How the output layer is divided among ranks.
-        in_pairs: Whether forward and backward passes of the steady phase run together.
-        rows: The actions of each rank in PyTorch's CSV form, where the schedule is custom.
-        times: How long passes take, for schedules that are made to measure; equal times where None.
-    """
-
-    schedule: str
-    pp: int
-    vpp: int
-    num_microbatches: int
-    group_size: int | None = None
-    vocabulary: VocabularyMethod = "none"
-    in_pairs: bool = False
-    rows: tuple[str, ...] = ()
-    times: StageTimes | None = None
-
-    @property
-    def stages(self) -> int:
-        """Pipeline stages of the model."""
-        return self.pp * self.vpp
-
-    def order(self) -> Order:
-        """Return what every pipeline rank does, in its order."""
-        if self.schedule == CUSTOM:
-            return read_rows(self.rows)
-        request = Request(
-            pp=self.pp,
-            vpp=self.vpp,
-            num_microbatches=self.num_microbatches,
-            group_size=self.group_size,
-            times=self.times,
-        )
-        if self.vocabulary != "none":
-            return with_vocabulary(SCHEDULES[self.schedule], request, self.vocabulary)
-        order = SCHEDULES[self.schedule].order(request)
-        return in_pairs(order) if self.in_pairs else order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +92,7 @@ class LayoutInputs:
 
     Attributes:
         pipeline: What the order of passes depends on.
+        times: How long passes take, for schedules that are made to measure; equal times where None.
         buckets: The different lists of buckets that stages have.
         stage_buckets: By stage, index of its list; empty where all stages have the first one.
         fsdp: When sharded weights are gathered; None where every rank holds whole weights.
@@ -156,7 +103,8 @@ class LayoutInputs:
         end: How the step ends.
     """
 
-    pipeline: PipelineInputs
+    pipeline: Pipeline
+    times: StageTimes | None
     buckets: tuple[Buckets, ...]
     stage_buckets: tuple[int, ...]
     fsdp: FsdpInputs | None

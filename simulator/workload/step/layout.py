@@ -149,7 +149,7 @@ class StepLayout:
 
 def lay_out(inputs: LayoutInputs) -> StepLayout:
     """Lay out one training step."""
-    passes = PassTable.of(inputs.pipeline.order())
+    passes = PassTable.of(inputs.pipeline.order(inputs.times))
     fsdp = inputs.fsdp
     parts = bucketed_parts(inputs, passes) if fsdp is None else unit_parts(inputs, passes, fsdp)
     segments = Segments.of(passes, parts)

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.workload.parameters.model_states import held_memory, summed_bytes
+from simulator.workload.parameters.model_states import (
+    ModelStates,
+    held_memory,
+    sharded_gradient_bytes,
+    sums_gradients_locally,
+)
 from simulator.workload.program import Stream
 from simulator.workload.step.segments import MAKES_GRADIENTS
 
@@ -64,8 +69,15 @@ def static_memory(
 def _rank_memory(
     scenario: Scenario, stages: Mapping[int, Stage], program: Program, rank: int
 ) -> StaticMemory:
-    memory = held_memory(scenario, tuple(stage.outline for stage in stages.values()))
-    sizes = {number: summed_bytes(scenario, stage.outline) for number, stage in stages.items()}
+    states = ModelStates.of(scenario)
+    memory = held_memory(states, tuple(stage.outline for stage in stages.values()))
+    every = scenario.parallelism.reduce_every_microbatch
+    sums = sums_gradients_locally(scenario.num_microbatches, reduces_every=every)
+    sizes = {
+        number: sharded_gradient_bytes(states.local, states.sharding, states.sizes.gradient, stage.outline)
+        * sums
+        for number, stage in stages.items()
+    }
     return replace(
         memory,
         gradients=memory.gradients + summed_gradient_bytes(program, rank, sizes),

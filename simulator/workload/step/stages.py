@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from simulator.scenario.parameters import ModelParameters
 from simulator.scenario.remembered import remembered
 from simulator.workload.layers.kinds import LayerKind, layer_kinds
 from simulator.workload.layers.layer_work import (
@@ -18,7 +19,7 @@ from simulator.workload.layers.layer_work import (
 )
 from simulator.workload.layers.plan import LayerPlan, PlanOptions
 from simulator.workload.layers.settings import LayerSettings, layer_settings
-from simulator.workload.parameters.stage_outline import Outline, outlines
+from simulator.workload.parameters.stage_outline import StageOutline, outlines, ranks_sharing_tables
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
@@ -35,7 +36,7 @@ class StageKind:
         predictions: Its multi-token-prediction modules, if it has any.
     """
 
-    outline: Outline
+    outline: StageOutline
     layers: tuple[tuple[LayerKind, LayerPlan], ...]
     indices: tuple[int, ...]
     predictions: Predictions | None
@@ -56,7 +57,7 @@ class Stage:
     kind: StageKind
 
     @property
-    def outline(self) -> Outline:
+    def outline(self) -> StageOutline:
         """What decides how many parameters it has."""
         return self.kind.outline
 
@@ -96,7 +97,13 @@ def stage_kinds(scenario: Scenario) -> tuple[StageKind, ...]:
     predictions = predictions_of(scenario.model, mean_document, options)
     kinds: list[StageKind] = []
     first = 0
-    for count, outline in zip(scenario.parallelism.stage_layers, outlines(scenario), strict=True):
+    parallelism = scenario.parallelism
+    stage_outlines = outlines(
+        ModelParameters.of(scenario.model),
+        parallelism.stage_layers,
+        ranks_sharing_tables(parallelism.vocabulary, parallelism.pp),
+    )
+    for count, outline in zip(parallelism.stage_layers, stage_outlines, strict=True):
         held = tuple(
             (layers[first + position], options.plan(first + position, position, count))
             for position in range(count)
@@ -108,7 +115,7 @@ def stage_kinds(scenario: Scenario) -> tuple[StageKind, ...]:
 
 @lru_cache(maxsize=4096)
 def _one_for_all(
-    outline: Outline, layers: tuple[tuple[LayerKind, LayerPlan], ...], predictions: Predictions | None
+    outline: StageOutline, layers: tuple[tuple[LayerKind, LayerPlan], ...], predictions: Predictions | None
 ) -> StageKind:
     distinct = tuple(dict.fromkeys(layers))
     index = {layer: number for number, layer in enumerate(distinct)}

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from simulator.scenario.remembered import remembered
-from simulator.workload.layers.local_sizes import BYTES_PER_ELEMENT, wide_dtype
-from simulator.workload.layers.lower import LayerOptions, forward_program
+from simulator.workload.layers.lower import forward_program
 from simulator.workload.layers.operation import Pointwise
-from simulator.workload.parameters.buckets import (
-    bucket_collectives,
-    bucket_parts,
-    unit_parts,
-    weight_tensors,
-)
-from simulator.workload.parameters.counts import reduced_bytes, weight_bytes
-from simulator.workload.parameters.sharding import dense_sharing
+from simulator.workload.parameters.buckets import bucket_collectives
 from simulator.workload.program import Block, BlockSequence
 from simulator.workload.step.inputs import BucketCounts
 from simulator.workload.work import Elementwise
 
 if TYPE_CHECKING:
-    from simulator.scenario import Scenario
-    from simulator.workload.parameters.stage_outline import Outline
+    from simulator.workload.layers.lower import LayerOptions
+    from simulator.workload.parameters.model_states import ModelStates
+    from simulator.workload.parameters.stage_outline import StageOutline
     from simulator.workload.step.inputs import Buckets
     from simulator.workload.work import Collective
 
@@ -68,68 +61,86 @@ class StageUnits:
     most: BucketCounts
 
 
-@remembered
-def stage_units(scenario: Scenario, stage: Outline) -> StageUnits:
+@lru_cache(maxsize=16384)
+def stage_units(states: ModelStates, stage: StageOutline) -> StageUnits:
     """Divide a stage into the buckets or units of its data parallelism."""
-    divide = unit_parts if scenario.parallelism.sharding == "zero3" else bucket_parts
-    parts = divide(scenario, stage)
+    parts = states.parts(stage)
     keys = [(part.parameters, part.end - part.first) for part in parts]
     units: dict[tuple[object, int], Unit] = {}
-    for key in dict.fromkeys(keys):
-        reduces, sums, gathers = bucket_collectives(scenario, *key)
-        units[key] = Unit(collectives=(gathers, reduces, sums), parameters=key[0].total)
+    for parameters, works in dict.fromkeys(keys):
+        made = bucket_collectives(parameters, works, states.sharding, states.sizes, states.buckets)
+        units[parameters, works] = Unit(
+            collectives=(made.gathers, made.reduces, made.sums), parameters=parameters.total
+        )
     number = {key: index for index, key in enumerate(units)}
     index = tuple(number[key] for key in keys)
-    made = tuple(units.values())
+    distinct = tuple(units.values())
     return StageUnits(
         starts=tuple(part.first for part in parts),
-        units=made,
+        units=distinct,
         index=index,
-        buckets=_runs([made[place].counts for place in index]),
-        most=BucketCounts(*map(max, zip(*(unit.counts for unit in made), strict=True))),
+        buckets=_runs([distinct[place].counts for place in index]),
+        most=BucketCounts(*map(max, zip(*(unit.counts for unit in distinct), strict=True))),
     )
 
 
 def _runs(counts: list[BucketCounts]) -> Buckets:
     """Write equal buckets behind each other as one run."""
     runs: list[tuple[BucketCounts, int]] = []
-    for each in counts:
-        if runs and runs[-1][0] == each:
-            runs[-1] = (each, runs[-1][1] + 1)
+    for bucket in counts:
+        if runs and runs[-1][0] == bucket:
+            runs[-1] = (bucket, runs[-1][1] + 1)
         else:
-            runs.append((each, 1))
+            runs.append((bucket, 1))
     return tuple(runs)
 
 
-def copies_made(scenario: Scenario) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return which of ``slots.COPIES`` a stack makes of a unit's gathered weights, and of its gradients."""
-    software = scenario.software
-    into_tensors, part_by_part = software.unshard_copies, software.gathers_tensor_by_tensor
-    return (0,) * into_tensors + (1,) * part_by_part, (2,) * into_tensors + (3,) * part_by_part
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitCopying:
+    """Copies that some stacks make of FSDP's units on the GPU.
+
+    Attributes:
+        whole: Whether gathered weights are copied into the layer's tensors, and gradients into one buffer.
+        part_by_part: Whether every rank's part of every tensor is copied by a kernel of its own.
+    """
+
+    whole: bool
+    part_by_part: bool
+
+    @property
+    def before(self) -> tuple[int, ...]:
+        """Copies of gathered weights, by ``slots.COPIES``."""
+        return (0,) * self.whole + (1,) * self.part_by_part
+
+    @property
+    def after(self) -> tuple[int, ...]:
+        """Copies of gradients before they are reduced, likewise."""
+        return (2,) * self.whole + (3,) * self.part_by_part
 
 
-def unit_copies(scenario: Scenario, parameters: float) -> tuple[Copy | None, ...]:
+def unit_copies(
+    states: ModelStates, copying: UnitCopying, options: LayerOptions, parameters: float
+) -> tuple[Copy | None, ...]:
     """Return the copies of a unit with so many parameters, by ``slots.COPIES``.
 
     Weights are copied into tensors that kernels can read once they are gathered, gradients into one buffer
     before they are reduced.
     """
-    software = scenario.software
-    weights, gradients = weight_bytes(scenario) * parameters, reduced_bytes(scenario) * parameters
+    sizes = states.sizes
+    weights, gradients = sizes.weight * parameters, sizes.reduced * parameters
     copies: list[Copy | None] = [None] * 4
-    if software.unshard_copies:
-        made = BYTES_PER_ELEMENT[wide_dtype(scenario.training.precision)]
+    if copying.whole:
         copies[0] = Elementwise(name="unshard_copy", bytes_moved=2.0 * weights)
-        size = parameters * (made + reduced_bytes(scenario))
+        size = parameters * (sizes.made + sizes.reduced)
         copies[2] = Elementwise(name="gradient_copy", bytes_moved=size)
-    if software.gathers_tensor_by_tensor:
-        copies[1] = _part_by_part(scenario, "gathered parts", 2.0 * weights)
-        copies[3] = _part_by_part(scenario, "gradient parts", 2.0 * gradients)
+    if copying.part_by_part:
+        count = states.buckets.tensors * states.sharding.dense.shard.size
+        copies[1] = _part_by_part("gathered parts", 2.0 * weights, count, options)
+        copies[3] = _part_by_part("gradient parts", 2.0 * gradients, count, options)
     return tuple(copies)
 
 
-def _part_by_part(scenario: Scenario, name: str, size: float) -> BlockSequence:
+def _part_by_part(name: str, size: float, count: int, options: LayerOptions) -> BlockSequence:
     """Copy every rank's part of every tensor of a unit by a kernel of its own."""
-    count = weight_tensors(scenario) * dense_sharing(scenario).shard.size
     copies = Pointwise(forward=(Elementwise(name=name, bytes_moved=size, kernels=count),), backward=())
-    return BlockSequence(name, ((Block(name, forward_program([copies], LayerOptions.of(scenario))), 1),))
+    return BlockSequence(name, ((Block(name, forward_program([copies], options)), 1),))

@@ -23,8 +23,8 @@ from simulator.workload.step.segments import is_one_of
 from simulator.workload.step.slots import RankSlot
 
 if TYPE_CHECKING:
+    from simulator.workload.pipeline import Pipeline
     from simulator.workload.program import Ints
-    from simulator.workload.step.inputs import PipelineInputs
     from simulator.workload.step.segments import PassTable, Segments
     from simulator.workload.step.slots import Slots
 
@@ -65,7 +65,7 @@ class OutputExchanges:
         return {"broadcast": self.broadcast, "sum": self.sum, "gradient": self.gradient}
 
 
-def output_exchanges(pipeline: PipelineInputs, segments: Segments, slots: Slots) -> OutputExchanges | None:
+def output_exchanges(pipeline: Pipeline, segments: Segments, slots: Slots) -> OutputExchanges | None:
     """Return the exchanges of a divided output layer, or None where the last stage runs it."""
     if pipeline.vocabulary == "none":
         return None

@@ -6,16 +6,14 @@ from itertools import groupby, pairwise, zip_longest
 from typing import TYPE_CHECKING
 
 from simulator.schedules.op_kind import OpKind
-from simulator.workload.grid import stride
 from simulator.workload.layers.output_layer import output_layer
 from simulator.workload.layers.overlapped import overlapped_block
-from simulator.workload.layers.settings import layer_settings
 from simulator.workload.program import BlockSequence, floating_point_operations
 from simulator.workload.step.end_works import (
     amax_works,
-    norm_work,
     offloaded_works,
     rank_end,
+    rank_pair,
     stage_copy_work,
     tied_work,
 )
@@ -23,122 +21,127 @@ from simulator.workload.step.messages import message
 from simulator.workload.step.slots import COLLECTIVES, PASS_KINDS, RankSlot
 from simulator.workload.step.stages import stage_works
 from simulator.workload.step.units import stage_units, unit_copies
-from simulator.workload.work import Collective, Elementwise, Group, StepOverhead
+from simulator.workload.work import Collective, Elementwise, StepOverhead
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from simulator.scenario import Scenario
     from simulator.workload.layers.layer_work import LayerWork
-    from simulator.workload.parameters.stage_outline import Outline
+    from simulator.workload.layers.settings import LayerSettings
+    from simulator.workload.parameters.model_states import ModelStates
+    from simulator.workload.parameters.stage_outline import StageOutline
     from simulator.workload.program import Block, Work
+    from simulator.workload.step.settings import StepSettings
     from simulator.workload.step.slots import PairSegments
     from simulator.workload.step.stages import StageKind
     from simulator.workload.step.structure import Structure
     from simulator.workload.work import Leaf
 
 
-def slot_works(scenario: Scenario, structure: Structure, kinds: Sequence[StageKind]) -> dict[int, Work]:
+def slot_works(settings: StepSettings, structure: Structure, kinds: Sequence[StageKind]) -> dict[int, Work]:
     """Return the work of every slot of a structure that may be used.
 
     Args:
-        scenario: The request.
+        settings: What the works are made of.
         structure: Its layout, with the kinds of its stages.
         kinds: These kinds.
     """
-    slots = structure.slots
+    slots, apart = structure.slots, settings.mesh.stride("pp")
     works: dict[int, Work] = {}
     for number, holding in enumerate(structure.holdings):
         stage, _ = structure.layout.holdings[holding]
         first = number * slots.per_holding
         kind = kinds[structure.stage_kind[stage]]
-        works.update((first + slot, work) for slot, work in _holding_works(scenario, structure, kind, stage))
+        works.update((first + slot, work) for slot, work in _holding_works(settings, structure, kind, stage))
     for number, stages in enumerate(structure.kinds_held):
         first = slots.first_rank + number * len(RankSlot)
         held = tuple(kinds[index].outline for index in stages)
-        works.update((first + slot, work) for slot, work in rank_works(scenario, held, structure.end_ranks))
-        works.update((first + slot, work) for slot, work in output_works(scenario))
+        works.update((first + slot, work) for slot, work in rank_works(settings, held, structure.end_ranks))
+        works.update((first + slot, work) for slot, work in output_works(settings))
     for number, pair in enumerate(slots.pairs):
-        forward, backward = pair_works(scenario, structure, kinds, pair)
+        forward, backward = pair_works(settings.layers, settings.states, structure, kinds, pair)
         works[slots.first_pair + 2 * number] = forward
         works[slots.first_pair + 2 * number + 1] = backward
     for number, (source, target, receives) in enumerate(slots.messages):
-        works[slots.first_message + number] = message(scenario, source, target, receives=receives)
+        works[slots.first_message + number] = message(
+            settings.message_bytes, apart, source, target, receives=receives
+        )
     return works
 
 
 def _holding_works(
-    scenario: Scenario, structure: Structure, kind: StageKind, stage: int
+    settings: StepSettings, structure: Structure, kind: StageKind, stage: int
 ) -> Iterator[tuple[int, Work]]:
     """Yield the works of a stage on a rank, with their slots in its block."""
-    slots = structure.slots
-    units = stage_units(scenario, kind.outline)
-    works = stage_works(kind, layer_settings(scenario))
+    slots, states, layers = structure.slots, settings.states, settings.layers
+    units = stage_units(states, kind.outline)
+    works = stage_works(kind, layers)
     bounds = [*units.starts, len(works)]
     parts = [works, *(works[first:end] for first, end in pairwise(bounds))]
     splits = all(work.halves is not None for work in works)
     for number, pass_kind in enumerate(PASS_KINDS if splits else PASS_KINDS[:2]):
         name = f"stage, {pass_kind.name.lower().replace('_', ' ')}"
-        for part, layers in enumerate(parts):
-            work = BlockSequence(name, counted(blocks_of(pass_kind, layers)))
+        for part, part_works_ in enumerate(parts):
+            work = BlockSequence(name, counted(blocks_of(pass_kind, part_works_)))
             yield int(slots.of_pass(number, part - 1)), work
     for part, index in enumerate(units.index):
         unit = units.units[index]
         for sort in range(len(COLLECTIVES)):
             for number, collective in enumerate(unit.collectives[sort]):
                 yield slots.of_collective(part, sort, number), collective
-        if scenario.parallelism.sharding == "zero3":
-            for number, copy in enumerate(unit_copies(scenario, unit.parameters)):
+        if states.sharding.method == "zero3":
+            copies = unit_copies(states, settings.copying, layers.options, unit.parameters)
+            for number, copy in enumerate(copies):
                 if copy is not None:
                     yield slots.of_copy(part, number), copy
     ranks = [held.rank for held in structure.layout.holdings if held.stage == stage]
     if len(ranks) > 1:
-        yield slots.stage_copy, stage_copy_work(scenario, kind.outline, ranks)
+        pair = rank_pair(settings.mesh.stride("pp"), *ranks)
+        yield slots.stage_copy, stage_copy_work(states, kind.outline, pair)
 
 
 def rank_works(
-    scenario: Scenario, stages: tuple[Outline, ...], end_ranks: tuple[int, int]
+    settings: StepSettings, stages: tuple[StageOutline, ...], end_ranks: tuple[int, int]
 ) -> Iterator[tuple[int, Leaf]]:
     """Yield what a rank does besides passes through its stages, with the slots in its block.
 
     Args:
-        scenario: The request.
+        settings: What the works are made of.
         stages: The stages that it holds, in model order.
         end_ranks: Ranks of the first and of the last stage.
     """
-    end = rank_end(scenario, stages)
+    states = settings.states
+    end = rank_end(states, stages)
     yield RankSlot.OPTIMIZER, end.update or Elementwise(name="optimizer", bytes_moved=0.0, exact=True)
     yield RankSlot.WEIGHT_CASTS, end.casts or Elementwise(name="weight casts", bytes_moved=0.0, exact=True)
     yield RankSlot.STEP_OVERHEAD, StepOverhead()
-    norm = norm_work(scenario)
-    if norm is not None:
-        yield RankSlot.GRADIENT_NORM, norm
-    if scenario.model.tie_word_embeddings and end_ranks[0] != end_ranks[1]:
-        yield RankSlot.TIED_EMBEDDINGS, tied_work(scenario, *end_ranks)
-    amax = amax_works(scenario, sum(len(stage.layers) for stage in stages))
-    if amax is not None:
-        yield RankSlot.AMAX_FORWARD, amax[0]
-        yield RankSlot.AMAX_BACKWARD, amax[1]
-    if scenario.training.offload.optimizer != "none":
-        offloaded = offloaded_works(scenario, end.parameters)
+    if settings.gradient_norm is not None:
+        yield RankSlot.GRADIENT_NORM, settings.gradient_norm
+    if settings.ties_embeddings and end_ranks[0] != end_ranks[1]:
+        pair = rank_pair(settings.mesh.stride("pp"), *end_ranks)
+        yield RankSlot.TIED_EMBEDDINGS, tied_work(states.local.table, states.sizes.reduced, pair)
+    if settings.amax_ranks:
+        forward, backward = amax_works(settings.amax_ranks, sum(len(stage.layers) for stage in stages))
+        yield RankSlot.AMAX_FORWARD, forward
+        yield RankSlot.AMAX_BACKWARD, backward
+    if states.offload.share:
+        offloaded = offloaded_works(states, end.parameters)
         yield RankSlot.OFFLOAD_IN, offloaded.into
         yield RankSlot.OFFLOAD_UPDATE, offloaded.update
         yield RankSlot.OFFLOAD_OUT, offloaded.out
 
 
-def output_works(scenario: Scenario) -> Iterator[tuple[int, Work]]:
+def output_works(settings: StepSettings) -> Iterator[tuple[int, Work]]:
     """Yield passes S and T of a divided output layer and the exchanges around them; exchanges are in fp32."""
-    if scenario.parallelism.vocabulary == "none":
+    if settings.vocabulary == "none":
         return
-    settings = layer_settings(scenario)
-    sizes = settings.sizes
-    layer = output_layer(settings, scenario.parallelism.pp, scenario.parallelism.vocabulary)
+    sizes = settings.layers.sizes
+    layer = output_layer(settings.layers, settings.mesh.pp, settings.vocabulary)
     yield RankSlot.OUTPUT_FORWARD, layer.forward
     yield RankSlot.OUTPUT_BACKWARD, layer.backward
-    parallelism = scenario.parallelism
-    group = Group(axis="pp", size=parallelism.pp, stride=stride(parallelism, "pp"))
-    activation, sums = 4.0 * sizes.divided_tokens * scenario.model.hidden_size, 3 * 4.0 * sizes.tokens
-    summed = sums + (activation if parallelism.vocabulary == "vocab-2" else 0.0)
+    group = settings.mesh.group("pp")
+    activation = 4.0 * sizes.divided_tokens * settings.layers.model.hidden_size
+    summed = 3 * 4.0 * sizes.tokens + (activation if settings.vocabulary == "vocab-2" else 0.0)
     name = "output layer, all-reduce"
     broadcast = Collective(kind="broadcast", group=group, bytes=activation, name="output layer, broadcast")
     yield RankSlot.OUTPUT_BROADCAST, broadcast
@@ -147,30 +150,34 @@ def output_works(scenario: Scenario) -> Iterator[tuple[int, Work]]:
 
 
 def part_works(
-    scenario: Scenario, structure: Structure, kinds: Sequence[StageKind], holding: int, part: int
+    layers: LayerSettings,
+    states: ModelStates,
+    structure: Structure,
+    kinds: Sequence[StageKind],
+    holding: int,
+    part: int,
 ) -> tuple[LayerWork, ...]:
     """Return the layers of a part of a stage, given a kind of holding; part -1 stands for all of them."""
     stage = structure.layout.holdings[structure.holdings[holding]].stage
     kind = kinds[structure.stage_kind[stage]]
-    works = stage_works(kind, layer_settings(scenario))
+    works = stage_works(kind, layers)
     if part < 0:
         return works
-    starts = [*stage_units(scenario, kind.outline).starts, len(works)]
+    starts = [*stage_units(states, kind.outline).starts, len(works)]
     return works[starts[part] : starts[part + 1]]
 
 
 def pair_works(
-    scenario: Scenario, structure: Structure, kinds: Sequence[StageKind], pair: PairSegments
+    layers: LayerSettings,
+    states: ModelStates,
+    structure: Structure,
+    kinds: Sequence[StageKind],
+    pair: PairSegments,
 ) -> tuple[BlockSequence, BlockSequence]:
     """Return the works of a forward and a backward segment that run together, each its share of the time."""
-    there = blocks_of(
-        OpKind.FORWARD,
-        part_works(scenario, structure, kinds, pair.forward_holding, pair.forward_part),
-    )
-    back = blocks_of(
-        OpKind.BACKWARD,
-        part_works(scenario, structure, kinds, pair.backward_holding, pair.backward_part),
-    )
+    context = layers, states, structure, kinds
+    there = blocks_of(OpKind.FORWARD, part_works(*context, pair.forward_holding, pair.forward_part))
+    back = blocks_of(OpKind.BACKWARD, part_works(*context, pair.backward_holding, pair.backward_part))
     both = counted(_beside(there, back))
     forward_flops, backward_flops = (
         sum(floating_point_operations(block.program) for block in blocks) for blocks in (there, back)

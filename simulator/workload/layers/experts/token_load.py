@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simulator.workload.grid import expert_group
+from simulator.workload.grid import ExpertMesh
 from simulator.workload.work import Routing
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ class ExpertOptions:
     @classmethod
     def of(cls, scenario: Scenario) -> ExpertOptions:
         """Return how tokens reach their experts in a scenario."""
-        training = scenario.training
+        training, mesh = scenario.training, ExpertMesh.of(scenario.parallelism)
         return cls(
             training=training.experts,
-            ep=expert_group(scenario.parallelism, "ep"),
-            etp=expert_group(scenario.parallelism, "etp"),
+            ep=mesh.group("ep"),
+            etp=mesh.group("etp"),
             overlaps_shared=training.overlap.shared_experts,
             adds_bias_apart="full_iteration" not in training.cuda_graphs,
         )
