@@ -23,9 +23,9 @@ from simulator.results.result import Result, make_result
 from simulator.units import format_bytes
 from simulator.workload.parameters.model_states import StaticMemory
 from simulator.workload.pipeline import Pipeline
-from simulator.workload.step.build import Step, build_step, kinds_of_stages
+from simulator.workload.step.build import Step, build_step
 from simulator.workload.step.rank_memory import static_memory
-from simulator.workload.step.settings import StepSettings
+from simulator.workload.step.settings import step_settings
 
 if TYPE_CHECKING:
     from simulator.engines.durations import Durations
@@ -84,9 +84,7 @@ def timed_step(scenario: Scenario) -> Step:
 
 def step_costs(step: Step, scenario: Scenario) -> Floats:
     """Return what the slots of a step cost on the hardware and software of a scenario; see ``slot_costs``."""
-    settings, kinds = StepSettings.of(scenario), kinds_of_stages(scenario).kinds
-    costs: Floats = slot_costs(settings, System.of(scenario), step.structure, kinds)
-    return costs
+    return slot_costs(step_settings(scenario), System.of(scenario), step.structure.arrangement)
 
 
 def timed(step: Step, scenario: Scenario, *, quick: bool) -> tuple[Timeline, Durations]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from simulator.costs.system import System
 from simulator.durations.slot_table import slot_costs
@@ -15,15 +18,17 @@ from simulator.workload.parameters.model_states import (
     sums_gradients_locally,
 )
 from simulator.workload.pipeline import Pipeline
-from simulator.workload.step.build import kinds_of_stages, shared_inputs, slot_bytes
+from simulator.workload.step.build import shared_inputs, slot_bytes
 from simulator.workload.step.pass_bytes import stage_bytes
-from simulator.workload.step.settings import StepSettings
+from simulator.workload.step.settings import step_settings
 from simulator.workload.step.structure import Structure, structure_of
 from simulator.workload.step.units import stage_units
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
     from simulator.workload.program import Floats
+    from simulator.workload.step.settings import StepSettings
+    from simulator.workload.step.structure import RankKind
 
 HELD = ("framework", "weights", "gradients", "optimizer", "communication_buffers")
 """Terms of memory that do not depend on how layers run."""
@@ -48,15 +53,9 @@ class Configuration:
     structure: Structure
     costs: Floats
     bytes: Floats
-    summed: tuple[float, ...]
-    static: list[tuple[float, ...]]
+    summed: Floats
+    static: Floats
     scenario: Scenario
-
-    def seconds(self) -> Floats:
-        """Return the seconds of the ops of each slot when nothing else uses their links."""
-        fixed_s, network_bytes, _ = self.costs
-        seconds: Floats = fixed_s + network_bytes / self.scenario.cluster.network.bytes_per_s_per_gpu
-        return seconds
 
 
 def shares_layouts(scenario: Scenario) -> bool:
@@ -72,34 +71,46 @@ def configure(scenario: Scenario) -> Configuration:
         InputError: It asks for what its hardware or software does not have.
     """
     peak_flop_per_s(scenario.cluster, scenario.training.precision)
-    stages, settings = kinds_of_stages(scenario), StepSettings.of(scenario)
-    kinds, states = stages.kinds, settings.states
-    inputs = shared_inputs(scenario, settings, stages)
-    structure = structure_of(inputs, stages.index, (0,) * inputs.pipeline.pp)
-    units = [stage_units(states, kind.outline) for kind in kinds]
-    working = [
-        stage_bytes(kind, settings.layers, unit.starts).working_bytes
-        for kind, unit in zip(kinds, units, strict=True)
-    ]
-    sums = sums_gradients_locally(
-        inputs.pipeline.num_microbatches, reduces_every=inputs.reduces_every_microbatch
-    )
+    settings, pipeline = step_settings(scenario), Pipeline.of(scenario)
+    inputs = shared_inputs(scenario, settings, pipeline)
+    structure = structure_of(inputs, settings.stages.index, (0,) * pipeline.pp)
+    arrangement = structure.arrangement
+    sums = sums_gradients_locally(pipeline.num_microbatches, reduces_every=inputs.reduces_every_microbatch)
     return Configuration(
         structure=structure,
-        costs=slot_costs(settings, System.of(scenario), structure, kinds, whole_update=True),
-        bytes=slot_bytes(settings, structure, kinds),
-        summed=tuple(
-            sums * sharded_gradient_bytes(states.local, states.sharding, states.sizes.gradient, kind.outline)
-            for kind in kinds
-        ),
-        static=[
-            (
-                *_terms(held_memory(states, tuple(kinds[index].outline for index in held))),
-                max(working[index] for index in held),
-            )
-            for held in structure.kinds_held
-        ],
+        costs=slot_costs(settings, System.of(scenario), arrangement, whole_update=True),
+        bytes=slot_bytes(settings, arrangement),
+        summed=_summed(settings, sums),
+        static=_static(settings, arrangement.ranks),
         scenario=scenario,
+    )
+
+
+@lru_cache(maxsize=16384)
+def _summed(settings: StepSettings, sums: bool) -> Floats:
+    """Return the bytes of whole gradients of each kind of stage; see ``Configuration.summed``."""
+    local, sharding, size = settings.states.local, settings.states.sharding, settings.states.sizes.gradient
+    return np.array(
+        [sums * sharded_gradient_bytes(local, sharding, size, kind.outline) for kind in settings.stages.kinds]
+    )
+
+
+@lru_cache(maxsize=16384)
+def _static(settings: StepSettings, ranks: tuple[RankKind, ...]) -> Floats:
+    """Return what ranks of each kind hold besides activations; see ``Configuration.static``."""
+    states, stages = settings.states, settings.stages
+    working = [
+        stage_bytes(kind, settings.layers, stage_units(states, kind.outline).starts).working_bytes
+        for kind in stages.kinds
+    ]
+    return np.array(
+        [
+            (
+                *_terms(held_memory(states, stages.outlines(rank.stages))),
+                max(working[kind] for kind in rank.stages),
+            )
+            for rank in ranks
+        ]
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from simulator.batch.configuration import TERMS, Configuration
-from simulator.durations.slot_table import SHARE
+from simulator.durations.slot_table import FIXED_S, NETWORK_BYTES, SHARE
 from simulator.engines import compiled
 from simulator.results.memory import PASSING
 from simulator.workload.step.pass_bytes import ALLOCATED, FREED
@@ -15,13 +16,15 @@ from simulator.workload.step.pass_bytes import ALLOCATED, FREED
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from simulator.workload.program import Floats
+    from simulator.workload.program import Floats, Ints
     from simulator.workload.step.structure import Structure
 
 _CHUNK_BYTES = 32e6
 """Ends of ops that are kept at a time."""
 _MOST = 64
 """Configurations evaluated at a time."""
+_GRADIENTS = TERMS.index("gradients")
+_PASSING = [TERMS.index(term) for term in PASSING]
 
 
 class Row(NamedTuple):
@@ -47,42 +50,84 @@ def _chunks(configurations: Sequence[Configuration]) -> Iterator[Sequence[Config
 def _run(configurations: Sequence[Configuration]) -> Floats:
     structure = configurations[0].structure
     scenarios = [each.scenario for each in configurations]
-    step_time_s = _step_times(structure, configurations)
+    costs = np.stack([each.costs for each in configurations], axis=2)
+    step_time_s = _step_times(
+        structure,
+        costs,
+        np.array([scenario.cluster.network.bytes_per_s_per_gpu for scenario in scenarios]),
+    )
     tokens = np.array([scenario.tokens_per_step for scenario in scenarios])
     capacity = np.array([scenario.cluster.gpu.memory_bytes for scenario in scenarios])
-    summed = np.array([each.summed for each in configurations]).T[structure.stage_kind]
+    summed = np.stack([each.summed for each in configurations], axis=1)[structure.stage_kind]
     sizes = np.stack([each.bytes for each in configurations], axis=2)
     held, raised = _peaks(structure, sizes, summed)
-    terms = np.moveaxis(np.array([each.static for each in configurations]), 0, 2)[structure.rank_kind]
-    terms[:, TERMS.index("gradients")] += raised
-    passing = held + terms[:, [TERMS.index(term) for term in PASSING]].sum(axis=1)
+    terms = np.stack([each.static for each in configurations], axis=2)[structure.rank_kind]
+    terms[:, _GRADIENTS] += raised
+    passing = held + terms[:, _PASSING].sum(axis=1)
     fragmentation = np.array([scenario.software.memory_fragmentation for scenario in scenarios])
     total = terms.sum(axis=1) + held + fragmentation * passing
     return np.stack((step_time_s, tokens / step_time_s, total.max(axis=0), capacity))
 
 
-def _step_times(structure: Structure, configurations: Sequence[Configuration]) -> Floats:
-    """Return the seconds of a step: first alone, then with what passes lose to collectives beside them."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Tables:
+    """Where the seconds of a structure's ops stand.
+
+    Attributes:
+        by_slot: In a table by slot.
+        by_pass: In that table with its joins, followed by a row for every pass.
+        passes: [pass] Row of each pass in the first of these.
+    """
+
+    by_slot: compiled.Rows
+    by_pass: compiled.Rows
+    passes: Ints
+
+    @classmethod
+    def of(cls, structure: Structure) -> _Tables:
+        """Return those of a structure; found once."""
+        tables = structure.derived.get("tables")
+        if not isinstance(tables, cls):
+            program, passes = structure.program, structure.layout.queues.passes
+            by_slot = compiled.Rows.of(program, structure.slot, structure.arrangement.slots.size)
+            first = structure.arrangement.slots.size + len(by_slot.start)
+            own = by_slot.of_op.copy()
+            own[passes] = first + np.arange(len(passes))
+            by_pass = compiled.Rows.of(program, own, first + len(passes))
+            tables = cls(by_slot=by_slot, by_pass=by_pass, passes=by_slot.of_op[passes])
+            structure.derived["tables"] = tables
+        return tables
+
+
+def _step_times(structure: Structure, costs: Floats, bytes_per_s: Floats) -> Floats:
+    """Return the seconds of a step: first alone, then with what passes lose to collectives beside them.
+
+    Args:
+        structure: The step.
+        costs: [FIXED_S, NETWORK_BYTES or SHARE, slot, scenario]
+        bytes_per_s: [scenario] Bandwidth of a GPU's share of the network.
+    """
     from simulator.engines import loops  # noqa: PLC0415  numba is slow to import
 
-    program, queues = structure.program, structure.layout.queues
-    share = np.stack([each.costs[SHARE] for each in configurations], axis=1)  # [slot, scenario]
-    seconds = np.stack([each.seconds() for each in configurations], axis=1)[structure.slot]  # [op, scenario]
-    ends = compiled.run_batch(program, seconds)
+    program, queues, tables = structure.program, structure.layout.queues, _Tables.of(structure)
+    seconds = tables.by_slot.with_joins(costs[FIXED_S] + costs[NETWORK_BYTES] / bytes_per_s)
+    ends = compiled.run_batch(program, seconds, tables.by_slot)
     if queues.collectives.size:
-        longer = seconds.copy()
+        longer = seconds[tables.passes]
         loops.add_contention_batch(
             queues.pass_start,
             queues.passes,
             queues.collective_start,
             queues.collectives,
             structure.slot,
-            share,
-            ends,
+            costs[SHARE],
+            tables.by_slot.of_op,
             seconds,
+            ends,
             longer,
         )
-        ends = compiled.run_batch(program, longer)
+        longer = tables.by_pass.with_joins(np.concatenate((seconds, longer)))
+        ends = compiled.run_batch(program, longer, tables.by_pass)
     makespan: Floats = ends[compiled.last_ops(program)].max(axis=0)
     return makespan
 

@@ -35,7 +35,7 @@ def slowed_passes(structure: Structure, timeline: Timeline, alone: Durations, sh
     if not queues.collectives.size:
         return alone
     seconds = timeline.end_s - timeline.start_s
-    longer = seconds.copy()
+    longer = seconds[queues.passes]
     columns = (
         queues.pass_start,
         queues.passes,
@@ -43,8 +43,9 @@ def slowed_passes(structure: Structure, timeline: Timeline, alone: Durations, sh
         queues.collectives,
         structure.slot,
         share,
-        timeline.end_s,
+        np.arange(len(seconds)),
         seconds,
+        timeline.end_s,
     )
     compiled = loops(len(queues.passes) + len(queues.collectives))
     if compiled is not None:
@@ -53,10 +54,9 @@ def slowed_passes(structure: Structure, timeline: Timeline, alone: Durations, sh
         lists = [column.tolist() for column in (*columns, longer)]
         contention_loop.add_contention(*lists)
         longer = np.array(lists[-1])
-    lost_s = longer - seconds
-    slow = np.flatnonzero(lost_s)
-    if not slow.size:
+    lost_s = longer - seconds[queues.passes]
+    if not lost_s.any():
         return alone
     fixed_s = alone.fixed_s.copy()
-    fixed_s[slow] += lost_s[slow]
+    fixed_s[queues.passes] += lost_s
     return replace(alone, fixed_s=fixed_s)

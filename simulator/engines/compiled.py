@@ -6,6 +6,7 @@ the same to the last bit but for rounding; where some do, its answer is the late
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,28 +38,69 @@ def run(program: Program, durations: Durations) -> Timeline:
     return Timeline(program=program, start_s=start_s, end_s=end_s)
 
 
-def run_batch(program: Program, seconds: Floats) -> Floats:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rows:
+    """Where the seconds of ops stand in a table, many ops in one row; joins last as long as their longest op.
+
+    Attributes:
+        of_op: [op] Row of each op; those of joins whose ops differ stand behind the table.
+        members: [member] Rows of the ops of these joins, join by join.
+        start: [join] Where those of each join begin.
+    """
+
+    of_op: Ints
+    members: Ints
+    start: Ints
+
+    @classmethod
+    def of(cls, program: Program, row: Ints, size: int) -> Rows:
+        """Return the rows of a program's ops.
+
+        Args:
+            program: The ops.
+            row: [op] Row of each op.
+            size: Rows of the table.
+        """
+        graph = Graph.of(program)
+        if not graph.joined.size:
+            return cls(of_op=row, members=np.zeros(0, dtype=np.int64), start=np.zeros(0, dtype=np.int64))
+        ops = np.flatnonzero(np.isin(graph.node, graph.node[graph.joined]))
+        ops = ops[np.argsort(graph.node[ops], kind="stable")]
+        _, start = np.unique(graph.node[ops], return_index=True)
+        lengths = np.diff(start, append=len(ops))
+        of_op = row.copy()
+        of_op[ops] = size + np.repeat(np.arange(len(start)), lengths)
+        return cls(of_op=of_op, members=row[ops], start=start)
+
+    def with_joins(self, seconds: Floats) -> Floats:
+        """Return a table of seconds with those of joins behind it."""
+        if not self.start.size:
+            return seconds
+        return np.concatenate((seconds, np.maximum.reduceat(seconds[self.members], self.start)))
+
+
+def run_batch(program: Program, seconds: Floats, rows: Rows | None = None) -> Floats:
     """Return when every op ends, for many samples of its seconds at once.
 
     Nothing is checked: a step's costs are sound where its parts are.
 
     Args:
         program: The ops.
-        seconds: Seconds of each op (rows) in each sample (columns), alone on its links; ops of a join become
-            as long as the longest of them.
+        seconds: [row, sample] Seconds of ops that are alone on their links.
+        rows: Row of each op, where ``seconds`` already has those of joins; by default every op has its own.
+
+    Returns:
+        [op, sample] Ends.
 
     Raises:
         DeadlockError: Ops wait for each other for ever; the report shows the first sample.
     """
-    graph, order = Graph.of(program), order_of(program, seconds.T[:1])
-    if not graph.joined.size:
-        return order.ends(seconds)
-    joined = graph.joined[np.argsort(graph.node[graph.joined], kind="stable")]
-    nodes, start, which = np.unique(graph.node[joined], return_index=True, return_inverse=True)
-    seconds[nodes] = np.maximum(seconds[nodes], np.maximum.reduceat(seconds[joined], start))
-    seconds[joined] = seconds[nodes][which]
-    ends = order.ends(seconds)
-    ends[joined] = ends[nodes][which]
+    if rows is None:
+        rows = Rows.of(program, np.arange(program.num_ops), program.num_ops)
+        seconds = rows.with_joins(seconds)
+    graph, order = Graph.of(program), order_of(program, seconds.T[:1, rows.of_op])
+    ends = order.ends(rows.of_op, seconds)
+    ends[graph.joined] = ends[graph.node[graph.joined]]
     return ends
 
 

@@ -17,8 +17,9 @@ def add_contention(
     collectives: Sequence[int] | Ints,
     slot: Sequence[int] | Ints,
     share: Sequence[float] | Floats,
-    ends: Sequence[float] | Floats,
+    row: Sequence[int] | Ints,
     seconds: Sequence[float] | Floats,
+    ends: Sequence[float] | Floats,
     longer: MutableSequence[float] | Floats,
 ) -> None:
     """Lengthen passes by what the collectives that run at the same time take from them.
@@ -30,9 +31,10 @@ def add_contention(
         collectives: Collectives, rank by rank and stream by stream in order.
         slot: Slot of each op.
         share: By slot, the share of matrix kernels in a pass, or of the SMs that a collective holds.
+        row: Row of each op in ``seconds``.
+        seconds: Seconds of ops when they ran.
         ends: End of each op.
-        seconds: Seconds of each op.
-        longer: Seconds of each op; those of passes grow.
+        longer: Seconds of each of ``passes``; they grow.
     """
     streams = (len(collective_start) - 1) // (len(pass_start) - 1)
     for queue in range(len(collective_start) - 1):
@@ -43,16 +45,16 @@ def add_contention(
             if held == 0.0:
                 continue
             end = ends[other]
-            start = end - seconds[other]
+            start = end - seconds[row[other]]
             while first < last and ends[passes[first]] <= start:
                 first += 1
             place = first
             while place < last:
                 op = passes[place]
-                begin = ends[op] - seconds[op]
+                begin = ends[op] - seconds[row[op]]
                 if begin >= end:
                     break
                 overlap = min(ends[op], end) - max(begin, start)
                 if overlap > 0.0:
-                    longer[op] += overlap * held * share[slot[op]]
+                    longer[place] += overlap * held * share[slot[op]]
                 place += 1

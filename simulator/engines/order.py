@@ -74,25 +74,30 @@ class Order:
         predecessor = before[np.argsort(graph.successor, kind="stable")]
         return cls(nodes=nodes, predecessor_start=start, predecessor=predecessor)
 
-    def ends(self, seconds: Floats) -> Floats:
-        """Return the end of each node (rows) in each sample (columns), all of them in the order."""
-        ends = np.empty_like(seconds)
-        compiled = loops(seconds.size)
+    def ends(self, row: Ints, seconds: Floats) -> Floats:
+        """Return the end of each node (rows) in each sample (columns), all of them in the order.
+
+        Args:
+            row: [node] Row of each node in ``seconds``.
+            seconds: [row, sample] Seconds.
+        """
+        ends = np.empty((len(row), seconds.shape[1]))
+        compiled = loops(ends.size)
         if compiled is None:
-            self._ends(seconds, ends)
+            self._ends(row, seconds, ends)
         else:
-            compiled.follow_batch(self.nodes, self.predecessor_start, self.predecessor, seconds, ends)
+            compiled.follow_batch(self.nodes, self.predecessor_start, self.predecessor, row, seconds, ends)
         return ends
 
-    def _ends(self, seconds: Floats, ends: Floats) -> None:
+    def _ends(self, row: Ints, seconds: Floats, ends: Floats) -> None:
         bounds, predecessors = self.predecessor_start.tolist(), self.predecessor.tolist()
         for node in self.nodes.tolist():
-            row = ends[node]
+            end = ends[node]
             others = predecessors[bounds[node] : bounds[node + 1]]
             if not others:
-                row[:] = seconds[node]
+                end[:] = seconds[row[node]]
                 continue
             latest = ends[others[0]]
             for other in others[1:]:
-                latest = np.maximum(latest, ends[other], out=row)
-            np.add(latest, seconds[node], out=row)
+                latest = np.maximum(latest, ends[other], out=end)
+            np.add(latest, seconds[row[node]], out=end)

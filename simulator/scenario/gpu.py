@@ -165,6 +165,10 @@ class Gpu:
     host_memory_bytes_per_s: float = 77e9
     sources: Sources = field(default_factory=dict, compare=False, repr=False)
 
+    def __hash__(self) -> int:
+        """Hash by name: it is looked up by far more often than it is made, and seldom differs."""
+        return hash(self.name)
+
     def sustained_flop_per_s(self, number_format: str) -> float:
         """Return what large matrix products sustain in a number format: its peak, less what power leaves.
 

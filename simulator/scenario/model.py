@@ -163,6 +163,10 @@ class Model:
     mtp_repeats_layer: bool = False
     source: str = field(default="", compare=False)
 
+    def __hash__(self) -> int:
+        """Hash by name: it is looked up by far more often than it is made, and seldom differs."""
+        return hash((self.name, self.num_hidden_layers, self.hidden_size))
+
     def is_moe_layer(self, layer: int) -> bool:
         """Tell whether layer ``layer`` (from 0) has experts instead of a dense feed-forward block."""
         if self.layer_pattern is not None:

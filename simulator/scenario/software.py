@@ -141,3 +141,7 @@ class Software:
     elementwise_slowdown: float = 1.0
     module_call_s: float = 0.0
     sources: Sources = field(default_factory=dict, compare=False, repr=False)
+
+    def __hash__(self) -> int:
+        """Hash by name: it is looked up by far more often than it is made, and seldom differs."""
+        return hash(self.name)

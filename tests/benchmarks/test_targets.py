@@ -30,11 +30,9 @@ from simulator.durations import layers as layer_times
 from simulator.engines import jit
 from simulator.engines.replicas import run_replicas
 from simulator.explore.montecarlo.template import coupling_of
-from simulator.results.flops import forward_flops
 from simulator.scenario import Tier
-from simulator.scenario.remembered import forget as forget_results
-from simulator.workload.layers import layer_work
 from simulator.workload.program import OpKind
+from simulator.workload.step import settings as step_settings
 from simulator.workload.step import structure as structures
 from simulator.workload.step.build import build_step
 
@@ -47,6 +45,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.benchmark
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
+KEEPS = tuple(f"simulator.{part}" for part in ("workload", "durations", "costs", "batch", "results"))
+"""Where what was worked out before is kept."""
 
 
 @pytest.fixture(autouse=True)
@@ -61,13 +61,10 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def forget() -> None:
-    forget_results()
-    layer_work.forget()
-    layer_times.forget()
-    structures.forget()
-    forward_flops.cache_clear()
+    for kept in (step_settings, structures, layer_times):
+        kept.forget()
     for cached in gc.get_objects():
-        if isinstance(cached, _lru_cache_wrapper) and cached.__module__.startswith("simulator.workload"):
+        if isinstance(cached, _lru_cache_wrapper) and cached.__module__.startswith(KEEPS):
             cached.cache_clear()
     gc.collect()
 

@@ -132,12 +132,6 @@ def closing_works(settings: LayerSettings, predictions: Predictions | None) -> t
     return (*[_prediction_work(predictions, settings), head] * predictions.count, head)
 
 
-def forget() -> None:
-    """Drop all works that are kept."""
-    for cached in (layer_work, embedding_work, _head_work, _prediction_work, _lowered):
-        cached.cache_clear()
-
-
 @dataclass(slots=True, kw_only=True, eq=False)
 class LoweredLayer:
     """Steps of a layer, and its forward pass: the same whatever is kept for the backward pass.

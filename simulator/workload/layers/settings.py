@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from simulator.scenario.remembered import remembered
 from simulator.workload.layers.architecture import Architecture, KernelOptions
 from simulator.workload.layers.core_attention import AttentionOptions
 from simulator.workload.layers.embedding_and_head import LossOptions
@@ -46,7 +45,6 @@ class LayerSettings:
     splits_backward: bool
 
 
-@remembered
 def layer_settings(scenario: Scenario) -> LayerSettings:
     """Return what the layers of a scenario have in common; one object for all that are equal."""
     return _one_for_all(

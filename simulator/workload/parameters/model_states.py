@@ -55,14 +55,15 @@ class ModelStates:
     def of(scenario: Scenario) -> ModelStates:
         """Return how a scenario keeps its model's states."""
         parallelism, training, software = scenario.parallelism, scenario.training, scenario.software
+        sharded = parallelism.sharding == "zero3"
         return _interned(
             LocalParameters.of(scenario),
             ParameterBytes.of(scenario),
             StateSharding.of(parallelism),
             BucketPolicy.of(software, scenario.model),
             StateOffload.of(training.offload, software.bucket_bytes),
-            parallelism.reshard_after_forward,
-            parallelism.prefetch if training.overlap.param_gather else 0,
+            sharded and parallelism.reshard_after_forward,
+            parallelism.prefetch if sharded and training.overlap.param_gather else 0,
             software.reduction_bytes_per_parameter if parallelism.dp > 1 else 0.0,
             software.framework_bytes,
         )

@@ -7,12 +7,12 @@ ranks left the optimizer of the step before, so gathering parameters comes first
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simulator.ragged import distinct
-from simulator.scenario.remembered import remembered
 from simulator.scenario.sharding import keeps_weights_over_step
 from simulator.workload.layers.output_layer import output_layer
 from simulator.workload.pipeline import Pipeline, pairs_passes
@@ -27,9 +27,9 @@ from simulator.workload.step.inputs import (
 )
 from simulator.workload.step.pass_bytes import by_slot, stage_bytes
 from simulator.workload.step.segments import PassTable
-from simulator.workload.step.settings import StepSettings
+from simulator.workload.step.settings import step_settings
 from simulator.workload.step.slots import RankSlot
-from simulator.workload.step.stages import Stage, stage_kinds, stages_of
+from simulator.workload.step.stages import Stage, stages_of
 from simulator.workload.step.structure import Structure, structure_of
 from simulator.workload.step.units import stage_units
 from simulator.workload.step.works import slot_works
@@ -39,21 +39,10 @@ if TYPE_CHECKING:
     from simulator.schedules import StageTimes
     from simulator.workload.parameters.model_states import ModelStates
     from simulator.workload.program import Floats, Program
-    from simulator.workload.step.stages import StageKind
+    from simulator.workload.step.settings import StepSettings
+    from simulator.workload.step.stages import StageKinds
+    from simulator.workload.step.structure import Arrangement
     from simulator.workload.step.units import StageUnits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class StageKinds:
-    """Which stages of a scenario are equal.
-
-    Attributes:
-        kinds: The different kinds of stages.
-        index: [stage] Index of its kind.
-    """
-
-    kinds: tuple[StageKind, ...]
-    index: tuple[int, ...]
 
 
 BucketLists = tuple[tuple[Buckets, ...], tuple[int, ...]]
@@ -87,12 +76,13 @@ def build_step(scenario: Scenario, times: StageTimes | None = None) -> Step:
         scenario: The request.
         times: How long the passes of each stage take, for schedules that are made to measure.
     """
-    stages, settings = kinds_of_stages(scenario), StepSettings.of(scenario)
-    inputs = layout_inputs(scenario, settings, stages, times)
-    structure = structure_of(inputs, stages.index, hardware_kinds(scenario.cluster, settings.mesh.pp))
-    works = slot_works(settings, structure, stages.kinds)
+    settings = step_settings(scenario)
+    inputs = layout_inputs(scenario, settings, times)
+    hardware = hardware_kinds(scenario.cluster, settings.mesh.pp)
+    structure = structure_of(inputs, settings.stages.index, hardware)
+    works = slot_works(settings, structure.arrangement)
     used, work = distinct(structure.slot)
-    allocated, freed = slot_bytes(settings, structure, stages.kinds)[:, structure.slot]
+    allocated, freed = slot_bytes(settings, structure.arrangement)[:, structure.slot]
     program = structure.program.filled(
         work=work,
         works=tuple(works[slot] for slot in used.tolist()),
@@ -101,14 +91,6 @@ def build_step(scenario: Scenario, times: StageTimes | None = None) -> Step:
         replicas=settings.mesh.gpus // settings.mesh.pp,
     )
     return Step(program=program, structure=structure, stages=stages_of(scenario))
-
-
-@remembered
-def kinds_of_stages(scenario: Scenario) -> StageKinds:
-    """Return which stages of a scenario are equal."""
-    every = stage_kinds(scenario)
-    kinds = tuple(dict.fromkeys(every))
-    return StageKinds(kinds=kinds, index=tuple(kinds.index(kind) for kind in every))
 
 
 def hardware_kinds(cluster: Cluster, pp: int) -> tuple[int, ...]:
@@ -120,14 +102,14 @@ def hardware_kinds(cluster: Cluster, pp: int) -> tuple[int, ...]:
 
 
 def layout_inputs(
-    scenario: Scenario, settings: StepSettings, stages: StageKinds, times: StageTimes | None = None
+    scenario: Scenario, settings: StepSettings, times: StageTimes | None = None
 ) -> LayoutInputs:
     """Return all that decides which ops a scenario's step has, every bucket by itself."""
-    pipeline, states = Pipeline.of(scenario), settings.states
+    pipeline, states, stages = Pipeline.of(scenario), settings.states, settings.stages
     casts = states.sizes.cast > 0.0
     ends: list[RankEnd] = []
     if states.offload.share or casts:
-        outlines = [stages.kinds[kind].outline for kind in stages.index]
+        outlines = stages.outlines(stages.index)
         held = PassTable.of(pipeline.order()).held()
         ends = [rank_end(states, tuple(outlines[stage] for stage in of_rank)) for of_rank in held]
     end = EndInputs(
@@ -164,31 +146,39 @@ _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Numbers of buckets of shared layouts: few of them, so that many scenarios share one."""
 
 
-def shared_inputs(scenario: Scenario, settings: StepSettings, stages: StageKinds) -> LayoutInputs:
+def shared_inputs(scenario: Scenario, settings: StepSettings, pipeline: Pipeline) -> LayoutInputs:
     """Return inputs whose layout takes as long as the scenario's own, and that many scenarios share.
 
     Buckets are rounded up to few different numbers, with empty ones, which take no time and change nothing.
     The optimizer step is one op of each rank, whatever of it goes through host memory. Buckets stay as they
     are with FSDP, which looks ahead over units, and where passes run together bucket by bucket.
     """
-    pipeline, states = Pipeline.of(scenario), settings.states
-    units = [stage_units(states, kind.outline) for kind in stages.kinds]
+    paired = pipeline.runs_in_pairs or pairs_passes(pipeline.schedule)
+    end, buckets = _shared_parts(settings, paired)
+    return _inputs(scenario, settings, pipeline, end, buckets)
+
+
+@lru_cache(maxsize=16384)
+def _shared_parts(settings: StepSettings, paired: bool) -> tuple[EndInputs, BucketLists]:
+    """Return how a step ends and the buckets of its stages, rounded up; see ``shared_inputs``."""
+    states, stages = settings.states, settings.stages
     end = EndInputs(
         gradient_norm=settings.gradient_norm is not None,
         tied_embeddings=settings.ties_embeddings,
         updates_on_gpu=True,
-        casts_weights=(states.sizes.cast > 0.0,) * pipeline.pp,
+        casts_weights=(states.sizes.cast > 0.0,) * settings.mesh.pp,
         amax_history=settings.amax_ranks > 0,
     )
-    if states.sharding.method == "zero3" or pipeline.runs_in_pairs or pairs_passes(pipeline.schedule):
-        return _inputs(scenario, settings, pipeline, end, _own_buckets(units, stages))
+    units = [stage_units(states, kind.outline) for kind in stages.kinds]
+    if states.sharding.method == "zero3" or paired:
+        return end, _own_buckets(units, stages)
     most = BucketCounts(*map(max, zip(*(stage.most for stage in units), strict=True)))
     if not any(most):
-        return _inputs(scenario, settings, pipeline, end, ((((most, 1),),), ()))
+        return end, ((((most, 1),),), ())
     works = max(kind.outline.works for kind in stages.kinds)  # as many however large buckets are
     parts = next((size for size in _SIZES if size >= works), works)
     counts = BucketCounts(*map(max, zip(most, _USUAL, strict=True)))
-    return _inputs(scenario, settings, pipeline, end, ((((counts, parts),),), ()))
+    return end, ((((counts, parts),),), ())
 
 
 def _inputs(
@@ -199,21 +189,13 @@ def _inputs(
     buckets: BucketLists,
     times: StageTimes | None = None,
 ) -> LayoutInputs:
-    overlap, states = scenario.training.overlap, settings.states
-    every = scenario.parallelism.reduce_every_microbatch
-    fsdp = FsdpInputs(
-        ahead=states.ahead,
-        once_per_step=keeps_weights_over_step(pipeline.pp, reshards=states.reshards, reduces_every=every),
-        reshards_after_forward=states.reshards,
-        copies_in=settings.copying.before,
-        copies_out=settings.copying.after,
-    )
+    overlap, every = scenario.training.overlap, scenario.parallelism.reduce_every_microbatch
     return LayoutInputs(
         pipeline=pipeline,
         times=times,
         buckets=buckets[0],
         stage_buckets=buckets[1],
-        fsdp=fsdp if states.sharding.method == "zero3" else None,
+        fsdp=_fsdp(settings, every) if settings.states.sharding.method == "zero3" else None,
         overlaps_grad_reduce=overlap.grad_reduce,
         overlaps_param_gather=overlap.param_gather,
         overlaps_p2p=overlap.p2p,
@@ -222,20 +204,31 @@ def _inputs(
     )
 
 
-def slot_bytes(settings: StepSettings, structure: Structure, kinds: tuple[StageKind, ...]) -> Floats:
+def _fsdp(settings: StepSettings, every: bool) -> FsdpInputs:
+    states, pp = settings.states, settings.mesh.pp
+    return FsdpInputs(
+        ahead=states.ahead,
+        once_per_step=keeps_weights_over_step(pp, reshards=states.reshards, reduces_every=every),
+        reshards_after_forward=states.reshards,
+        copies_in=settings.copying.before,
+        copies_out=settings.copying.after,
+    )
+
+
+@lru_cache(maxsize=16384)
+def slot_bytes(settings: StepSettings, arrangement: Arrangement) -> Floats:
     """Return the activation bytes that the ops of each slot take when they start and give back when they end.
 
     Returns:
         [ALLOCATED or FREED, slot]
     """
-    slots, states = structure.slots, settings.states
+    slots, states = arrangement.slots, settings.states
     table = np.zeros((2, slots.size))
-    for number, holding in enumerate(structure.holdings):
-        kind = kinds[structure.stage_kind[structure.layout.holdings[holding].stage]]
-        starts = stage_units(states, kind.outline).starts
-        first = number * slots.per_holding
-        passes = stage_bytes(kind, settings.layers, starts).table
-        table[:, first : first + slots.collectives] = by_slot(passes, slots.parts)
+    blocks = table[:, : slots.first_rank].reshape(2, slots.holdings, -1)
+    for number, holding in enumerate(arrangement.holdings):
+        kind = settings.stages.kinds[holding.stage]
+        passes = stage_bytes(kind, settings.layers, stage_units(states, kind.outline).starts).table
+        blocks[:, number, : slots.collectives] = by_slot(passes, slots.parts)
     for number, pair in enumerate(slots.pairs):
         forward, backward = slots.first_pair + 2 * number, slots.first_pair + 2 * number + 1
         of_forward = pair.forward_holding * slots.per_holding + slots.of_pass(0, pair.forward_part)

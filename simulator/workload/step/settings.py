@@ -1,30 +1,38 @@
-"""What the works of a step are made of, beside its layout and the kinds of its stages."""
+"""What the works of a step are made of, beside the order of its ops."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from simulator.scenario.parallelism import Parallelism
+from simulator.scenario.training import Overlap, Training
 from simulator.workload.grid import Mesh
 from simulator.workload.layers.low_precision import quantisation
 from simulator.workload.layers.settings import layer_settings
 from simulator.workload.parameters.model_states import ModelStates
 from simulator.workload.step.end_works import norm_work
 from simulator.workload.step.messages import message_bytes_of
+from simulator.workload.step.stages import StageKinds, stage_kinds
 from simulator.workload.step.units import UnitCopying
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from simulator.scenario import Scenario
     from simulator.scenario.parallelism import VocabularyMethod
     from simulator.workload.layers.settings import LayerSettings
     from simulator.workload.work import Collective
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StepSettings:
-    """What the works of a step are made of.
+    """What the works of a step are made of; one object for equal ones.
 
     Attributes:
+        stages: The kinds of its stages.
         layers: What its layers have in common.
         states: How weights, gradients and optimizer state are kept.
         copying: Copies of FSDP's units.
@@ -36,6 +44,7 @@ class StepSettings:
         amax_ranks: Ranks that agree on the largest value of each tensor (delayed scaling); 0 for none.
     """
 
+    stages: StageKinds
     layers: LayerSettings
     states: ModelStates
     copying: UnitCopying
@@ -46,24 +55,106 @@ class StepSettings:
     gradient_norm: Collective | None
     amax_ranks: int
 
-    @classmethod
-    def of(cls, scenario: Scenario) -> StepSettings:
-        """Return those of a scenario."""
-        parallelism, software = scenario.parallelism, scenario.software
-        mesh = Mesh.of(parallelism)
-        quantised = quantisation(scenario)
-        ranks = mesh.gpus // mesh.pp
-        agrees = quantised is not None and bool(quantised.recipe.history) and ranks > 1
-        return cls(
-            layers=layer_settings(scenario),
-            states=ModelStates.of(scenario),
-            copying=UnitCopying(
-                whole=software.unshard_copies, part_by_part=software.gathers_tensor_by_tensor
-            ),
-            mesh=mesh,
-            vocabulary=parallelism.vocabulary,
-            message_bytes=message_bytes_of(scenario),
-            ties_embeddings=scenario.model.tie_word_embeddings and mesh.pp > 1,
-            gradient_norm=norm_work(mesh.gpus, post_validation=scenario.training.post_validation),
-            amax_ranks=ranks if agrees else 0,
-        )
+
+NOT_READ = frozenset(
+    {
+        "training.global_batch_size",
+        "training.tokens",
+        "training.overlap.grad_reduce",
+        "training.overlap.p2p",
+        "parallelism.vpp",
+        "parallelism.microbatch_group_size",
+        "parallelism.reduce_every_microbatch",
+    }
+)
+"""Settings of layout and training that no work depends on: scenarios that differ in these share all works.
+
+A search asks for thousands of these. Of the global batch size it matters whether there is one micro-batch.
+"""
+
+
+def _paths(kind: type, name: str) -> list[str]:
+    """Return the dotted paths of settings that works may depend on."""
+    paths: list[str] = []
+    for field in fields(kind):
+        path = f"{name}.{field.name}"
+        if field.name == "overlap":
+            paths += _paths(Overlap, path)
+        elif path not in NOT_READ:
+            paths.append(path)
+    return paths
+
+
+_read = attrgetter(
+    "model",
+    "software",
+    "cluster.gpu",
+    *_paths(Parallelism, "parallelism"),
+    *_paths(Training, "training"),
+)
+_MOST = 16384
+_known: dict[Hashable, StepSettings] = {}
+
+
+def step_settings(scenario: Scenario) -> StepSettings:
+    """Return what the works of a scenario's step are made of; kept by all that they may depend on."""
+    key = _read(scenario), scenario.num_microbatches == 1
+    settings = _known.get(key)
+    if settings is None:
+        if len(_known) >= _MOST:
+            _known.clear()
+        settings = _known[key] = settings_of(scenario)
+    return settings
+
+
+def forget() -> None:
+    """Drop all settings."""
+    _known.clear()
+
+
+def settings_of(scenario: Scenario) -> StepSettings:
+    """Work out what ``step_settings`` keeps."""
+    parallelism, software = scenario.parallelism, scenario.software
+    mesh = Mesh.of(parallelism)
+    quantised = quantisation(scenario)
+    ranks = mesh.gpus // mesh.pp
+    agrees = quantised is not None and bool(quantised.recipe.history) and ranks > 1
+    return _interned(
+        stage_kinds(scenario),
+        layer_settings(scenario),
+        ModelStates.of(scenario),
+        UnitCopying(whole=software.unshard_copies, part_by_part=software.gathers_tensor_by_tensor),
+        mesh,
+        parallelism.vocabulary,
+        message_bytes_of(scenario),
+        scenario.model.tie_word_embeddings and mesh.pp > 1,
+        norm_work(mesh.gpus, post_validation=scenario.training.post_validation),
+        ranks if agrees else 0,
+    )
+
+
+@lru_cache(maxsize=_MOST)
+def _interned(
+    stages: StageKinds,
+    layers: LayerSettings,
+    states: ModelStates,
+    copying: UnitCopying,
+    mesh: Mesh[int],
+    vocabulary: VocabularyMethod,
+    message_bytes: float,
+    ties_embeddings: bool,
+    gradient_norm: Collective | None,
+    amax_ranks: int,
+) -> StepSettings:
+    return StepSettings(
+        stages=stages,
+        layers=layers,
+        states=states,
+        copying=copying,
+        mesh=mesh,
+        vocabulary=vocabulary,
+        message_bytes=message_bytes,
+        ties_embeddings=ties_embeddings,
+        gradient_norm=gradient_norm,
+        amax_ranks=amax_ranks,
+    )

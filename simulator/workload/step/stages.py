@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from simulator.scenario.parameters import ModelParameters
-from simulator.scenario.remembered import remembered
 from simulator.workload.layers.kinds import LayerKind, layer_kinds
 from simulator.workload.layers.layer_work import (
     LayerWork,
@@ -22,7 +21,9 @@ from simulator.workload.layers.settings import LayerSettings, layer_settings
 from simulator.workload.parameters.stage_outline import StageOutline, outlines, ranks_sharing_tables
 
 if TYPE_CHECKING:
-    from simulator.scenario import Scenario
+    from collections.abc import Iterable
+
+    from simulator.scenario import Model, Scenario
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,6 +41,23 @@ class StageKind:
     layers: tuple[tuple[LayerKind, LayerPlan], ...]
     indices: tuple[int, ...]
     predictions: Predictions | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StageKinds:
+    """Which stages of a scenario are equal; one object for equal answers.
+
+    Attributes:
+        kinds: The different kinds of stages.
+        index: [stage] Index of its kind.
+    """
+
+    kinds: tuple[StageKind, ...]
+    index: tuple[int, ...]
+
+    def outlines(self, kinds: Iterable[int]) -> tuple[StageOutline, ...]:
+        """Return the outlines of stages of these kinds."""
+        return tuple(self.kinds[kind].outline for kind in kinds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,35 +100,54 @@ def stages_of(scenario: Scenario) -> tuple[Stage, ...]:
     settings = layer_settings(scenario)
     stages: list[Stage] = []
     first = 0
-    for count, kind in zip(scenario.parallelism.stage_layers, stage_kinds(scenario), strict=True):
+    equal = stage_kinds(scenario)
+    for count, index in zip(scenario.parallelism.stage_layers, equal.index, strict=True):
+        kind = equal.kinds[index]
         layers = tuple(range(first, first + count))
         stages.append(Stage(layers=layers, works=stage_works(kind, settings), kind=kind))
         first += count
     return tuple(stages)
 
 
-@remembered
-def stage_kinds(scenario: Scenario) -> tuple[StageKind, ...]:
-    """Return the kind of every stage of a scenario, in model order; one object for all that are alike."""
-    options, mean_document = PlanOptions.of(scenario), scenario.training.mean_document_length
-    layers = layer_kinds(scenario.model, mean_document)
-    predictions = predictions_of(scenario.model, mean_document, options)
-    kinds: list[StageKind] = []
-    first = 0
+def stage_kinds(scenario: Scenario) -> StageKinds:
+    """Return which stages of a scenario are equal."""
     parallelism = scenario.parallelism
-    stage_outlines = outlines(
-        ModelParameters.of(scenario.model),
+    return _stage_kinds(
+        scenario.model,
         parallelism.stage_layers,
         ranks_sharing_tables(parallelism.vocabulary, parallelism.pp),
+        PlanOptions.of(scenario),
+        scenario.training.mean_document_length,
     )
-    for count, outline in zip(parallelism.stage_layers, stage_outlines, strict=True):
+
+
+@lru_cache(maxsize=4096)
+def _stage_kinds(
+    model: Model,
+    stage_layers: tuple[int, ...],
+    sharing_tables: int,
+    options: PlanOptions,
+    mean_document: float | None,
+) -> StageKinds:
+    layers = layer_kinds(model, mean_document)
+    predictions = predictions_of(model, mean_document, options)
+    kinds: list[StageKind] = []
+    first = 0
+    stage_outlines = outlines(ModelParameters.of(model), stage_layers, sharing_tables)
+    for count, outline in zip(stage_layers, stage_outlines, strict=True):
         held = tuple(
             (layers[first + position], options.plan(first + position, position, count))
             for position in range(count)
         )
         kinds.append(_one_for_all(outline, held, predictions if outline.predictions else None))
         first += count
-    return tuple(kinds)
+    distinct = tuple(dict.fromkeys(kinds))
+    return _interned(distinct, tuple(distinct.index(kind) for kind in kinds))
+
+
+@lru_cache(maxsize=4096)
+def _interned(kinds: tuple[StageKind, ...], index: tuple[int, ...]) -> StageKinds:
+    return StageKinds(kinds=kinds, index=index)
 
 
 @lru_cache(maxsize=4096)

@@ -2,13 +2,15 @@
 
 Slots are those of the layout, with those of one holding for each kind of stage, and of one rank for each kind
 of rank, rather than for each of them: four equal stages between the first and the last one have one column of
-costs.
+costs. What the slots stand for is an ``Arrangement``; layouts that differ in the order of their ops share it,
+and so the costs of their slots.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -25,33 +27,78 @@ _MOST_OPS = 20_000_000
 """Ops of the layouts that are kept; each takes some 200 bytes."""
 
 
+class HoldingKind(NamedTuple):
+    """A stage on a rank that runs it, and all others with equal layers and hardware.
+
+    Attributes:
+        stage: Kind of the stage.
+        rank: A rank that runs one of them.
+        copies: All ranks that hold that stage, where it is more than one (DualPipe).
+    """
+
+    stage: int
+    rank: int
+    copies: tuple[int, ...]
+
+
+class RankKind(NamedTuple):
+    """A pipeline rank, and all others with equal stages and hardware.
+
+    Attributes:
+        rank: One of them.
+        stages: Kinds of the stages that it holds, in model order.
+    """
+
+    rank: int
+    stages: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Arrangement:
+    """What the slots of a structure stand for; one object for equal ones.
+
+    Attributes:
+        slots: The slots.
+        holdings: Kinds of holdings, in the order of their blocks.
+        ranks: Kinds of ranks, in the order of their blocks.
+        end_ranks: Ranks of the first and of the last stage.
+    """
+
+    slots: Slots
+    holdings: tuple[HoldingKind, ...]
+    ranks: tuple[RankKind, ...]
+    end_ranks: tuple[int, int]
+
+
+@lru_cache(maxsize=4096)
+def _arrangement(
+    slots: Slots,
+    holdings: tuple[HoldingKind, ...],
+    ranks: tuple[RankKind, ...],
+    end_ranks: tuple[int, int],
+) -> Arrangement:
+    return Arrangement(slots=slots, holdings=holdings, ranks=ranks, end_ranks=end_ranks)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Structure:
     """A layout whose stages and ranks are of some kinds.
 
     Attributes:
         layout: The ops.
-        slots: The slots of kinds.
+        arrangement: The slots of kinds, and what they stand for.
         slot: [op] Slot of each op among these.
         stage_kind: [stage] Kind of each stage.
-        holding_kind: [holding] Kind of each holding: of its stage, and of its rank's hardware.
-        holdings: [kind of holding] One holding of each kind.
         rank_kind: [rank] Kind of each rank.
-        ranks: [kind of rank] One rank of each kind.
-        kinds_held: [kind of rank] Kinds of the stages that it holds, in model order.
-        end_ranks: Ranks of the first and of the last stage.
+        derived: What others found out about it, to be found once.
     """
 
     layout: StepLayout
-    slots: Slots
+    arrangement: Arrangement
     slot: Ints
     stage_kind: Ints
-    holding_kind: Ints
-    holdings: tuple[int, ...]
     rank_kind: Ints
-    ranks: tuple[int, ...]
-    kinds_held: tuple[tuple[int, ...], ...]
-    end_ranks: tuple[int, int]
+    derived: dict[str, object] = field(default_factory=dict)
 
     @classmethod
     def of(cls, layout: StepLayout, stage_kind: Sequence[int], hardware: Sequence[int]) -> Structure:
@@ -62,27 +109,34 @@ class Structure:
             stage_kind: Kind of each stage.
             hardware: Kind of the hardware of each rank.
         """
-        of_holding = [(stage_kind[held.stage], hardware[held.rank]) for held in layout.holdings]
-        of_rank = [
-            (tuple(stage_kind[stage] for stage in stages), hardware[rank])
-            for rank, stages in enumerate(layout.held)
-        ]
-        holding_kind, holdings = _kinds(of_holding)
-        rank_kind, ranks = _kinds(of_rank)
+        stages_held = [tuple(stage_kind[stage] for stage in stages) for stages in layout.held]
+        holding_kind, holdings = _kinds(
+            [(stage_kind[held.stage], hardware[held.rank]) for held in layout.holdings]
+        )
+        rank_kind, ranks = _kinds(list(zip(stages_held, hardware, strict=True)))
         slots, becomes = layout.slots.compressed(holding_kind, rank_kind)
-        stages = [held.stage for held in layout.holdings]
-        first, last = (layout.holdings[stages.index(stage)].rank for stage in (0, max(stages)))
+        copies: dict[int, list[int]] = {}
+        for stage, rank in layout.holdings:
+            copies.setdefault(stage, []).append(rank)
+        kinds = [
+            HoldingKind(
+                stage=stage_kind[held.stage],
+                rank=held.rank,
+                copies=tuple(copies[held.stage]) if len(copies[held.stage]) > 1 else (),
+            )
+            for held in (layout.holdings[holding] for holding in holdings)
+        ]
         return cls(
             layout=layout,
-            slots=slots,
+            arrangement=_arrangement(
+                slots,
+                tuple(kinds),
+                tuple(RankKind(rank, stages_held[rank]) for rank in ranks),
+                (copies[0][0], copies[max(copies)][0]),
+            ),
             slot=becomes[layout.program.work],
             stage_kind=np.array(stage_kind),
-            holding_kind=np.array(holding_kind),
-            holdings=holdings,
             rank_kind=np.array(rank_kind),
-            ranks=ranks,
-            kinds_held=tuple(of_rank[rank][0] for rank in ranks),
-            end_ranks=(first, last),
         )
 
     @property

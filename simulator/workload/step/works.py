@@ -27,39 +27,34 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from simulator.workload.layers.layer_work import LayerWork
-    from simulator.workload.layers.settings import LayerSettings
-    from simulator.workload.parameters.model_states import ModelStates
     from simulator.workload.parameters.stage_outline import StageOutline
     from simulator.workload.program import Block, Work
     from simulator.workload.step.settings import StepSettings
-    from simulator.workload.step.slots import PairSegments
+    from simulator.workload.step.slots import PairSegments, Slots
     from simulator.workload.step.stages import StageKind
-    from simulator.workload.step.structure import Structure
+    from simulator.workload.step.structure import Arrangement, HoldingKind
     from simulator.workload.work import Leaf
 
 
-def slot_works(settings: StepSettings, structure: Structure, kinds: Sequence[StageKind]) -> dict[int, Work]:
-    """Return the work of every slot of a structure that may be used.
+def slot_works(settings: StepSettings, arrangement: Arrangement) -> dict[int, Work]:
+    """Return the work of every slot that may be used.
 
     Args:
         settings: What the works are made of.
-        structure: Its layout, with the kinds of its stages.
-        kinds: These kinds.
+        arrangement: What the slots stand for.
     """
-    slots, apart = structure.slots, settings.mesh.stride("pp")
+    slots, apart = arrangement.slots, settings.mesh.stride("pp")
     works: dict[int, Work] = {}
-    for number, holding in enumerate(structure.holdings):
-        stage, _ = structure.layout.holdings[holding]
+    for number, holding in enumerate(arrangement.holdings):
         first = number * slots.per_holding
-        kind = kinds[structure.stage_kind[stage]]
-        works.update((first + slot, work) for slot, work in _holding_works(settings, structure, kind, stage))
-    for number, stages in enumerate(structure.kinds_held):
+        works.update((first + slot, work) for slot, work in _holding_works(settings, slots, holding))
+    for number, rank in enumerate(arrangement.ranks):
         first = slots.first_rank + number * len(RankSlot)
-        held = tuple(kinds[index].outline for index in stages)
-        works.update((first + slot, work) for slot, work in rank_works(settings, held, structure.end_ranks))
+        held = settings.stages.outlines(rank.stages)
+        works.update((first + slot, work) for slot, work in rank_works(settings, held, arrangement.end_ranks))
         works.update((first + slot, work) for slot, work in output_works(settings))
     for number, pair in enumerate(slots.pairs):
-        forward, backward = pair_works(settings.layers, settings.states, structure, kinds, pair)
+        forward, backward = pair_works(settings, arrangement, pair)
         works[slots.first_pair + 2 * number] = forward
         works[slots.first_pair + 2 * number + 1] = backward
     for number, (source, target, receives) in enumerate(slots.messages):
@@ -69,11 +64,9 @@ def slot_works(settings: StepSettings, structure: Structure, kinds: Sequence[Sta
     return works
 
 
-def _holding_works(
-    settings: StepSettings, structure: Structure, kind: StageKind, stage: int
-) -> Iterator[tuple[int, Work]]:
+def _holding_works(settings: StepSettings, slots: Slots, holding: HoldingKind) -> Iterator[tuple[int, Work]]:
     """Yield the works of a stage on a rank, with their slots in its block."""
-    slots, states, layers = structure.slots, settings.states, settings.layers
+    states, layers, kind = settings.states, settings.layers, settings.stages.kinds[holding.stage]
     units = stage_units(states, kind.outline)
     works = stage_works(kind, layers)
     bounds = [*units.starts, len(works)]
@@ -94,9 +87,8 @@ def _holding_works(
             for number, copy in enumerate(copies):
                 if copy is not None:
                     yield slots.of_copy(part, number), copy
-    ranks = [held.rank for held in structure.layout.holdings if held.stage == stage]
-    if len(ranks) > 1:
-        pair = rank_pair(settings.mesh.stride("pp"), *ranks)
+    if holding.copies:
+        pair = rank_pair(settings.mesh.stride("pp"), *holding.copies)
         yield slots.stage_copy, stage_copy_work(states, kind.outline, pair)
 
 
@@ -149,35 +141,25 @@ def output_works(settings: StepSettings) -> Iterator[tuple[int, Work]]:
     yield RankSlot.OUTPUT_GRADIENT, Collective(kind="all_reduce", group=group, bytes=activation, name=name)
 
 
-def part_works(
-    layers: LayerSettings,
-    states: ModelStates,
-    structure: Structure,
-    kinds: Sequence[StageKind],
-    holding: int,
-    part: int,
-) -> tuple[LayerWork, ...]:
-    """Return the layers of a part of a stage, given a kind of holding; part -1 stands for all of them."""
-    stage = structure.layout.holdings[structure.holdings[holding]].stage
-    kind = kinds[structure.stage_kind[stage]]
-    works = stage_works(kind, layers)
+def _part_works(settings: StepSettings, kind: StageKind, part: int) -> tuple[LayerWork, ...]:
+    """Return the layers of a part of a stage; part -1 stands for all of them."""
+    works = stage_works(kind, settings.layers)
     if part < 0:
         return works
-    starts = [*stage_units(states, kind.outline).starts, len(works)]
+    starts = [*stage_units(settings.states, kind.outline).starts, len(works)]
     return works[starts[part] : starts[part + 1]]
 
 
 def pair_works(
-    layers: LayerSettings,
-    states: ModelStates,
-    structure: Structure,
-    kinds: Sequence[StageKind],
-    pair: PairSegments,
+    settings: StepSettings, arrangement: Arrangement, pair: PairSegments
 ) -> tuple[BlockSequence, BlockSequence]:
     """Return the works of a forward and a backward segment that run together, each its share of the time."""
-    context = layers, states, structure, kinds
-    there = blocks_of(OpKind.FORWARD, part_works(*context, pair.forward_holding, pair.forward_part))
-    back = blocks_of(OpKind.BACKWARD, part_works(*context, pair.backward_holding, pair.backward_part))
+    forward, backward = (
+        settings.stages.kinds[arrangement.holdings[holding].stage]
+        for holding in (pair.forward_holding, pair.backward_holding)
+    )
+    there = blocks_of(OpKind.FORWARD, _part_works(settings, forward, pair.forward_part))
+    back = blocks_of(OpKind.BACKWARD, _part_works(settings, backward, pair.backward_part))
     both = counted(_beside(there, back))
     forward_flops, backward_flops = (
         sum(floating_point_operations(block.program) for block in blocks) for blocks in (there, back)
