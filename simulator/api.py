@@ -13,7 +13,7 @@ from simulator.durations.pass_contention import slowed_passes
 from simulator.durations.slot_table import SHARE, slot_costs
 from simulator.durations.stage_times import stage_times
 from simulator.durations.step import step_durations
-from simulator.engines import ENGINES, run_quick
+from simulator.engines import ENGINES, compiled, run_quick
 from simulator.engines.continuous import continuous
 from simulator.engines.sharing import meets
 from simulator.engines.timeline import Timeline
@@ -23,6 +23,7 @@ from simulator.results.result import Result, make_result
 from simulator.units import format_bytes
 from simulator.workload.parameters.model_states import StaticMemory
 from simulator.workload.pipeline import Pipeline
+from simulator.workload.program import Stream
 from simulator.workload.step.build import Step, build_step
 from simulator.workload.step.rank_memory import static_memory
 from simulator.workload.step.settings import step_settings
@@ -107,6 +108,20 @@ def step_time_s(step: Step, scenario: Scenario) -> float:
     """
     timeline, _ = timed(step, scenario, quick=True)
     return (continuous(timeline) if scenario.training.post_validation else timeline).makespan_s
+
+
+def least_step_time_s(step: Step, scenario: Scenario) -> float:
+    """Return seconds that a step takes at least, whatever engine runs it.
+
+    These are what the compiled engine says where nothing slows anything down: what shares links, or runs
+    beside collectives, takes longer, and nothing ends earlier for it. Steps without a barrier between them
+    are no shorter than the passes of the rank with most of them.
+    """
+    durations = step_durations(step, step_costs(step, scenario), System.of(scenario))
+    if not scenario.training.post_validation:
+        return compiled.run(step.program, durations).makespan_s
+    program, busy = step.program, step.program.stream == Stream.COMPUTE
+    return float(np.bincount(program.rank[busy], durations.alone_s()[busy]).max())
 
 
 def _memory(scenario: Scenario, step: Step, timeline: Timeline) -> MemoryReport:

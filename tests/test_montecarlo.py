@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from factories import MODEL, make_scenario
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from laws.step_scenarios import scenarios
 
 from simulator import api
 from simulator.cli import main
@@ -31,20 +32,37 @@ if TYPE_CHECKING:
 ALIKE = Noise(speed_spread=0.0)
 
 
+def spread_by(scenario: Scenario, spread: float) -> Scenario:
+    gpu = replace(scenario.cluster.gpu, speed_spread=spread)
+    return replace(scenario, cluster=replace(scenario.cluster, gpu=gpu))
+
+
 def job(**noise: Any) -> Scenario:  # noqa: ANN401  fields of Noise
     scenario = make_scenario(pp=2, dp=4, tp=2, microbatches=4, sharding="zero1")
-    return replace(scenario, noise=replace(ALIKE, **noise), seed=7)
+    return spread_by(replace(scenario, noise=replace(ALIKE, **noise), seed=7), 0.0)
 
 
-def test_without_noise_every_step_is_the_simulated_one() -> None:
-    scenario = job()
-    gpu = replace(scenario.cluster.gpu, speed_spread=0.0)
-    alike = replace(scenario, engine="compiled", cluster=replace(scenario.cluster, gpu=gpu))
-    expected = api.simulate(alike).metrics["step_time_s"]
-    found = monte_carlo(scenario, steps=3)
-    assert found.step_times_s == pytest.approx([expected] * 3, rel=1e-9)
+@settings(max_examples=30, deadline=None)
+@given(scenarios())
+def test_without_noise_every_step_is_that_of_run(scenario: Scenario) -> None:
+    """Also where transfers share links, and steps have no barrier between them."""
+    assume(not scenario.cluster.pools)
+    scenario = spread_by(replace(scenario, noise=ALIKE), 0.0)
+    expected = api.simulate(scenario).metrics["step_time_s"]
+    found = monte_carlo(scenario, steps=2)
     assert found.quiet_s == pytest.approx(expected, rel=1e-9)
+    assert found.step_times_s == pytest.approx([expected] * 2, rel=1e-9)
     assert found.stragglers == ()
+
+
+def test_run_counts_the_slowest_of_all_gpus_and_each_step_those_it_drew() -> None:
+    """Run's step has every GPU as slow as the slowest; one of mean GPUs is that of run without a spread."""
+    scenario = spread_by(job(), 0.02)
+    found = monte_carlo(scenario, steps=1)
+    assert found.quiet_s == pytest.approx(api.simulate(scenario).metrics["step_time_s"], rel=1e-9)
+    assert found.mean_s == pytest.approx(monte_carlo(job(), steps=1).mean_s, rel=1e-2)
+    drawn = monte_carlo(replace(scenario, noise=Noise()), steps=1)
+    assert found.mean_s < drawn.mean_s < 1.02 * found.quiet_s
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ class Row(NamedTuple):
     """What becomes of one scenario; see ``Evaluations``."""
 
     step_time_s: float
+    least_s: float
     tokens_per_s: float
     peak_memory_bytes: float
     capacity_bytes: float
@@ -51,7 +52,7 @@ def _run(configurations: Sequence[Configuration]) -> Floats:
     structure = configurations[0].structure
     scenarios = [each.scenario for each in configurations]
     costs = np.stack([each.costs for each in configurations], axis=2)
-    step_time_s = _step_times(
+    step_time_s, least_s = _step_times(
         structure,
         costs,
         np.array([scenario.cluster.network.bytes_per_s_per_gpu for scenario in scenarios]),
@@ -66,7 +67,7 @@ def _run(configurations: Sequence[Configuration]) -> Floats:
     passing = held + terms[:, _PASSING].sum(axis=1)
     fragmentation = np.array([scenario.software.memory_fragmentation for scenario in scenarios])
     total = terms.sum(axis=1) + held + fragmentation * passing
-    return np.stack((step_time_s, tokens / step_time_s, total.max(axis=0), capacity))
+    return np.stack((step_time_s, least_s, tokens / step_time_s, total.max(axis=0), capacity))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -99,8 +100,8 @@ class _Tables:
         return tables
 
 
-def _step_times(structure: Structure, costs: Floats, bytes_per_s: Floats) -> Floats:
-    """Return the seconds of a step: first alone, then with what passes lose to collectives beside them.
+def _step_times(structure: Structure, costs: Floats, bytes_per_s: Floats) -> tuple[Floats, Floats]:
+    """Return the seconds of a step with what passes lose to collectives beside them, and without.
 
     Args:
         structure: The step.
@@ -112,6 +113,8 @@ def _step_times(structure: Structure, costs: Floats, bytes_per_s: Floats) -> Flo
     program, queues, tables = structure.program, structure.layout.queues, _Tables.of(structure)
     seconds = tables.by_slot.with_joins(costs[FIXED_S] + costs[NETWORK_BYTES] / bytes_per_s)
     ends = compiled.run_batch(program, seconds, tables.by_slot)
+    last = compiled.last_ops(program)
+    least_s: Floats = ends[last].max(axis=0)
     if queues.collectives.size:
         longer = seconds[tables.passes]
         loops.add_contention_batch(
@@ -128,8 +131,7 @@ def _step_times(structure: Structure, costs: Floats, bytes_per_s: Floats) -> Flo
         )
         longer = tables.by_pass.with_joins(np.concatenate((seconds, longer)))
         ends = compiled.run_batch(program, longer, tables.by_pass)
-    makespan: Floats = ends[compiled.last_ops(program)].max(axis=0)
-    return makespan
+    return ends[last].max(axis=0), least_s
 
 
 def _peaks(structure: Structure, sizes: Floats, summed: Floats) -> tuple[Floats, Floats]:

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 def montecarlo_table(found: MonteCarlo) -> RenderableType:
     """Draw the distribution of step times and the dearest stragglers."""
-    steps, mean = len(found.step_times_s), found.mean_s
+    steps, mean, quiet = len(found.step_times_s), found.mean_s, found.quiet_s
     tokens = found.scenario.tokens_per_step
-    longer = mean / found.quiet_s - 1
+    longer = mean / quiet - 1
     low, high, highest = (format_time(found.percentile_s(percent)) for percent in (5, 95, 99))
     lines = [
         f"{steps:,} steps, seed {found.scenario.seed}; every GPU has a speed of its own",
         "",
-        f"  all GPUs alike  {format_time(found.quiet_s)}, {tokens / found.quiet_s:,.0f} tokens/s",
+        f"  all GPUs alike  {format_time(quiet)}, {tokens / quiet:,.0f} tokens/s, {_as_run(found)}",
         f"  mean step       {format_time(mean)}, {tokens / mean:,.0f} tokens/s, {longer:+.1%}",
         f"  5% to 95%       {low} to {high}, 99% {highest}",
         "",
@@ -39,6 +39,14 @@ def montecarlo_table(found: MonteCarlo) -> RenderableType:
         text = f"{found.left_out:,} more stragglers slow these steps; their own cost was not looked for"
         parts.append(Text(text, style="dim"))
     return Group(*parts)
+
+
+def _as_run(found: MonteCarlo) -> str:
+    """Say what the step is whose GPUs are all alike."""
+    cluster = found.scenario.cluster
+    if not cluster.gpu.speed_spread or cluster.gpus == 1:
+        return "as run has it"
+    return f"as run has it: each as slow as the slowest of {cluster.gpus:,} usually is"
 
 
 def _stragglers(found: MonteCarlo) -> Table:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
-from laws.step_scenarios import scenarios
 
+from laws.step_scenarios import scenarios
 from simulator.workload.step.settings import NOT_READ, settings_of, step_settings
 
 if TYPE_CHECKING:

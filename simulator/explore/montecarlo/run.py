@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.engines.replicas import run_replicas
 from simulator.errors import InputError
 from simulator.explore.execute import LOCAL, Backend, execute
 from simulator.explore.keeper import keeper_of
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from simulator.explore.keeper import Records
     from simulator.explore.montecarlo.fleet import Fleet
     from simulator.explore.montecarlo.steps import Steps
-    from simulator.explore.montecarlo.template import Template
     from simulator.scenario import Scenario
     from simulator.workload.program import Floats
 
@@ -59,7 +57,8 @@ class MonteCarlo:
 
     Attributes:
         scenario: The request.
-        quiet_s: Seconds of a step whose GPUs are all alike and never waver.
+        quiet_s: Seconds of a step whose GPUs are all alike and never waver: what ``run`` says. It takes every
+            GPU to be as slow as the slowest of them is expected to be.
         step_times_s: Seconds of every simulated step.
         stragglers: What each suspect costs, the dearest first.
         left_out: Stragglers of the scenario that are simulated, but whose own cost was not found.
@@ -143,7 +142,7 @@ def monte_carlo(
     costs = [_cost(job.fleet, gpu, times[0], times[rows[gpu]]) for gpu in suspects]
     return MonteCarlo(
         scenario=scenario,
-        quiet_s=_quiet_s(job.template, scenario.parallelism.dp),
+        quiet_s=job.template.run_s,
         step_times_s=times[0],
         stragglers=tuple(sorted(costs, key=lambda cost: (-cost.cost_s, cost.gpu))),
         left_out=len({each.gpu for each in job.fleet.slow}.difference(suspects)),
@@ -194,8 +193,3 @@ def _cost(fleet: Fleet, gpu: int, with_it: Floats, without_it: Floats) -> Stragg
         cost_s=cost,
         share=cost / float(with_it.mean()),
     )
-
-
-def _quiet_s(template: Template, replicas: int) -> float:
-    seconds = np.repeat(template.seconds[:, None], replicas, axis=1)
-    return float(run_replicas(template.program, seconds[None], template.coupling).max())

@@ -35,6 +35,8 @@ class Template:
         layers: Layers of each op; jitter of one averages over them.
         expert_share: Share of each op's seconds that grows with the tokens of the busiest expert rank.
         meeting: GPUs that meet in every layer of an op: its slowest sets the pace.
+        run_s: Seconds of a step as ``run`` has it.
+        run_alone_s: The same where transfers do not share links, as they do not here.
     """
 
     program: Program
@@ -45,6 +47,8 @@ class Template:
     layers: Floats
     expert_share: Floats
     meeting: int
+    run_s: float
+    run_alone_s: float
 
     @property
     def rank(self) -> Ints:
@@ -53,15 +57,18 @@ class Template:
 
 
 def template_of(scenario: Scenario) -> Template:
-    """Lay out and price a step whose GPUs are all alike.
+    """Lay out and price a step.
 
-    The mean slow-down by the slowest of all GPUs (``costs.slowest``) is left out: here every GPU has a speed
-    of its own, and what waits for what decides who is the slowest.
+    The mean slow-down by the slowest of all GPUs (``costs.slowest``), which ``run`` counts, is left out of
+    its seconds: here every GPU has a speed of its own, and what waits for what decides who is the slowest.
+    ``run_s`` and ``run_alone_s`` count it.
     """
-    alike = replace(scenario.cluster, gpu=replace(scenario.cluster.gpu, speed_spread=0.0))
-    scenario = replace(scenario, cluster=alike, engine="compiled")
-    system = System.of(scenario)
     step = api.timed_step(scenario)
+    alone = replace(scenario, engine="compiled")
+    run_s, run_alone_s = api.step_time_s(step, scenario), api.timed(step, alone, quick=True)[0].makespan_s
+    mean_gpu = replace(scenario.cluster, gpu=replace(scenario.cluster.gpu, speed_spread=0.0))
+    scenario = replace(alone, cluster=mean_gpu)
+    system = System.of(scenario)
     program = step.program
     _, durations = api.timed(step, scenario, quick=True)
     works = program.works
@@ -77,6 +84,8 @@ def template_of(scenario: Scenario) -> Template:
         layers=np.array([_layers(work) for work in works])[program.work],
         expert_share=np.array([_expert_share(work, system) for work in works])[program.work],
         meeting=scenario.parallelism.tp * scenario.parallelism.cp * experts,
+        run_s=run_s,
+        run_alone_s=run_alone_s,
     )
 
 

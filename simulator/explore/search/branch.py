@@ -1,14 +1,16 @@
 """Best first: simulate the layout with the least bound, until no bound is below the worst of the best.
 
-Every layout is either excluded by a rule, or does not fit by a bound on its memory, or has a bound on its
-score that is no better than that of layouts already simulated, or is simulated itself. So what is found is
-what simulating all of them would find.
+Layouts are simulated many at once by the compiled engine, without transfers that share links. Those that may
+be among the best, or on the front, are then timed by the engine of ``run``, whose answer counts. Every layout
+is either excluded by a rule, or does not fit by a bound on its memory, or has a bound on its score that is no
+better than that of layouts already timed, or takes at least as long whatever engine runs it (``least_s``), or
+is timed itself. So what is found is what ``run`` of all of them would find.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from simulator.explore.search.classes import Floats
     from simulator.explore.search.regions import Region
     from simulator.explore.search.space import Bools, Ints
+    from simulator.explore.search.tasks import Place
     from simulator.explore.search.workers import Workers
 
 TOO_LARGE = "needs more memory than a GPU has"
@@ -38,20 +41,29 @@ class Simulated:
     """A layout that was simulated and fits.
 
     Attributes:
-        region: Its region.
+        place: Its region, and its place in the region's space.
         settings: Settings of its axes, by short name.
-        step_s: Seconds of a step.
+        step_s: Seconds of a step: by the engine of ``run`` where it is timed, or else by the compiled one.
+        least_s: Seconds that it takes at least, whatever engine runs it.
+        timed: Whether it is timed.
         memory_bytes: What its fullest GPU holds.
         score: Less is better; infinite where it misses the target.
         pace: Seconds per token of the whole job; likewise.
     """
 
-    region: int
+    place: Place
     settings: dict[str, object]
     step_s: float
+    least_s: float
+    timed: bool
     memory_bytes: float
     score: float
     pace: float
+
+    @property
+    def region(self) -> int:
+        """Its region."""
+        return self.place[0]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,6 +73,8 @@ class BranchAndBound:
     Attributes:
         regions: Where to look.
         workers: Who builds and simulates.
+        shares_links: Whether ``run`` lets transfers share links, so that the compiled engine does not say the
+            same.
         top: How many of the best are wanted.
         front: Whether layouts that hold less memory (or run on fewer GPUs) than all better ones are wanted:
             ``memory``, ``gpus`` or ``none``.
@@ -72,6 +86,7 @@ class BranchAndBound:
 
     regions: Sequence[Region]
     workers: Workers
+    shares_links: bool
     top: int
     front: str
     say: Callable[[str], None]
@@ -95,9 +110,17 @@ class BranchAndBound:
                 left = np.ones(len(waiting), dtype=np.bool_)
                 left[first] = False
                 waiting = waiting.take(left)
+                self._time(self._leaders(self.found))
             waiting = self._prune(waiting)
             close = f", {int(waiting.placed.sum()):,} of these looked at closely" if len(waiting) else ""
             self.say(f"{self.simulated:,} layouts simulated, {len(waiting):,} may still be better{close}")
+        while self._time(self._leaders([self._at_best(each) for each in self.found])):
+            self.say(f"{self.num_timed:,} layouts timed with transfers that share links")
+
+    @property
+    def num_timed(self) -> int:
+        """Layouts that were timed by the engine of ``run``."""
+        return sum(each.timed for each in self.found)
 
     def _candidates(self, number: int) -> list[Candidates]:
         """Bound every possible layout of a region, counting kernels only."""
@@ -195,21 +218,52 @@ class BranchAndBound:
                 self.lost[outcome.problem or TOO_LARGE_SIMULATED] += 1
                 continue
             region, *at = place
-            goal = self.regions[region].goal
-            self.found.append(
-                Simulated(
-                    region=region,
-                    settings=self.regions[region].layouts.space.settings(*at),
-                    step_s=outcome.step_s,
-                    memory_bytes=outcome.memory_bytes,
-                    score=float(goal.score(np.asarray(outcome.step_s))),
-                    pace=float(goal.pace(np.asarray(outcome.step_s))),
-                )
+            layout = Simulated(
+                place=place,
+                settings=self.regions[region].layouts.space.settings(*at),
+                step_s=outcome.step_s,
+                least_s=outcome.least_s,
+                timed=not self.shares_links,
+                memory_bytes=outcome.memory_bytes,
+                score=0.0,
+                pace=0.0,
             )
+            self.found.append(self._taking(layout, outcome.step_s))
+
+    def _taking(self, layout: Simulated, step_s: float) -> Simulated:
+        """Return a layout as one whose step takes so long."""
+        goal, seconds = self.regions[layout.region].goal, np.asarray(step_s)
+        score, pace = float(goal.score(seconds)), float(goal.pace(seconds))
+        return replace(layout, step_s=step_s, score=score, pace=pace)
+
+    def _at_best(self, layout: Simulated) -> Simulated:
+        """Return a layout as fast as it may be by the engine of ``run``."""
+        return layout if layout.timed else self._taking(layout, layout.least_s)
+
+    def _leaders(self, layouts: Sequence[Simulated]) -> list[int]:
+        """Return which layouts are among the best or on the front, and are not timed yet."""
+        number = {layout.place: index for index, layout in enumerate(layouts)}
+        ranked = sorted(
+            (layout for layout in layouts if np.isfinite(layout.score)), key=lambda layout: layout.score
+        )
+        leaders = [*ranked[: self.top], *pareto_front(layouts, self.front, self._gpus)]
+        return sorted({number[layout.place] for layout in leaders if not layout.timed})
+
+    def _time(self, numbers: Sequence[int]) -> bool:
+        """Time some layouts by the engine of ``run``; return whether there were any."""
+        if numbers:
+            seconds = self.workers.time_steps([self.found[number].place for number in numbers])
+            for number, step_s in zip(numbers, seconds, strict=True):
+                self.found[number] = replace(self._taking(self.found[number], step_s), timed=True)
+        return bool(numbers)
+
+    @property
+    def _gpus(self) -> Floats:
+        return np.asarray([region.goal.gpus for region in self.regions], dtype=np.float64)
 
     def _prune(self, waiting: Candidates) -> Candidates:
         """Drop candidates that cannot be among the best, nor on the front."""
-        scores = np.sort([each.score for each in self.found])
+        scores = np.sort([each.score for each in self.found if each.timed])
         worst = scores[self.top - 1] if len(scores) >= self.top else np.inf
         misses = np.isinf(waiting.score)
         useful = ~misses & (waiting.score <= worst)
@@ -220,11 +274,11 @@ class BranchAndBound:
         return waiting if useful.all() else waiting.take(useful)
 
     def _is_dominated(self, waiting: Candidates) -> Bools:
-        """Tell whether a layout already simulated is no worse in both respects than a candidate may be."""
+        """Tell whether a layout already timed is no worse in both respects than a candidate may be."""
         dominated = np.zeros(len(waiting), dtype=np.bool_)
-        gpus = np.asarray([region.goal.gpus for region in self.regions], dtype=np.float64)
+        gpus, timed = self._gpus, [each for each in self.found if each.timed]
         other: Floats = waiting.memory if self.front == "memory" else gpus[waiting.region]
-        for each in pareto_front(self.found, self.front, gpus):
+        for each in pareto_front(timed, self.front, gpus):
             least = each.memory_bytes if self.front == "memory" else gpus[each.region]
             dominated |= (waiting.pace >= each.pace) & (other >= least)
         return dominated

@@ -38,8 +38,8 @@ def search(
 ) -> SearchTable:
     """Find the best layouts of a scenario: what simulating every combination would find, without doing it.
 
-    Layouts that do not fit in memory are left out, and steps are timed by the compiled engine, without
-    transfers that share links.
+    Layouts that do not fit in memory are left out. The best and the front are timed and ranked by the engine
+    of ``run``, and so is whatever may be faster than these; the other layouts by the compiled engine only.
 
     Args:
         scenario: A scenario loaded from a file or a document; its ``search:`` block says what is free and
@@ -66,6 +66,7 @@ def search(
         run = BranchAndBound(
             regions=regions,
             workers=workers,
+            shares_links=scenario.engine == "event",
             top=wanted.top,
             front=wanted.front,
             say=progress or (lambda _: None),
@@ -73,7 +74,7 @@ def search(
         )
         run.run()
     ranked = sorted(
-        (each for each in run.found if np.isfinite(each.score)),
+        (each for each in run.found if each.timed and np.isfinite(each.score)),
         key=lambda each: (each.score, each.memory_bytes),
     )
     best = ranked[: wanted.top]
@@ -90,6 +91,7 @@ def search(
         lost=dict(+run.lost),
         elapsed_s=time.perf_counter() - start_s,
         num_simulated=run.simulated,
+        num_timed=run.num_timed,
     )
 
 
@@ -111,9 +113,8 @@ def _explained(
 def _whole(scenario: Scenario, region: Region, wanted: Search, each: Simulated) -> Result:
     chosen = {AXES[name]: value for name, value in each.settings.items()}
     settings = {path: value for path, value in chosen.items() if path in wanted.free} | region.settings
-    settings["simulation.engine"] = "compiled"
     named = {**scenario.document, "name": scenario.name}
-    return api.simulate(files.from_document(named, overrides=overrides_of(settings)))
+    return api.simulate(files.from_document(named, overrides=overrides_of(settings)), quick=True)
 
 
 def _lost_by(best: Result, other: Result) -> tuple[str, float] | None:

@@ -72,12 +72,14 @@ class SearchTable:
         search: How.
         best: The best layouts, best first.
         front: The layouts that nothing beats in both throughput and the other respect, fastest first.
-        simulated: All layouts that were simulated and fit.
+        simulated: All layouts that were simulated and fit; those that cannot be among the best, nor on the
+            front, are timed by the compiled engine.
         size: Combinations of all values.
         num_possible: Distinct layouts among them that the rules allow.
         lost: Why layouts are not among the best, and how many lost by each reason.
         elapsed_s: How long the search took.
         num_simulated: Layouts that were simulated.
+        num_timed: Layouts that were timed by the engine of ``run``.
     """
 
     scenario: Scenario
@@ -90,6 +92,7 @@ class SearchTable:
     lost: Mapping[str, int]
     elapsed_s: float
     num_simulated: int
+    num_timed: int
 
     def rows(self) -> list[dict[str, object]]:
         """Return a row for each of the best layouts."""

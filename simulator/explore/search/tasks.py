@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from simulator import api
 from simulator.batch.evaluate import evaluate
 from simulator.errors import ScenarioError
 
@@ -23,13 +24,15 @@ class Outcome:
     """What became of one layout.
 
     Attributes:
-        step_s: Seconds of a step; nan where there is a problem.
+        step_s: Seconds of a step by the compiled engine; nan where there is a problem.
+        least_s: Seconds that it takes at least, whatever engine runs it.
         memory_bytes: What its fullest GPU holds.
         fits: Whether it has that much.
         problem: Why it cannot be simulated; empty where it can.
     """
 
     step_s: float
+    least_s: float
     memory_bytes: float
     fits: bool
     problem: str = ""
@@ -78,6 +81,7 @@ def simulate(layouts: Sequence[Layouts], places: Sequence[Place]) -> list[Outcom
             if done.problems[at]
             else Outcome(
                 step_s=float(done.step_time_s[at]),
+                least_s=float(done.least_s[at]),
                 memory_bytes=float(done.peak_memory_bytes[at]),
                 fits=bool(done.fits[at]),
             )
@@ -85,5 +89,12 @@ def simulate(layouts: Sequence[Layouts], places: Sequence[Place]) -> list[Outcom
     return [outcomes[number] for number in range(len(places))]
 
 
+def time_steps(layouts: Sequence[Layouts], places: Sequence[Place]) -> list[float]:
+    """Return the seconds of a step of each layout as ``run`` says them, by its own engine."""
+    scenarios = [layouts[region].scenario(shape, layer, step) for region, shape, layer, step in places]
+    return [api.step_time_s(api.timed_step(scenario), scenario) for scenario in scenarios]
+
+
 def _failed(problem: str) -> Outcome:
-    return Outcome(step_s=float("nan"), memory_bytes=float("nan"), fits=False, problem=problem)
+    nan = float("nan")
+    return Outcome(step_s=nan, least_s=nan, memory_bytes=nan, fits=False, problem=problem)

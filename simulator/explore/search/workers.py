@@ -10,7 +10,7 @@ import numpy as np
 
 from simulator.explore.search.cluster import Cluster
 from simulator.explore.search.processes import Processes
-from simulator.explore.search.tasks import Build, build, simulate
+from simulator.explore.search.tasks import Build, build, simulate, time_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -83,6 +83,14 @@ class Workers:
         for part, answer in zip(parts, answers, strict=True):
             found |= zip(part, answer, strict=True)
         return [found[number] for number in range(len(places))]
+
+    def time_steps(self, places: Sequence[Place]) -> list[float]:
+        """Return the seconds of a step of each layout, by the engine of ``run``."""
+        if self.crew is None or len(places) < self.crew.size:
+            return time_steps(self.layouts, places)
+        parts = [part.tolist() for part in np.array_split(np.arange(len(places)), self.crew.size)]
+        answers = self.crew.ask(time_steps, [[places[number] for number in part] for part in parts])
+        return [seconds for answer in answers for seconds in answer]
 
     def _structure(self, place: Place) -> tuple[int, ...]:
         """Return what layouts with the same ops have in common; they are simulated together."""

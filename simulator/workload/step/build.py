@@ -26,7 +26,7 @@ from simulator.workload.step.inputs import (
     OffloadedUpdate,
 )
 from simulator.workload.step.pass_bytes import by_slot, stage_bytes
-from simulator.workload.step.segments import PassTable
+from simulator.workload.step.segments import pass_table
 from simulator.workload.step.settings import step_settings
 from simulator.workload.step.slots import RankSlot
 from simulator.workload.step.stages import Stage, stages_of
@@ -110,7 +110,7 @@ def layout_inputs(
     ends: list[RankEnd] = []
     if states.offload.share or casts:
         outlines = stages.outlines(stages.index)
-        held = PassTable.of(pipeline.order()).held()
+        held = pass_table(pipeline).held()
         ends = [rank_end(states, tuple(outlines[stage] for stage in of_rank)) for of_rank in held]
     end = EndInputs(
         gradient_norm=settings.gradient_norm is not None,

@@ -43,7 +43,7 @@ from simulator.workload.step.data_parallel import AttachedOps, bucketed_parts, i
 from simulator.workload.step.end import end_ops
 from simulator.workload.step.fsdp import unit_gathers, unit_parts
 from simulator.workload.step.p2p import message_ops
-from simulator.workload.step.segments import MAKES_GRADIENTS, PassTable, Segments, is_one_of
+from simulator.workload.step.segments import MAKES_GRADIENTS, Segments, is_one_of, pass_table
 from simulator.workload.step.slots import PASS_KINDS, PairSegments, Slots
 from simulator.workload.step.vocabulary_parallel import output_exchanges
 
@@ -149,7 +149,7 @@ class StepLayout:
 
 def lay_out(inputs: LayoutInputs) -> StepLayout:
     """Lay out one training step."""
-    passes = PassTable.of(inputs.pipeline.order(inputs.times))
+    passes = pass_table(inputs.pipeline, inputs.times)
     fsdp = inputs.fsdp
     parts = bucketed_parts(inputs, passes) if fsdp is None else unit_parts(inputs, passes, fsdp)
     segments = Segments.of(passes, parts)

@@ -23,6 +23,7 @@ Two passes of three and two parts that run together, F before B:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,7 +37,8 @@ from simulator.workload.step.slots import Holding
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from simulator.schedules import Entry, Order
+    from simulator.schedules import Entry, Order, StageTimes
+    from simulator.workload.pipeline import Pipeline
     from simulator.workload.program import Bools, Ints
 
 MAKES_GRADIENTS = (OpKind.BACKWARD, OpKind.BACKWARD_WEIGHT)
@@ -130,6 +132,12 @@ class PassTable:
         edge = np.full(len(self.holdings), -1)
         edge[self.holding[passes]] = passes  # of several the last one stays
         return edge[edge >= 0]
+
+
+@lru_cache(maxsize=64)
+def pass_table(pipeline: Pipeline, times: StageTimes | None = None) -> PassTable:
+    """Return all passes of a pipeline; kept, for layouts of one pipeline differ in what runs beside them."""
+    return PassTable.of(pipeline.order(times))
 
 
 def _flat(entries: Sequence[Entry]) -> tuple[Ints, Ints, Ints, Ints]:
