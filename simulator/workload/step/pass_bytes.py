@@ -42,23 +42,16 @@ def sums_of_parts(values: Floats, starts: Sequence[int]) -> Floats:
     return np.concatenate((whole, np.add.reduceat(values, starts, axis=-1)), axis=-1)
 
 
-def copied_bytes(offloaded: Floats, starts: Sequence[int]) -> Floats:
+def copied_bytes(offloaded: Floats) -> float:
     """Return the activation bytes on their way to or from host memory while a pass over layers runs.
 
-    One layer's are copied while the next layer computes, so two layers' exist at a time.
+    One layer's are copied while the next layer computes, so two layers' exist at a time, in whatever parts a
+    pass is cut.
 
     Args:
         offloaded: [work] Activation bytes of each work that wait in host memory.
-        starts: As of ``sums_of_parts``.
-
-    Returns:
-        [1 + part] Of the whole stage, and of each part.
     """
-    largest = np.concatenate(
-        (np.maximum.reduceat(offloaded, [0]), np.maximum.reduceat(offloaded, starts)), axis=-1
-    )
-    copied: Floats = np.minimum(2 * largest, sums_of_parts(offloaded, starts))
-    return copied
+    return float(min(2 * offloaded.max(), offloaded.sum()))
 
 
 def pass_bytes(
@@ -119,7 +112,7 @@ def stage_bytes(kind: StageKind, settings: LayerSettings, starts: tuple[int, ...
     ).T
     table = np.zeros((2, len(PASS_KINDS), 1 + len(starts)))
     saved, kept = sums_of_parts(np.stack((saved, kept)), starts)
-    copied = copied_bytes(offloaded, starts)
+    copied = np.full(1 + len(starts), copied_bytes(offloaded))
     for number, pass_kind in enumerate(PASS_KINDS if splits else PASS_KINDS[:2]):
         table[:, number] = pass_bytes(pass_kind, saved, kept, copied)
     return StageBytes(table=table, working_bytes=max(work.working_bytes for work in works))
