@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator.costs.system import System
+from simulator.durations.contention import slowed_passes
 from simulator.durations.layers import host_holds_up
-from simulator.durations.pass_contention import slowed_passes
 from simulator.durations.slot_table import SHARE, slot_costs
 from simulator.durations.stage_times import stage_times
 from simulator.durations.step import step_durations

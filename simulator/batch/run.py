@@ -116,7 +116,7 @@ def _step_times(structure: Structure, costs: Floats, bytes_per_s: Floats) -> tup
     last = compiled.last_ops(program)
     least_s: Floats = ends[last].max(axis=0)
     if queues.collectives.size:
-        longer = seconds[tables.passes]
+        lost = np.zeros((len(queues.passes), seconds.shape[1]))
         loops.add_contention_batch(
             queues.pass_start,
             queues.passes,
@@ -127,9 +127,9 @@ def _step_times(structure: Structure, costs: Floats, bytes_per_s: Floats) -> tup
             tables.by_slot.of_op,
             seconds,
             ends,
-            longer,
+            lost,
         )
-        longer = tables.by_pass.with_joins(np.concatenate((seconds, longer)))
+        longer = tables.by_pass.with_joins(np.concatenate((seconds, seconds[tables.passes] + lost)))
         ends = compiled.run_batch(program, longer, tables.by_pass)
     return ends[last].max(axis=0), least_s
 

@@ -5,25 +5,30 @@ The kernel of a collective holds some multiprocessors for as long as it runs (on
 
     t = alone + sum over overlapped seconds of (multiprocessors held / all multiprocessors)
 
-Copy engines hold none, and memory-bound kernels reach their bandwidth without a few of them.
+Copy engines hold none, and memory-bound kernels reach their bandwidth without a few of them. Within a layer
+that is the time of its kernels; a pass over many layers loses the share of it that matrix kernels take.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from simulator.costs.channels import channels
 from simulator.costs.send_once import KERNELS
+from simulator.engines import contention_loop
+from simulator.engines.jit import loops
 from simulator.workload.program import Stream
 from simulator.workload.work import Attention, Collective, Gemm, Scan, Transfer
 
 if TYPE_CHECKING:
     from simulator.costs.system import System
     from simulator.engines.durations import Durations
-    from simulator.workload.program import Floats, Program, Work
+    from simulator.engines.timeline import Timeline
+    from simulator.workload.program import Floats, Ints, Program, Work
+    from simulator.workload.step.structure import Structure
 
 
 def held_multiprocessors(work: Work, system: System) -> int:
@@ -42,6 +47,41 @@ def is_slowed(work: Work) -> bool:
     return isinstance(work, Attention | Scan) or (isinstance(work, Gemm) and not work.spared)
 
 
+class _Beside(NamedTuple):
+    """What runs beside what; see ``contention_loop.add_contention``.
+
+    Attributes:
+        pass_start: [rank + 1] Where the kernels or passes of each rank begin.
+        passes: These, in order.
+        collective_start: [rank x stream + 1] Where the collectives of each rank and stream begin.
+        collectives: These, in order.
+    """
+
+    pass_start: Ints
+    passes: Ints
+    collective_start: Ints
+    collectives: Ints
+
+    def lost_s(self, share: Floats, slot: Ints, start_s: Floats, end_s: Floats) -> Floats:
+        """Return what each of ``passes`` loses.
+
+        Args:
+            share: [slot] Share of matrix kernels in it, or of the multiprocessors that a collective holds.
+            slot: [op] Slot of each op.
+            start_s: [op] Start of each op.
+            end_s: [op] End of each op.
+        """
+        lost_s = np.zeros(len(self.passes))
+        columns = (*self, slot, share, np.arange(len(end_s)), end_s - start_s, end_s)
+        compiled = loops(len(self.passes) + len(self.collectives))
+        if compiled is not None:
+            compiled.add_contention(*columns, lost_s)
+            return lost_s
+        lists = [column.tolist() for column in (*columns, lost_s)]
+        contention_loop.add_contention(*lists)
+        return np.array(lists[-1])
+
+
 def slowed(program: Program, alone: Durations, start_s: Floats, end_s: Floats, system: System) -> Durations:
     """Return the durations of a layer's ops where they run as a first timeline says.
 
@@ -52,17 +92,39 @@ def slowed(program: Program, alone: Durations, start_s: Floats, end_s: Floats, s
         end_s: End of each op.
         system: The hardware and the software.
     """
-    held = np.asarray([held_multiprocessors(work, system) for work in program.works])[program.work]
-    suffers = np.asarray([is_slowed(work) for work in program.works])[program.work]
-    beside = np.flatnonzero((held > 0) & (end_s > start_s))
-    slow = np.flatnonzero(suffers & (program.stream == Stream.COMPUTE))
-    if not beside.size or not slow.size:
+    held = np.asarray([held_multiprocessors(work, system) for work in program.works])
+    suffers = np.asarray([is_slowed(work) for work in program.works])
+    order, start = program.in_queues()
+    kernels = order[start[Stream.COMPUTE] : start[Stream.COMPUTE + 1]]
+    kernels = kernels[suffers[program.work[kernels]]]
+    others = order[start[Stream.COMPUTE + 1] :]
+    if not kernels.size or not held[program.work[others]].any():
         return alone
-    share = np.minimum(held[beside] / system.cluster.gpu.multiprocessors, 1.0)
-    overlap = np.minimum(end_s[slow, None], end_s[beside]) - np.maximum(start_s[slow, None], start_s[beside])
-    lost_s = np.maximum(overlap, 0.0) @ share
+    beside = _Beside(np.array([0, len(kernels)]), kernels, start[Stream.COMPUTE + 1 :] - start[1], others)
+    share = np.where(suffers, 1.0, np.minimum(held / system.cluster.gpu.multiprocessors, 1.0))
+    return _longer(alone, kernels, beside.lost_s(share, program.work, start_s, end_s))
+
+
+def slowed_passes(structure: Structure, timeline: Timeline, alone: Durations, share: Floats) -> Durations:
+    """Return the durations of a step's ops where they run as a first timeline says.
+
+    Args:
+        structure: The step.
+        timeline: When its ops ran for as long as they take alone.
+        alone: How long that is.
+        share: [slot] Share of matrix kernels in passes, and of multiprocessors that collectives hold.
+    """
+    queues = structure.layout.queues
+    if not queues.collectives.size:
+        return alone
+    beside = _Beside(queues.pass_start, queues.passes, queues.collective_start, queues.collectives)
+    lost_s = beside.lost_s(share, structure.slot, timeline.start_s, timeline.end_s)
+    return _longer(alone, queues.passes, lost_s)
+
+
+def _longer(alone: Durations, ops: Ints, lost_s: Floats) -> Durations:
     if not lost_s.any():
         return alone
     fixed_s = alone.fixed_s.copy()
-    fixed_s[slow] += lost_s
+    fixed_s[ops] += lost_s
     return replace(alone, fixed_s=fixed_s)

@@ -1,4 +1,4 @@
-"""What passes lose to collectives that run beside them: a plain loop that numba can compile (``loops``)."""
+"""What kernels or passes lose to collectives beside them: a plain loop that numba can compile (``loops``)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def add_contention(
     row: Sequence[int] | Ints,
     seconds: Sequence[float] | Floats,
     ends: Sequence[float] | Floats,
-    longer: MutableSequence[float] | Floats,
+    lost: MutableSequence[float] | Floats,
 ) -> None:
-    """Lengthen passes by what the collectives that run at the same time take from them.
+    """Find what passes lose to the collectives that run at the same time.
 
     Args:
         pass_start: Where the passes of each rank begin in ``passes``, and where the last one's end.
@@ -34,7 +34,7 @@ def add_contention(
         row: Row of each op in ``seconds``.
         seconds: Seconds of ops when they ran.
         ends: End of each op.
-        longer: Seconds of each of ``passes``; they grow.
+        lost: Zeros; becomes the seconds that each of ``passes`` loses.
     """
     streams = (len(collective_start) - 1) // (len(pass_start) - 1)
     for queue in range(len(collective_start) - 1):
@@ -56,5 +56,5 @@ def add_contention(
                     break
                 overlap = min(ends[op], end) - max(begin, start)
                 if overlap > 0.0:
-                    longer[place] += overlap * held * share[slot[op]]
+                    lost[place] += overlap * held * share[slot[op]]
                 place += 1

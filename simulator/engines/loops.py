@@ -203,7 +203,7 @@ def add_contention_batch(
     row: Ints,
     seconds: Floats,
     ends: Floats,
-    longer: Floats,
+    lost: Floats,
 ) -> None:
     """Do ``add_contention`` in many samples: those of these columns that are floats have one more axis."""
     for sample in range(ends.shape[1]):
@@ -217,7 +217,7 @@ def add_contention_batch(
             row,
             seconds[:, sample],
             ends[:, sample],
-            longer[:, sample],
+            lost[:, sample],
         )
 
 
