@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -90,6 +91,11 @@ def leaf_cost(work: Leaf, system: System, rank: int) -> tuple[float, float]:
     """Return the seconds of a piece of work on one rank, and the bytes that it then moves over its route."""
     if not isinstance(work, Collective | Transfer):
         return _leaf_s(work, system.at(rank)), 0.0
+    return _message_cost(work, system, rank if system.ranks else 0)
+
+
+@lru_cache(maxsize=65536)
+def _message_cost(work: Collective | Transfer, system: System, rank: int) -> tuple[float, float]:
     cost = message_cost(work, system.carrier(work, rank))
     if not cost.uses_network or (isinstance(work, Transfer) and work.receives):
         return cost.alone_s, 0.0

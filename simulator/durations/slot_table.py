@@ -18,10 +18,11 @@ from simulator.durations.data_parallel import collective_costs, copy_seconds
 from simulator.durations.price import leaf_cost
 from simulator.durations.stage_passes import pass_costs, sequence_costs
 from simulator.durations.step_end import HeldRank, message_costs, rank_costs
+from simulator.workload.program import BlockSequence
 from simulator.workload.step.end_works import rank_pair, stage_copy_work
-from simulator.workload.step.pass_bytes import by_slot
+from simulator.workload.step.pass_bytes import put_passes
 from simulator.workload.step.units import stage_units
-from simulator.workload.step.works import pair_works
+from simulator.workload.step.works import output_works, pair_works
 
 if TYPE_CHECKING:
     from simulator.costs.system import System
@@ -57,7 +58,9 @@ def slot_costs(
     ranks = costs[:, slots.first_rank : slots.first_pair].reshape(3, slots.ranks, -1)
     for number, rank in enumerate(arrangement.ranks):
         at = HeldRank(rank=rank.rank, end_ranks=arrangement.end_ranks, whole_update=whole_update)
-        ranks[:, number] = rank_costs(settings, settings.stages.outlines(rank.stages), at, system)
+        ranks[:, number] = rank_costs(settings.end, settings.stages.outlines(rank.stages), at, system)
+    if settings.vocabulary != "none":
+        _put_output_layer(ranks, settings, system, arrangement)
     for number, pair in enumerate(slots.pairs):
         own = system.at(arrangement.holdings[pair.forward_holding].rank)
         for place, work in enumerate(pair_works(settings, arrangement, pair)):
@@ -68,6 +71,19 @@ def slot_costs(
     return costs
 
 
+def _put_output_layer(
+    ranks: Floats, settings: StepSettings, system: System, arrangement: Arrangement
+) -> None:
+    """Fill in what passes S and T of a divided output layer cost on each kind of rank."""
+    for number, rank in enumerate(arrangement.ranks):
+        for slot, work in output_works(settings):
+            if isinstance(work, BlockSequence):
+                cost = sequence_costs(work, system.at(rank.rank))
+                ranks[[FIXED_S, SHARE], number, slot] = cost
+            else:
+                ranks[[FIXED_S, NETWORK_BYTES], number, slot] = leaf_cost(work, system, rank.rank)
+
+
 def _put_holding(
     block: Floats, settings: StepSettings, system: System, slots: Slots, holding: HoldingKind
 ) -> None:
@@ -76,7 +92,7 @@ def _put_holding(
     own = system.at(holding.rank)
     units = stage_units(states, kind.outline)
     passes = pass_costs(kind, layers, units.starts, own)
-    block[FIXED_S, : slots.collectives], block[SHARE, : slots.collectives] = by_slot(passes, slots.parts)
+    put_passes(block[:: SHARE - FIXED_S], passes, slots)
     # Where no pass is cut, the layout has one part and the stage may have more.
     collectives = collective_costs(units, system, holding.rank)[:, : slots.copies - slots.collectives]
     block[:, slots.collectives : slots.collectives + collectives.shape[1]] = collectives

@@ -9,16 +9,14 @@ import numpy as np
 
 from simulator.costs.collectives import lie_apart
 from simulator.durations.price import leaf_cost
-from simulator.durations.stage_passes import sequence_costs
 from simulator.engines import compiled
 from simulator.engines.durations import Durations
-from simulator.workload.program import BlockSequence
 from simulator.workload.step.end import update_program
 from simulator.workload.step.end_works import rank_buckets, rank_end
 from simulator.workload.step.inputs import OffloadedUpdate
 from simulator.workload.step.messages import message
 from simulator.workload.step.slots import RankSlot, Slots
-from simulator.workload.step.works import output_works, rank_works
+from simulator.workload.step.works import rank_works
 from simulator.workload.work import Elementwise
 
 if TYPE_CHECKING:
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from simulator.workload.parameters.model_states import ModelStates
     from simulator.workload.parameters.stage_outline import StageOutline
     from simulator.workload.program import Floats
-    from simulator.workload.step.settings import StepSettings
+    from simulator.workload.step.settings import EndSettings
     from simulator.workload.step.slots import Message
 
 
@@ -72,18 +70,19 @@ class HeldRank(NamedTuple):
 
 @lru_cache(maxsize=16384)
 def rank_costs(
-    settings: StepSettings, stages: tuple[StageOutline, ...], held: HeldRank, system: System
+    settings: EndSettings, stages: tuple[StageOutline, ...], held: HeldRank, system: System
 ) -> Floats:
     """Return what a rank does besides passes through its stages and their data parallelism.
 
     Args:
-        settings: What the works are made of.
+        settings: What these works are made of.
         stages: The stages that it holds, in model order.
         held: Where it is.
         system: The hardware and the software.
 
     Returns:
-        [fixed seconds or bytes over the network or share of matrix kernels, RankSlot]
+        [fixed seconds or bytes over the network or share of matrix kernels, RankSlot]; zero for the output
+        layer.
     """
     costs = np.zeros((3, len(RankSlot)))
     for slot, work in rank_works(settings, stages, held.end_ranks):
@@ -91,11 +90,6 @@ def rank_costs(
             costs[:2, slot] = leaf_cost(work, system, held.rank)
     if held.whole_update and settings.states.offload.share:
         costs[0, RankSlot.OPTIMIZER] = _update_s(settings.states, stages, costs[0])
-    for slot, part in output_works(settings):
-        if isinstance(part, BlockSequence):
-            costs[0, slot], costs[2, slot] = sequence_costs(part, system.at(held.rank))
-        else:
-            costs[:2, slot] = leaf_cost(part, system, held.rank)
     return costs
 
 

@@ -25,7 +25,7 @@ from simulator.workload.step.inputs import (
     LayoutInputs,
     OffloadedUpdate,
 )
-from simulator.workload.step.pass_bytes import by_slot, stage_bytes
+from simulator.workload.step.pass_bytes import put_passes, stage_bytes
 from simulator.workload.step.segments import pass_table
 from simulator.workload.step.settings import step_settings
 from simulator.workload.step.slots import RankSlot
@@ -113,11 +113,11 @@ def layout_inputs(
         held = pass_table(pipeline).held()
         ends = [rank_end(states, tuple(outlines[stage] for stage in of_rank)) for of_rank in held]
     end = EndInputs(
-        gradient_norm=settings.gradient_norm is not None,
-        tied_embeddings=settings.ties_embeddings,
+        gradient_norm=settings.end.gradient_norm is not None,
+        tied_embeddings=settings.end.ties_embeddings,
         updates_on_gpu=all(end.update is not None for end in ends),
         casts_weights=tuple(end.casts is not None for end in ends) if casts else (False,) * pipeline.pp,
-        amax_history=settings.amax_ranks > 0,
+        amax_history=settings.end.amax_ranks > 0,
         offloaded=_offloaded(states, ends) if states.offload.share else None,
     )
     units = [stage_units(states, kind.outline) for kind in stages.kinds]
@@ -163,11 +163,11 @@ def _shared_parts(settings: StepSettings, paired: bool) -> tuple[EndInputs, Buck
     """Return how a step ends and the buckets of its stages, rounded up; see ``shared_inputs``."""
     states, stages = settings.states, settings.stages
     end = EndInputs(
-        gradient_norm=settings.gradient_norm is not None,
-        tied_embeddings=settings.ties_embeddings,
+        gradient_norm=settings.end.gradient_norm is not None,
+        tied_embeddings=settings.end.ties_embeddings,
         updates_on_gpu=True,
         casts_weights=(states.sizes.cast > 0.0,) * settings.mesh.pp,
-        amax_history=settings.amax_ranks > 0,
+        amax_history=settings.end.amax_ranks > 0,
     )
     units = [stage_units(states, kind.outline) for kind in stages.kinds]
     if states.sharding.method == "zero3" or paired:
@@ -228,7 +228,7 @@ def slot_bytes(settings: StepSettings, arrangement: Arrangement) -> Floats:
     for number, holding in enumerate(arrangement.holdings):
         kind = settings.stages.kinds[holding.stage]
         passes = stage_bytes(kind, settings.layers, stage_units(states, kind.outline).starts).table
-        blocks[:, number, : slots.collectives] = by_slot(passes, slots.parts)
+        put_passes(blocks[:, number], passes, slots)
     for number, pair in enumerate(slots.pairs):
         forward, backward = slots.first_pair + 2 * number, slots.first_pair + 2 * number + 1
         of_forward = pair.forward_holding * slots.per_holding + slots.of_pass(0, pair.forward_part)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from simulator.workload.layers.settings import LayerSettings
     from simulator.workload.program import Floats
+    from simulator.workload.step.slots import Slots
     from simulator.workload.step.stages import StageKind
 
 FloatOrFloats = TypeVar("FloatOrFloats", float, NDArray[np.float64])
@@ -118,11 +119,17 @@ def stage_bytes(kind: StageKind, settings: LayerSettings, starts: tuple[int, ...
     return StageBytes(table=table, working_bytes=max(work.working_bytes for work in works))
 
 
-def by_slot(table: Floats, parts: int) -> Floats:
-    """Lay passes over a stage and its parts out by slot, where the stage with most has so many parts.
+def put_passes(block: Floats, table: Floats, slots: Slots) -> None:
+    """Put what passes over a stage cost, or take, into the block of a holding.
 
-    Where no pass is cut, the layout has fewer parts than the stage.
+    Where no pass is cut, the layout has one part and the stage may have more; another stage may have more
+    parts than this one.
+
+    Args:
+        block: [row, slot of the holding] Zeros; becomes what each pass has.
+        table: [row, PASS_KINDS, 1 + part]
+        slots: The slots of the layout.
     """
-    padded = np.zeros((*table.shape[:-1], 1 + parts))
-    padded[..., : table.shape[-1]] = table[..., : 1 + parts]
-    return padded.reshape(*table.shape[:-2], -1)
+    parts = block[:, : slots.collectives].reshape(len(block), len(PASS_KINDS), -1)
+    width = min(parts.shape[2], table.shape[2])
+    parts[..., :width] = table[..., :width]

@@ -28,6 +28,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EndSettings:
+    """What the works are made of that end a step; one object for equal ones.
+
+    Attributes:
+        states: How weights, gradients and optimizer state are kept.
+        apart: Distance between neighbouring pipeline ranks in global rank numbering.
+        ties_embeddings: Whether the first and the last stage hold copies of one table.
+        gradient_norm: The sum over all ranks that the gradient norm takes, or None.
+        amax_ranks: Ranks that agree on the largest value of each tensor (delayed scaling); 0 for none.
+    """
+
+    states: ModelStates
+    apart: int
+    ties_embeddings: bool
+    gradient_norm: Collective | None
+    amax_ranks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StepSettings:
     """What the works of a step are made of; one object for equal ones.
 
@@ -39,9 +58,7 @@ class StepSettings:
         mesh: Where ranks lie.
         vocabulary: How the output layer is divided among pipeline ranks.
         message_bytes: What one rank sends to the next pipeline stage for each micro-batch.
-        ties_embeddings: Whether the first and the last stage hold copies of one table.
-        gradient_norm: The sum over all ranks that the gradient norm takes, or None.
-        amax_ranks: Ranks that agree on the largest value of each tensor (delayed scaling); 0 for none.
+        end: What the works are made of that end it.
     """
 
     stages: StageKinds
@@ -51,9 +68,7 @@ class StepSettings:
     mesh: Mesh[int]
     vocabulary: VocabularyMethod
     message_bytes: float
-    ties_embeddings: bool
-    gradient_norm: Collective | None
-    amax_ranks: int
+    end: EndSettings
 
 
 NOT_READ = frozenset(
@@ -119,17 +134,40 @@ def settings_of(scenario: Scenario) -> StepSettings:
     quantised = quantisation(scenario)
     ranks = mesh.gpus // mesh.pp
     agrees = quantised is not None and bool(quantised.recipe.history) and ranks > 1
+    states = ModelStates.of(scenario)
+    end = _end(
+        states,
+        mesh.stride("pp"),
+        scenario.model.tie_word_embeddings and mesh.pp > 1,
+        norm_work(mesh.gpus, post_validation=scenario.training.post_validation),
+        ranks if agrees else 0,
+    )
     return _interned(
         stage_kinds(scenario),
         layer_settings(scenario),
-        ModelStates.of(scenario),
+        states,
         UnitCopying(whole=software.unshard_copies, part_by_part=software.gathers_tensor_by_tensor),
         mesh,
         parallelism.vocabulary,
         message_bytes_of(scenario),
-        scenario.model.tie_word_embeddings and mesh.pp > 1,
-        norm_work(mesh.gpus, post_validation=scenario.training.post_validation),
-        ranks if agrees else 0,
+        end,
+    )
+
+
+@lru_cache(maxsize=_MOST)
+def _end(
+    states: ModelStates,
+    apart: int,
+    ties_embeddings: bool,
+    gradient_norm: Collective | None,
+    amax_ranks: int,
+) -> EndSettings:
+    return EndSettings(
+        states=states,
+        apart=apart,
+        ties_embeddings=ties_embeddings,
+        gradient_norm=gradient_norm,
+        amax_ranks=amax_ranks,
     )
 
 
@@ -142,9 +180,7 @@ def _interned(
     mesh: Mesh[int],
     vocabulary: VocabularyMethod,
     message_bytes: float,
-    ties_embeddings: bool,
-    gradient_norm: Collective | None,
-    amax_ranks: int,
+    end: EndSettings,
 ) -> StepSettings:
     return StepSettings(
         stages=stages,
@@ -154,7 +190,5 @@ def _interned(
         mesh=mesh,
         vocabulary=vocabulary,
         message_bytes=message_bytes,
-        ties_embeddings=ties_embeddings,
-        gradient_norm=gradient_norm,
-        amax_ranks=amax_ranks,
+        end=end,
     )

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -88,7 +89,7 @@ class Message(NamedTuple):
     receives: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Slots:
     """The slots of a layout, or of a structure (then holdings and ranks are kinds of them).
 
@@ -106,42 +107,42 @@ class Slots:
     pairs: tuple[PairSegments, ...]
     messages: tuple[Message, ...]
 
-    @property
+    @cached_property
     def collectives(self) -> int:
         """First slot of the collectives of a holding, counted from the holding's own first slot."""
         return len(PASS_KINDS) * (1 + self.parts)
 
-    @property
+    @cached_property
     def copies(self) -> int:
         """First slot of the copies of a holding, likewise."""
         return self.collectives + len(COLLECTIVES) * MAX_PER_BUCKET * self.parts
 
-    @property
+    @cached_property
     def stage_copy(self) -> int:
         """Slot of the sum of a stage's copies, likewise."""
         return self.copies + len(COPIES) * self.parts
 
-    @property
+    @cached_property
     def per_holding(self) -> int:
         """Slots of one holding."""
         return self.stage_copy + 1
 
-    @property
+    @cached_property
     def first_rank(self) -> int:
         """First slot of the ranks."""
         return self.holdings * self.per_holding
 
-    @property
+    @cached_property
     def first_pair(self) -> int:
         """First slot of the pairs."""
         return self.first_rank + self.ranks * len(RankSlot)
 
-    @property
+    @cached_property
     def first_message(self) -> int:
         """First slot of the messages."""
         return self.first_pair + 2 * len(self.pairs)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of slots."""
         return self.first_message + len(self.messages)

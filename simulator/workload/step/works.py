@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from simulator.workload.layers.layer_work import LayerWork
     from simulator.workload.parameters.stage_outline import StageOutline
     from simulator.workload.program import Block, Work
-    from simulator.workload.step.settings import StepSettings
+    from simulator.workload.step.settings import EndSettings, StepSettings
     from simulator.workload.step.slots import PairSegments, Slots
     from simulator.workload.step.stages import StageKind
     from simulator.workload.step.structure import Arrangement, HoldingKind
@@ -51,7 +51,9 @@ def slot_works(settings: StepSettings, arrangement: Arrangement) -> dict[int, Wo
     for number, rank in enumerate(arrangement.ranks):
         first = slots.first_rank + number * len(RankSlot)
         held = settings.stages.outlines(rank.stages)
-        works.update((first + slot, work) for slot, work in rank_works(settings, held, arrangement.end_ranks))
+        works.update(
+            (first + slot, work) for slot, work in rank_works(settings.end, held, arrangement.end_ranks)
+        )
         works.update((first + slot, work) for slot, work in output_works(settings))
     for number, pair in enumerate(slots.pairs):
         forward, backward = pair_works(settings, arrangement, pair)
@@ -93,12 +95,12 @@ def _holding_works(settings: StepSettings, slots: Slots, holding: HoldingKind) -
 
 
 def rank_works(
-    settings: StepSettings, stages: tuple[StageOutline, ...], end_ranks: tuple[int, int]
+    settings: EndSettings, stages: tuple[StageOutline, ...], end_ranks: tuple[int, int]
 ) -> Iterator[tuple[int, Leaf]]:
     """Yield what a rank does besides passes through its stages, with the slots in its block.
 
     Args:
-        settings: What the works are made of.
+        settings: What these works are made of.
         stages: The stages that it holds, in model order.
         end_ranks: Ranks of the first and of the last stage.
     """
@@ -110,7 +112,7 @@ def rank_works(
     if settings.gradient_norm is not None:
         yield RankSlot.GRADIENT_NORM, settings.gradient_norm
     if settings.ties_embeddings and end_ranks[0] != end_ranks[1]:
-        pair = rank_pair(settings.mesh.stride("pp"), *end_ranks)
+        pair = rank_pair(settings.apart, *end_ranks)
         yield RankSlot.TIED_EMBEDDINGS, tied_work(states.local.table, states.sizes.reduced, pair)
     if settings.amax_ranks:
         forward, backward = amax_works(settings.amax_ranks, sum(len(stage.layers) for stage in stages))
