@@ -14,7 +14,7 @@ from simulator.cli.screen import show_json, show_text
 from simulator.cli.settings import NO_SETTINGS, Json, ScenarioPath, Settings
 
 if TYPE_CHECKING:
-    from simulator.scenario import Scenario
+    from simulator.measure.step import StepTimes
 
 
 def measure_command(
@@ -40,12 +40,15 @@ def measure_command(
         as_json: Print JSON: shapes, TFLOP/s and seconds of every kernel.
     """
     from simulator.measure.document import lines, plain
-    from simulator.measure.measure import measure
+    from simulator.measure.measure import device_names, measure
+    from simulator.measure.step import measure_step
     from simulator.measure.timer import Timer
 
     scenario = files.load(file, overrides=settings.overrides())
     if steps:
-        return _steps(scenario, device, steps, as_json)
+        names = device_names(device)
+        _show_steps(measure_step(scenario, device, steps), names, scenario.cluster.gpu.name, as_json)
+        return 0
     timer = Timer(device=device, settle_s=settle_s, repeats=repeats)
     with counted("kernels") as progress:
         found = measure(scenario, timer, progress)
@@ -56,14 +59,12 @@ def measure_command(
     return 0
 
 
-def _steps(scenario: Scenario, device: Literal["cuda", "cpu"], steps: int, as_json: bool) -> int:
-    from simulator.measure.measure import device_names
-    from simulator.measure.step import measure_step, step_lines
+def _show_steps(times: StepTimes, names: tuple[str, str], gpu: str, as_json: bool) -> None:
+    """Show the times of steps, under the device's name and the software's versions."""
+    from simulator.measure.step import step_lines
 
-    name, software = device_names(device)
-    found = measure_step(scenario, device, steps)
+    name, software = names
     if as_json:
-        show_json({"device": name, "software": software, "gpu": scenario.cluster.gpu.name} | asdict(found))
+        show_json({"device": name, "software": software, "gpu": gpu} | asdict(times))
     else:
-        show_text("\n".join((f"Measured on {name} ({software})", "", *step_lines(found))))
-    return 0
+        show_text("\n".join((f"Measured on {name} ({software})", "", *step_lines(times))))

@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simulator.scenario import Model
+    from simulator.measure.layer import DenseLayer
 
     Tensor = Any  # torch.Tensor; PyTorch is the user's own and imported late
     Module = Any  # torch.nn.Module
 
 
-def decoder(model: Model, *, recompute: bool) -> Module:
+def decoder(layer: DenseLayer, num_layers: int, vocab_size: int, *, recompute: bool) -> Module:
     """Return a whole model in fp32 that maps tokens and rotation angles to logits.
 
     Args:
-        model: Its sizes.
+        layer: Sizes of a layer, which has a gate.
+        num_layers: How many layers there are.
+        vocab_size: Rows of the embedding and of the head.
         recompute: Whether whole layers are computed again in the backward pass.
     """
     import torch  # noqa: PLC0415  the user's own
@@ -25,18 +27,16 @@ def decoder(model: Model, *, recompute: bool) -> Module:
     class Decoder(nn.Module):  # type: ignore[misc, unused-ignore]
         def __init__(self) -> None:
             super().__init__()
-            self.embedding = nn.Embedding(model.vocab_size, model.hidden_size)
-            self.layers = nn.ModuleList(_layer(model) for _ in range(model.num_hidden_layers))
-            self.norm = nn.RMSNorm(model.hidden_size)
-            self.head = nn.Linear(model.hidden_size, model.vocab_size, bias=False)
+            self.embedding = nn.Embedding(vocab_size, layer.hidden_size)
+            self.layers = nn.ModuleList(_layer(layer) for _ in range(num_layers))
+            self.norm = nn.RMSNorm(layer.hidden_size)
+            self.head = nn.Linear(layer.hidden_size, vocab_size, bias=False)
 
         def forward(self, tokens: Tensor, angles: Tensor) -> Tensor:
             states = self.embedding(tokens)
-            for layer in self.layers:
+            for run in self.layers:
                 states = (
-                    checkpoint(layer, states, angles, use_reentrant=False)
-                    if recompute
-                    else layer(states, angles)
+                    checkpoint(run, states, angles, use_reentrant=False) if recompute else run(states, angles)
                 )
             return self.head(self.norm(states))
 
@@ -44,22 +44,21 @@ def decoder(model: Model, *, recompute: bool) -> Module:
     return Decoder()
 
 
-def rotation_angles(model: Model, length: int, device: str) -> Tensor:
+def rotation_angles(head_dim: int, length: int, device: str) -> Tensor:
     """Return cosines and sines of every position, ``2 x 1 x length x 1 x head_dim / 2``."""
     import torch  # noqa: PLC0415  the user's own
 
-    width = model.head_dim
-    rates = torch.pow(10_000.0, -torch.arange(0, width, 2, device=device) / width)
+    rates = torch.pow(10_000.0, -torch.arange(0, head_dim, 2, device=device) / head_dim)
     angles = torch.arange(length, device=device)[:, None] * rates
     return torch.stack((angles.cos(), angles.sin()))[:, None, :, None]
 
 
-def _layer(model: Model) -> Module:
+def _layer(layer: DenseLayer) -> Module:
     import torch  # noqa: PLC0415  the user's own
     from torch import nn  # noqa: PLC0415  as above
 
-    hidden, width = model.hidden_size, model.head_dim
-    heads, kv_heads = model.num_attention_heads, model.num_key_value_heads
+    hidden, width = layer.hidden_size, layer.head_dim
+    heads, kv_heads = layer.heads, layer.kv_heads
     functional = torch.nn.functional
 
     def linear(inputs: int, outputs: int) -> Module:
@@ -73,8 +72,8 @@ def _layer(model: Model) -> Module:
                 linear(hidden, count * width) for count in (heads, kv_heads, kv_heads)
             )
             self.out = linear(heads * width, hidden)
-            self.gate, self.up = (linear(hidden, model.intermediate_size) for _ in range(2))
-            self.down = linear(model.intermediate_size, hidden)
+            self.gate, self.up = (linear(hidden, layer.intermediate_size) for _ in range(2))
+            self.down = linear(layer.intermediate_size, hidden)
 
         def forward(self, states: Tensor, angles: Tensor) -> Tensor:
             normed = self.norms[0](states)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from simulator.measure.timer import Timer
-    from simulator.scenario import Model, Scenario
+    from simulator.scenario import Model
 
     Tensor = Any  # torch.Tensor; PyTorch is the user's own and imported late
     Module = Any  # torch.nn.Module
@@ -19,6 +19,41 @@ _KINDS = {
     "gemm": ("gemm", "nvjet", "cutlass", "xmma", "splitk", "Cijk"),
     "attention": ("flash", "fmha", "sdpa", "attention"),
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DenseLayer:
+    """Sizes of an undivided decoder layer: attention with grouped heads and one feed-forward block.
+
+    Attributes:
+        hidden_size: Width of the residual stream.
+        intermediate_size: Width of the feed-forward block.
+        heads: Query heads.
+        kv_heads: Key and value heads.
+        head_dim: Width of one head.
+        gated: Whether the feed-forward block has a gate.
+    """
+
+    hidden_size: int
+    intermediate_size: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    gated: bool
+
+    @classmethod
+    def of(cls, model: Model) -> DenseLayer | None:
+        """Return the layer of a model, or None where its layers are not all dense with grouped heads."""
+        if model.experts is not None or model.latent_attention is not None or model.layer_pattern is not None:
+            return None
+        return cls(
+            hidden_size=model.hidden_size,
+            intermediate_size=model.intermediate_size,
+            heads=model.num_attention_heads,
+            kv_heads=model.num_key_value_heads,
+            head_dim=model.head_dim,
+            gated=model.gated,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,21 +78,22 @@ class LayerTimes:
     power_w: float | None
 
 
-def can_run(scenario: Scenario) -> bool:
-    """Tell whether the layer is one that this file writes: dense, and attention with grouped heads."""
-    model = scenario.model
-    return model.experts is None and model.latent_attention is None and model.layer_pattern is None
+def layer_times(layer: DenseLayer, sequences: int, length: int, dtype: str, timer: Timer) -> LayerTimes:
+    """Time one layer on one device, without any parallelism.
 
-
-def layer_times(scenario: Scenario, timer: Timer) -> LayerTimes:
-    """Time one layer of a scenario's model on one device, without any parallelism."""
+    Args:
+        layer: Its sizes.
+        sequences: Sequences of a micro-batch.
+        length: Tokens of a sequence.
+        dtype: Number format; all but ``fp16`` run as ``bf16``.
+        timer: On what, and how long.
+    """
     import torch  # noqa: PLC0415  the user's own
 
-    model, training = scenario.model, scenario.training
-    dtype = torch.float16 if training.precision == "fp16" else torch.bfloat16
-    layers = _layers(model).to(device=timer.device, dtype=dtype)
-    shape = (training.micro_batch_size, training.seq_length, model.hidden_size)
-    inputs = torch.randn(*shape, device=timer.device, dtype=dtype, requires_grad=True)
+    torch_dtype = torch.float16 if dtype == "fp16" else torch.bfloat16
+    layers = _layers(layer).to(device=timer.device, dtype=torch_dtype)
+    shape = (sequences, length, layer.hidden_size)
+    inputs = torch.randn(*shape, device=timer.device, dtype=torch_dtype, requires_grad=True)
 
     def forward() -> None:
         with torch.no_grad():
@@ -73,23 +109,23 @@ def layer_times(scenario: Scenario, timer: Timer) -> LayerTimes:
         forward_s=forward_s / LAYERS,
         backward_s=(both_s - forward_s) / LAYERS,
         parts=parts,
-        host_s=_host_s(model, timer),
+        host_s=_host_s(timer, gated=layer.gated),
         clock_hz=clock_hz,
         power_w=power_w,
     )
 
 
-def _host_s(model: Model, timer: Timer) -> float:
+def _host_s(timer: Timer, *, gated: bool) -> float:
     """Return the host's time of a layer's two passes, measured where the device always is the faster."""
     import torch  # noqa: PLC0415  the user's own
 
-    small = replace(
-        model,
+    small = DenseLayer(
         hidden_size=_SMALL_HIDDEN,
         intermediate_size=_SMALL_HIDDEN,
-        num_attention_heads=4,
-        num_key_value_heads=4,
+        heads=4,
+        kv_heads=4,
         head_dim=_SMALL_HIDDEN // 4,
+        gated=gated,
     )
     layers = _layers(small).to(device=timer.device, dtype=torch.bfloat16)
     gradient = torch.randn(1, 64, _SMALL_HIDDEN, device=timer.device, dtype=torch.bfloat16)
@@ -106,13 +142,13 @@ def _parts(seconds: dict[str, float]) -> dict[str, float]:
     return parts
 
 
-def _layers(model: Model) -> Module:
-    """Return ``LAYERS`` layers with the sizes of a model."""
+def _layers(layer: DenseLayer) -> Module:
+    """Return ``LAYERS`` layers of one size."""
     import torch  # noqa: PLC0415  the user's own
     from torch import nn  # noqa: PLC0415  as above
 
-    heads, kv_heads = model.num_attention_heads, model.num_key_value_heads
-    width, hidden = model.head_dim, model.hidden_size
+    heads, kv_heads = layer.heads, layer.kv_heads
+    width, hidden = layer.head_dim, layer.hidden_size
     functional = torch.nn.functional
 
     class Layer(nn.Module):  # type: ignore[misc, unused-ignore]
@@ -121,14 +157,14 @@ def _layers(model: Model) -> Module:
             self.norms = nn.ModuleList(nn.RMSNorm(hidden) for _ in range(2))
             self.query_key_value = nn.Linear(hidden, (heads + 2 * kv_heads) * width, bias=False)
             self.out = nn.Linear(heads * width, hidden, bias=False)
-            gates = 2 if model.gated else 1
-            self.up = nn.Linear(hidden, gates * model.intermediate_size, bias=False)
-            self.down = nn.Linear(model.intermediate_size, hidden, bias=False)
+            gates = 2 if layer.gated else 1
+            self.up = nn.Linear(hidden, gates * layer.intermediate_size, bias=False)
+            self.down = nn.Linear(layer.intermediate_size, hidden, bias=False)
 
         def forward(self, states: Tensor) -> Tensor:
             states = states + self.out(self._attend(self.norms[0](states)))
             raised = self.up(self.norms[1](states))
-            if model.gated:
+            if layer.gated:
                 gate, raised = raised.chunk(2, dim=-1)
                 raised = functional.silu(gate) * raised
             else:

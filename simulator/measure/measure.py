@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from simulator.costs.kernels import kernel_s
 from simulator.errors import InputError
 from simulator.measure.kernels import attention, product
-from simulator.measure.layer import LayerTimes, can_run, layer_times
+from simulator.measure.layer import DenseLayer, LayerTimes, layer_times
 from simulator.measure.pointwise import copies, pointwise
+from simulator.workload.layers.settings import layer_settings
 from simulator.workload.program import BlockSequence
 from simulator.workload.step.build import build_step
 from simulator.workload.work import Attention, Elementwise, Gemm
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from simulator.measure.timer import Timer
     from simulator.scenario import Scenario
+    from simulator.workload.layers.settings import LayerSettings
+    from simulator.workload.program import Program
 
 Kernel = Gemm | Attention | Elementwise
 
@@ -63,7 +66,7 @@ class Measured:
 
 def kernels_of(scenario: Scenario) -> tuple[Kernel, ...]:
     """Return the different kernels of a scenario's layers, in the order in which they first run."""
-    return tuple(dict.fromkeys(_kernels(scenario)))
+    return tuple(dict.fromkeys(_kernels(build_step(scenario).program)))
 
 
 def measure(
@@ -80,43 +83,47 @@ def measure(
         InputError: PyTorch is missing, or has no such device.
     """
     device, software = device_names(timer.device)
+    model, training, gpu = scenario.model, scenario.training, scenario.cluster.gpu
+    settings, layer = layer_settings(scenario), DenseLayer.of(model)
     works, found, left_out = kernels_of(scenario), [], []
     for number, work in enumerate(works):
-        seconds = _seconds(work, scenario, timer)
+        seconds = _seconds(work, settings, model.norm, timer)
         if seconds is None:
             left_out.append(work.name)
         else:
-            expected = kernel_s(work, scenario.cluster.gpu)
+            expected = kernel_s(work, gpu)
             found.append(MeasuredKernel(work=work, measured_s=seconds, predicted_s=expected))
         progress(number + 1, len(works))
     launch = copies(Elementwise(name="launch", bytes_moved=4.0), timer.device)
     return Measured(
         device=device,
         software=software,
-        gpu=scenario.cluster.gpu.name,
+        gpu=gpu.name,
         kernels=tuple(found),
         left_out=tuple(dict.fromkeys(left_out)),
         launch_s=timer.host_s(launch),
-        layer=layer_times(scenario, timer) if can_run(scenario) else None,
+        layer=None
+        if layer is None
+        else layer_times(layer, training.micro_batch_size, training.seq_length, training.precision, timer),
     )
 
 
-def _seconds(work: Kernel, scenario: Scenario, timer: Timer) -> float | None:
+def _seconds(work: Kernel, settings: LayerSettings, norm: str, timer: Timer) -> float | None:
     """Return the seconds of a kernel, or None where this PyTorch has none for it on this device."""
     try:
-        run = _runnable(work, scenario, timer.device)
+        run = _runnable(work, settings, norm, timer.device)
         return None if run is None else timer.seconds(run)
     except (RuntimeError, NotImplementedError, TypeError, AttributeError):
         # What a release of PyTorch lacks shows in any of these; the report names the kernel as left out.
         return None
 
 
-def _runnable(work: Kernel, scenario: Scenario, device: str) -> Callable[[], object] | None:
+def _runnable(work: Kernel, settings: LayerSettings, norm: str, device: str) -> Callable[[], object] | None:
     if isinstance(work, Gemm):
         return product(work, device)
     if isinstance(work, Attention):
         return attention(work, device)
-    return pointwise(work, scenario, device)
+    return pointwise(work, settings, norm, device)
 
 
 def device_names(device: str) -> tuple[str, str]:
@@ -135,8 +142,8 @@ def device_names(device: str) -> tuple[str, str]:
     return name, f"PyTorch {torch.__version__}, CUDA {torch.version.cuda}"
 
 
-def _kernels(scenario: Scenario) -> Iterator[Kernel]:
-    for work in build_step(scenario).program.works:
+def _kernels(step: Program) -> Iterator[Kernel]:
+    for work in step.works:
         if isinstance(work, BlockSequence):
             for block, _ in work.blocks:
                 for leaf in block.program.works:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from simulator.workload.layers.local_sizes import local_sizes
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from simulator.scenario import Scenario
+    from simulator.workload.layers.architecture import Architecture
     from simulator.workload.layers.local_sizes import LocalSizes
+    from simulator.workload.layers.settings import LayerSettings
     from simulator.workload.work import Elementwise
 
     Tensor = Any  # torch.Tensor; PyTorch is the user's own and imported late
@@ -21,10 +20,17 @@ if TYPE_CHECKING:
     Sizes = list[tuple[int, ...]]
 
 
-def pointwise(work: Elementwise, scenario: Scenario, device: str) -> Callable[[], object]:
-    """Return a call that does the work: the operation itself where it is listed, else copies."""
+def pointwise(work: Elementwise, settings: LayerSettings, norm: str, device: str) -> Callable[[], object]:
+    """Return a call that does the work: the operation itself where it is listed, else copies.
+
+    Args:
+        work: A kernel of a layer.
+        settings: The layers' settings, whose local sizes the operation's tensors have.
+        norm: The model's normalisation: ``rmsnorm`` or ``layernorm``.
+        device: ``cuda`` or ``cpu``.
+    """
     name, backward = work.name.removesuffix("_grad"), work.name.endswith("_grad")
-    made = _listed(name, scenario, device)
+    made = _listed(_kind(name, settings.model, norm), settings, device)
     if made is None:
         return copies(work, device)
     function, inputs = made
@@ -51,73 +57,65 @@ def copies(work: Elementwise, device: str) -> Callable[[], object]:
     return run
 
 
-def _kind(name: str, scenario: Scenario) -> str | None:
+def _kind(name: str, model: Architecture, norm: str) -> str | None:
+    """Return which of the listed operations an elementwise kernel is, or None."""
     if name.endswith("_norm"):
-        return "norm"
-    if name == "activation" and scenario.model.experts is None:
-        return "gated" if scenario.model.gated else "plain"
-    if name == "residual" and scenario.model.residual_dropout:
+        return "layernorm" if norm == "layernorm" else "rmsnorm"
+    if name == "activation" and model.experts is None:
+        return "gated" if model.gated else "plain"
+    if name == "residual" and model.residual_dropout:
         return None
     return name if name in {"residual", "rope", "embedding"} else None
 
 
-def _listed(name: str, scenario: Scenario, device: str) -> tuple[Function, list[Tensor]] | None:
+def _listed(kind: str | None, settings: LayerSettings, device: str) -> tuple[Function, list[Tensor]] | None:
     """Return a function and its inputs, both of this rank's sizes."""
     import torch  # noqa: PLC0415  the user's own
 
-    kind, shapes = _kind(name, scenario), local_sizes(scenario)
-    dtype = torch.float16 if shapes.dtype == "fp16" else torch.bfloat16
-    sizes, inner = _SIZES[kind](scenario, shapes) if kind else ([], [])
+    local = settings.sizes
+    dtype = torch.float16 if local.dtype == "fp16" else torch.bfloat16
+    sizes, inner = _SIZES[kind](local, settings.model) if kind else ([], [])
     inputs, more = ([torch.randn(*size, device=device, dtype=dtype) for size in of] for of in (sizes, inner))
-    function = _function(kind, scenario, device)
+    function = _function(kind, local, settings.kernels.fused, device)
     return None if function is None else (lambda *given: function(*given, *more), inputs)
 
 
-_SIZES: dict[str, Callable[[Scenario, LocalSizes], tuple[Sizes, Sizes]]] = {
-    "norm": lambda scenario, shapes: (
-        [(shapes.divided_tokens, scenario.model.hidden_size), (scenario.model.hidden_size,)],
-        [],
+def _norm_sizes(local: LocalSizes, model: Architecture) -> tuple[Sizes, Sizes]:
+    return [(local.divided_tokens, model.hidden_size), (model.hidden_size,)], []
+
+
+_SIZES: dict[str, Callable[[LocalSizes, Architecture], tuple[Sizes, Sizes]]] = {
+    "layernorm": _norm_sizes,
+    "rmsnorm": _norm_sizes,
+    "residual": lambda local, model: ([(local.divided_tokens, model.hidden_size)] * 2, []),
+    "rope": lambda local, model: (
+        [(local.tokens, local.heads + local.kv_heads, model.head_dim)],
+        [(local.tokens, 1, model.head_dim)] * 2,
     ),
-    "residual": lambda scenario, shapes: ([(shapes.divided_tokens, scenario.model.hidden_size)] * 2, []),
-    "rope": lambda scenario, shapes: (
-        [(shapes.tokens, shapes.heads + shapes.kv_heads, scenario.model.head_dim)],
-        [(shapes.tokens, 1, scenario.model.head_dim)] * 2,
-    ),
-    "embedding": lambda scenario, shapes: ([(shapes.vocabulary, scenario.model.hidden_size)], []),
-    "gated": lambda _, shapes: ([(shapes.tokens, 2 * shapes.intermediate)], []),
-    "plain": lambda _, shapes: ([(shapes.tokens, shapes.intermediate)], []),
+    "embedding": lambda local, model: ([(local.vocabulary, model.hidden_size)], []),
+    "gated": lambda local, _: ([(local.tokens, 2 * local.intermediate)], []),
+    "plain": lambda local, _: ([(local.tokens, local.intermediate)], []),
 }
 """Sizes of the tensors that an operation has gradients for, and of those that it has none for."""
 
 
-def _function(kind: str | None, scenario: Scenario, device: str) -> Function | None:
+def _function(kind: str | None, local: LocalSizes, fused: frozenset[str], device: str) -> Function | None:
     """Return an operation as the software stack has it: fused, or eager."""
     import torch  # noqa: PLC0415  the user's own
 
-    fused, functional = scenario.software.fused, torch.nn.functional
-    if kind == "norm":
-        return _norm(scenario)
+    functional = torch.nn.functional
+    if kind == "layernorm":
+        return lambda x, w: functional.layer_norm(x, w.shape, w)
+    if kind == "rmsnorm":
+        return _rms_norm if "norm" in fused else _norm_in_fp32
     if kind == "rope":
         return _compiled(_rotated, device) if "rope" in fused else _rotated
     if kind == "embedding":
-        shapes = local_sizes(scenario)
-        tokens = torch.randint(0, shapes.vocabulary, (shapes.tokens,), device=device)
+        tokens = torch.randint(0, local.vocabulary, (local.tokens,), device=device)
         return lambda table: functional.embedding(tokens, table)
     if kind == "gated":
         return _compiled(_gated, device) if "bias_activation" in fused else _gated
     return {"residual": torch.add, "plain": functional.gelu}.get(kind or "")
-
-
-def _norm(scenario: Scenario) -> Function:
-    """Return PyTorch's own kernel, or what eager stacks write out in fp32."""
-    import torch  # noqa: PLC0415  the user's own
-
-    functional = torch.nn.functional
-    if scenario.model.norm == "layernorm":
-        return lambda x, w: functional.layer_norm(x, w.shape, w)
-    if "norm" in scenario.software.fused:
-        return lambda x, w: functional.rms_norm(x, w.shape, w)
-    return _norm_in_fp32
 
 
 def _compiled(function: Function, device: str) -> Function:
@@ -134,7 +132,14 @@ def _rotated(states: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     return states * cosines + torch.cat((-second, first), dim=-1) * sines
 
 
+def _rms_norm(states: Tensor, weight: Tensor) -> Tensor:
+    import torch  # noqa: PLC0415  the user's own
+
+    return torch.nn.functional.rms_norm(states, weight.shape, weight)
+
+
 def _norm_in_fp32(states: Tensor, weight: Tensor) -> Tensor:
+    """Return RMSNorm as eager stacks write it out."""
     wide = states.float()
     return (wide * (wide.pow(2).mean(-1, keepdim=True) + 1e-5).rsqrt()).type_as(states) * weight
 

@@ -11,7 +11,7 @@ from simulator.api import simulate
 from simulator.errors import InputError
 from simulator.measure.decoder import decoder, rotation_angles
 from simulator.measure.kernels import BACKENDS
-from simulator.measure.layer import can_run
+from simulator.measure.layer import DenseLayer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,6 +42,59 @@ class StepTimes:
     predicted_bytes: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepSettings:
+    """What a step trains, and how.
+
+    Attributes:
+        layer: Sizes of a layer.
+        num_layers: Layers of the model.
+        vocab_size: Rows of its embedding and of its head.
+        micro_batch_size: Sequences of a micro-batch.
+        seq_length: Tokens of a sequence.
+        num_microbatches: Micro-batches of a step.
+        attention: Attention kernel, a key of ``BACKENDS``.
+        recompute: Whether whole layers are computed again in the backward pass.
+        compiles: Whether PyTorch's compiler fuses the layers.
+    """
+
+    layer: DenseLayer
+    num_layers: int
+    vocab_size: int
+    micro_batch_size: int
+    seq_length: int
+    num_microbatches: int
+    attention: str
+    recompute: bool
+    compiles: bool
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> StepSettings:
+        """Return what a scenario trains.
+
+        Raises:
+            InputError: The scenario is not one that this file can train.
+        """
+        model, training = scenario.model, scenario.training
+        layer = DenseLayer.of(model)
+        obstacles = list(_obstacles(scenario, layer))
+        if layer is None or obstacles:
+            raise InputError(
+                f"simulator measure --steps cannot train {scenario.name}: {'; '.join(obstacles)}"
+            )
+        return cls(
+            layer=layer,
+            num_layers=model.num_hidden_layers,
+            vocab_size=model.vocab_size,
+            micro_batch_size=training.micro_batch_size,
+            seq_length=training.seq_length,
+            num_microbatches=scenario.num_microbatches,
+            attention=training.attention,
+            recompute=training.recompute == "full",
+            compiles=_COMPILED[scenario.software.name],
+        )
+
+
 def measure_step(scenario: Scenario, device: str, steps: int) -> StepTimes:
     """Train a scenario's model for some steps on this machine's device, from random tokens.
 
@@ -53,11 +106,9 @@ def measure_step(scenario: Scenario, device: str, steps: int) -> StepTimes:
     Raises:
         InputError: The scenario is not one that this file can train.
     """
-    obstacles = list(_obstacles(scenario))
-    if obstacles:
-        raise InputError(f"simulator measure --steps cannot train {scenario.name}: {'; '.join(obstacles)}")
+    settings = StepSettings.of(scenario)
     with _process_group(device):
-        step = _training(scenario, device)
+        step = _training(settings, device)
         times = [_timed(step, device) for _ in range(_WARM_UPS + steps)][_WARM_UPS:]
     metrics = simulate(scenario).metrics
     return StepTimes(
@@ -79,11 +130,11 @@ def step_lines(found: StepTimes) -> Iterator[str]:
         yield f"{'peak memory':<14}{measured:>8.1f} GiB{predicted:>8.1f} GiB{ratio:>8.2f}"
 
 
-def _obstacles(scenario: Scenario) -> Iterator[str]:
+def _obstacles(scenario: Scenario, layer: DenseLayer | None) -> Iterator[str]:
     training, software = scenario.training, scenario.software
     if scenario.cluster.gpus != 1:
         yield f"it has {scenario.cluster.gpus} GPUs, and this machine trains on one"
-    if not can_run(scenario) or not scenario.model.gated or scenario.model.positional != "rope":
+    if layer is None or not layer.gated or scenario.model.positional != "rope":
         yield "its model is not a dense one with gated layers and rotary embedding"
     if software.name not in _COMPILED:
         yield f"its software is {software.name}, not {' or '.join(_COMPILED)}"
@@ -113,23 +164,23 @@ class _process_group:  # noqa: N801  reads as a statement
         dist.destroy_process_group()
 
 
-def _training(scenario: Scenario, device: str) -> Callable[[], None]:
+def _training(settings: StepSettings, device: str) -> Callable[[], None]:
     """Return a call that trains one step."""
     import torch  # noqa: PLC0415  the user's own
 
-    training, compiled = scenario.training, _COMPILED[scenario.software.name] and device == "cuda"
-    model = _sharded(decoder(scenario.model, recompute=training.recompute == "full").to(device), compiled)
+    compiled = settings.compiles and device == "cuda"
+    layer, vocab_size = settings.layer, settings.vocab_size
+    whole = decoder(layer, settings.num_layers, vocab_size, recompute=settings.recompute)
+    model = _sharded(whole.to(device), compiled)
     loss = torch.compile(_loss) if compiled else _loss
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=device == "cuda")
-    angles = rotation_angles(scenario.model, training.seq_length, device)
-    shape = (training.micro_batch_size, training.seq_length)
+    angles = rotation_angles(layer.head_dim, settings.seq_length, device)
+    shape = (settings.micro_batch_size, settings.seq_length)
 
     def step() -> None:
-        for _ in range(scenario.num_microbatches):
-            tokens, targets = (
-                torch.randint(0, scenario.model.vocab_size, shape, device=device) for _ in range(2)
-            )
-            with _attention(training.attention, device):
+        for _ in range(settings.num_microbatches):
+            tokens, targets = (torch.randint(0, vocab_size, shape, device=device) for _ in range(2))
+            with _attention(settings.attention, device):
                 loss(model(tokens, angles), targets).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -114,7 +114,11 @@ def compare(row: Row, scenario: Scenario, answer: Answer) -> Comparison:
     if metric in {"tflops_per_gpu", "mfu"}:
         convention, warning = row_convention(row)
         warnings += [warning] if warning else []
-    predicted = _predicted(metric, convention, row, scenario, content)
+    training = scenario.training
+    predicted = _predicted(metric, convention, content, training.seq_length)
+    if metric == "mfu":
+        precision = number_format(training.precision)
+        predicted /= _peak_tflops(row.flops_convention, scenario.cluster.gpu.peak_flop_per_s, precision)
     error = throughput_error(metric, predicted, published)
     memory = _mapping(content["memory"])
     peak_bytes = _number(memory["peak_bytes"])
@@ -137,28 +141,31 @@ def compare(row: Row, scenario: Scenario, answer: Answer) -> Comparison:
 
 
 def _predicted(
-    metric: str, convention: Convention | None, row: Row, scenario: Scenario, content: Mapping[str, object]
+    metric: str, convention: Convention | None, content: Mapping[str, object], seq_length: int
 ) -> float:
+    """Return the predicted value of a metric; for an MFU, the TFLOP/s that it is the share of the peak of."""
     if metric in _TIMES:
         return _number(content["step_time_s"])
     if metric == "tokens_per_s_per_gpu":
         return _number(content["tokens_per_s_per_gpu"])
     if metric == "samples_per_s_per_gpu":
-        return _number(content["tokens_per_s_per_gpu"]) / scenario.training.seq_length
-    tflops = _number(_mapping(content["tflops_per_gpu_by_convention"])[str(convention)])
-    return tflops if metric == "tflops_per_gpu" else tflops / _peak_tflops(row, scenario)
+        return _number(content["tokens_per_s_per_gpu"]) / seq_length
+    return _number(_mapping(content["tflops_per_gpu_by_convention"])[str(convention)])
 
 
-def _peak_tflops(row: Row, scenario: Scenario) -> float:
+def _peak_tflops(flops_convention: str | None, peaks: Mapping[str, float], precision: str) -> float:
     """Return the peak that the row's MFU refers to: the stated one if it can be this GPU's, else its own.
 
     Sources that cover several GPUs name several peaks; one that is near neither the bf16 peak nor that of the
     precision belongs to another GPU.
+
+    Args:
+        flops_convention: What the source says about its count of FLOPs.
+        peaks: Peak FLOP/s of the simulated GPU by number format.
+        precision: Number format of the GEMMs.
     """
-    peaks = scenario.cluster.gpu.peak_flop_per_s
-    precision = number_format(scenario.training.precision)
     own = peaks.get(precision, peaks["bf16"] if "bf16" in peaks else peaks["fp16"]) * 1e-12
-    stated = stated_peak_tflops(row.flops_convention or "", precision)
+    stated = stated_peak_tflops(flops_convention or "", precision)
     candidates = [own, peaks.get("bf16", 0.0) * 1e-12]
     near = stated is not None and any(abs(stated / peak - 1) < _SAME_PEAK for peak in candidates if peak)
     return stated if near and stated is not None else own

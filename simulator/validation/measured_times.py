@@ -89,7 +89,9 @@ def _simulated_s(row: Row, scenario: Scenario) -> float:
     step = build_step(scenario)
     durations = step_durations(step, step_costs(step, scenario), system)
     usual = stage_times(step.program, durations, len(step.stages), scenario.num_microbatches)
-    times = _times(row, scenario, usual)
+    model, training, parallelism = scenario.model, scenario.training, scenario.parallelism
+    weight_share = _weight_share(model.hidden_size, model.num_attention_heads, training.seq_length)
+    times = _times(row, parallelism.pp, parallelism.vpp, weight_share, usual)
     if Pipeline.of(scenario).uses_times:
         step = build_step(scenario, times)
         durations = step_durations(step, step_costs(step, scenario), system)
@@ -97,24 +99,28 @@ def _simulated_s(row: Row, scenario: Scenario) -> float:
     return (continuous(timeline) if scenario.training.post_validation else timeline).makespan_s
 
 
-def _times(row: Row, scenario: Scenario, usual: StageTimes) -> StageTimes:
+def _times(row: Row, pp: int, vpp: int, weight_share: float, usual: StageTimes) -> StageTimes:
     """Return the seconds of each stage; times of a whole rank are divided among its chunks.
 
-    ``usual`` holds what the simulator finds, for what the row does not state.
+    Args:
+        row: A row that states times.
+        pp: Pipeline ranks.
+        vpp: Chunks of each rank.
+        weight_share: Share of activations that waits for weight gradients.
+        usual: What the simulator finds, for what the row does not state.
     """
-    parallelism = scenario.parallelism
-    stages, chunks = parallelism.pp * parallelism.vpp, parallelism.vpp
+    stages = pp * vpp
     if row.profiled_ms_zb2p is not None:
         given = row.profiled_ms_zb2p
         forward, inputs, weights = (
-            (milliseconds * 1e-3 / chunks,) * stages for milliseconds in (given.TF, given.TB, given.TW)
+            (milliseconds * 1e-3 / vpp,) * stages for milliseconds in (given.TF, given.TB, given.TW)
         )
         return StageTimes(
             forward=forward,
             backward_input=inputs,
             backward_weight=weights,
             message=given.Tcomm * 1e-3,
-            weight_share=_weight_share(scenario),
+            weight_share=weight_share,
         )
     return StageTimes(
         forward=tuple(1e-6 * value for value in row.stage_fwd_us or ()),
@@ -125,13 +131,12 @@ def _times(row: Row, scenario: Scenario, usual: StageTimes) -> StageTimes:
     )
 
 
-def _weight_share(scenario: Scenario) -> float:
+def _weight_share(hidden: int, heads: int, seq_length: int) -> float:
     """Return the share of activations that waits for weight gradients: 32 h of 34 h + 5 a s bytes per token.
 
     Qi et al., arXiv:2401.10241, table 1, with unfused attention as in their runs.
     """
-    hidden, heads = scenario.model.hidden_size, scenario.model.num_attention_heads
-    return 32 * hidden / (34 * hidden + 5 * heads * scenario.training.seq_length)
+    return 32 * hidden / (34 * hidden + 5 * heads * seq_length)
 
 
 def _measured(program: Program, durations: Durations, times: StageTimes) -> Durations:

@@ -22,10 +22,14 @@ from simulator.workload.step.stages import stages_of
 from simulator.workload.work import Attention, Collective
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
-    from simulator.scenario import Scenario
+    from simulator.scenario import Cluster, Gpu, Scenario
     from simulator.validation.components.read import Kind
+    from simulator.workload.layers.kinds import LayerKind
+    from simulator.workload.layers.layer_work import LayerWork
+    from simulator.workload.layers.lower import LayerOptions
+    from simulator.workload.layers.settings import LayerSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +74,7 @@ def outcomes_of(component: Component, scenario: Scenario) -> list[ComponentOutco
     power = gpu.power if component.clock == 1.0 else None
     gpu = replace(gpu, training_clock=clocks, power=power)
     scenario = replace(scenario, cluster=replace(scenario.cluster, gpu=gpu))
-    predicted = _PREDICTED[component.kind](scenario)
+    predicted = _predicted(component.kind, scenario)
     return [
         ComponentOutcome(
             id=component.id,
@@ -94,53 +98,50 @@ Predicted = dict[str, tuple[float, float]]
 """By pass, seconds and FLOPs."""
 
 
-def _experts(scenario: Scenario) -> Predicted:
-    steps, options, system = _expert_steps(scenario), layer_settings(scenario).options, System.of(scenario)
+def _predicted(kind: Kind, scenario: Scenario) -> Predicted:
+    """Return what one kind of part takes in a scenario."""
+    settings, system = layer_settings(scenario), System.of(scenario)
+    if kind == "layer":
+        return _layer(stages_of(scenario)[0].works[1], system)  # the embedding comes first
+    if kind == "attention":
+        kinds = layer_kinds(scenario.model, scenario.training.mean_document_length)
+        return _attention(settings, kinds[0], system.cluster.gpu)
+    steps = _expert_steps(settings, scenario.name)
+    return (
+        _experts(steps, settings.options, system) if kind == "experts" else _exchange(steps, system.cluster)
+    )
+
+
+def _experts(steps: Sequence[Step], options: LayerOptions, system: System) -> Predicted:
     return {
         "forward": (device_s(forward_program(steps, options), system), 0.0),
         "backward": (device_s(backward_program(steps, options), system), 0.0),
     }
 
 
-def _expert_steps(scenario: Scenario) -> list[Step]:
-    settings = layer_settings(scenario)
+def _expert_steps(settings: LayerSettings, name: str) -> list[Step]:
     model = settings.model
     if model.experts is None or settings.experts is None:
-        raise ValueError(f"{scenario.name}: the model has no experts")
+        raise ValueError(f"{name}: the model has no experts")
     return expert_steps(settings.sizes, model, settings.kernels, model.experts, settings.experts)
 
 
-def _layer(scenario: Scenario) -> Predicted:
-    system = System.of(scenario)
-    work = stages_of(scenario)[0].works[1]  # the embedding comes first
+def _layer(work: LayerWork, system: System) -> Predicted:
     return {
         "forward": (device_s(work.forward.program, system), 0.0),
         "backward": (device_s(work.backward.program, system), 0.0),
     }
 
 
-def _exchange(scenario: Scenario) -> Predicted:
+def _exchange(steps: Sequence[Step], cluster: Cluster) -> Predicted:
     messages = [
-        step.forward
-        for step in _expert_steps(scenario)
-        if isinstance(step, Exchange) and isinstance(step.forward, Collective)
+        step.forward for step in steps if isinstance(step, Exchange) and isinstance(step.forward, Collective)
     ]
-    return {message.name: (collective_cost(message, scenario.cluster).alone_s, 0.0) for message in messages}
+    return {message.name: (collective_cost(message, cluster).alone_s, 0.0) for message in messages}
 
 
-def _attention(scenario: Scenario) -> Predicted:
-    settings = layer_settings(scenario)
-    first = layer_kinds(scenario.model, scenario.training.mean_document_length)[0]
-    steps = layer_steps(settings, settings.sizes, first)
+def _attention(settings: LayerSettings, kind: LayerKind, gpu: Gpu) -> Predicted:
+    steps = layer_steps(settings, settings.sizes, kind)
     (core,) = (step for step in steps if isinstance(step, CoreAttention))
-    gpu = scenario.cluster.gpu
     kernels = [work for work in (*core.forward, *core.backward) if isinstance(work, Attention)]
     return {work.direction: (kernel_s(work, gpu), work.flops) for work in kernels}
-
-
-_PREDICTED: Mapping[Kind, Callable[[Scenario], Predicted]] = {
-    "experts": _experts,
-    "layer": _layer,
-    "exchange": _exchange,
-    "attention": _attention,
-}
