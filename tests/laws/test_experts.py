@@ -137,7 +137,7 @@ def test_expert_groups_fold_the_ranks_of_a_stage(scenario: Scenario) -> None:
 def test_parameters_of_all_ranks_are_those_of_the_model(scenario: Scenario) -> None:
     degrees = scenario.parallelism
     stage = stages_of(scenario)[0]
-    part = stage_parameters(LocalParameters.of(scenario), stage.outline)
+    part = stage_parameters(LocalParameters.of(scenario.model, scenario.parallelism), stage.outline)
     layer = ModelParameters.of(SPARSE).counts[True, "layer"]
     assert part.experts * degrees.expert_tp * degrees.ep == layer.experts * SPARSE.num_hidden_layers
     copies = (degrees.tp - 1) * (layer.replicated * SPARSE.num_hidden_layers + SPARSE.hidden_size)

@@ -134,7 +134,9 @@ class Layouts:
                     family.stage_layers,
                     ranks_sharing_tables(example.parallelism.vocabulary, family.pp),
                 )
-                self._parameters[key] = Parameters.of(LocalParameters.of(example), stages)
+                self._parameters[key] = Parameters.of(
+                    LocalParameters.of(example.model, example.parallelism), stages
+                )
             found.append(self._parameters[key])
         return Parameters.stacked(found, of.reshape(-1))
 
