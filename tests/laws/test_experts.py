@@ -11,6 +11,7 @@ from factories import GPU, MODEL, NETWORK, SOFTWARE, make_scenario
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from laws.layers import stages_of
 from simulator import catalogue
 from simulator.api import estimate_memory, simulate
 from simulator.costs.collectives import collective_cost
@@ -27,7 +28,6 @@ from simulator.workload.layers.local_sizes import local_sizes
 from simulator.workload.layers.settings import layer_settings
 from simulator.workload.parameters.counts import LocalParameters, stage_parameters
 from simulator.workload.pipeline import Pipeline
-from simulator.workload.step.stages import stages_of
 from simulator.workload.work import Collective, Elementwise, Gemm, Group, Routing
 from tests.laws.layers import layer, layer_flops, ops
 

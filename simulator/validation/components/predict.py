@@ -18,6 +18,7 @@ from simulator.workload.layers.kinds import layer_kinds, layer_steps
 from simulator.workload.layers.lower import backward_program, forward_program
 from simulator.workload.layers.operation import CoreAttention, Exchange, Step
 from simulator.workload.layers.settings import layer_settings
+from simulator.workload.step.settings import step_settings
 from simulator.workload.step.stages import stages_of
 from simulator.workload.work import Attention, Collective
 
@@ -112,7 +113,8 @@ def _expert_steps(scenario: Scenario) -> list[Step]:
 
 def _layer(scenario: Scenario) -> Predicted:
     system = System.of(scenario)
-    work = stages_of(scenario)[0].works[1]  # the embedding comes first
+    settings = step_settings(scenario)
+    work = stages_of(settings.stages, settings.layers)[0].works[1]  # the embedding comes first
     return {
         "forward": (device_s(work.forward.program, system), 0.0),
         "backward": (device_s(work.backward.program, system), 0.0),
