@@ -21,7 +21,7 @@ from simulator.results.memory import MemoryReport, memory_report
 from simulator.results.pass_shares import sequence_shares
 from simulator.results.result import Result, make_result
 from simulator.units import format_bytes
-from simulator.workload.parameters.model_states import StaticMemory
+from simulator.workload.parameters.model_states import StaticMemory, sums_gradients_locally
 from simulator.workload.pipeline import Pipeline
 from simulator.workload.program import Stream
 from simulator.workload.step.build import Step, build_step
@@ -125,7 +125,14 @@ def least_step_time_s(step: Step, scenario: Scenario) -> float:
 
 
 def _memory(scenario: Scenario, step: Step, timeline: Timeline) -> MemoryReport:
-    held = static_memory(scenario, step.stages, step.held, step.program)
+    every = scenario.parallelism.reduce_every_microbatch
+    held = static_memory(
+        step_settings(scenario).states,
+        step.stages,
+        step.held,
+        step.program,
+        sums_gradients=sums_gradients_locally(scenario.num_microbatches, reduces_every=every),
+    )
     return memory_report(
         timeline,
         [{name: getattr(rank, name) for name in _STATIC} for rank in held],

@@ -148,7 +148,7 @@ def test_cells_hold_their_gpus_and_the_slowest_sets_the_pace() -> None:
 
 def test_drawn_gpus_have_the_spread_that_is_asked_for() -> None:
     scenario = make_scenario(dp=4096)
-    fleet = Fleet.draw(replace(scenario, noise=Noise(speed_spread=0.02)))
+    fleet = Fleet.draw(scenario.parallelism, Noise(speed_spread=0.02), 0.0, scenario.seed)
     assert (1.0 / fleet.spread).std() == pytest.approx(0.02, rel=0.1)
     assert (1.0 / fleet.spread).mean() == pytest.approx(1.0, abs=0.002)
 

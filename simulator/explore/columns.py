@@ -41,21 +41,33 @@ COLUMNS = (
 )
 
 
-def row_of(base: Scenario, settings: Mapping[str, object], result: Result | None) -> dict[str, object]:
-    """Return a table row; without a result, only what was asked for is known."""
-    if result is None:
-        row = dict.fromkeys(COLUMNS)
-        asked = _layout(base)
-        for name, path in _PATHS.items():
-            row[name] = settings.get(path, None if name in _DERIVED else asked[name])
-    else:
-        row = _layout(result.scenario) | _metrics(result)
-        row = {name: row[name] for name in COLUMNS}
+def row_of(settings: Mapping[str, object], result: Result) -> dict[str, object]:
+    """Return the table row of a point of a sweep."""
+    row = layout_of(result.scenario) | _metrics(result)
+    return {name: row[name] for name in COLUMNS} | _without_column(settings)
+
+
+def row_without_result(base: Mapping[str, object], settings: Mapping[str, object]) -> dict[str, object]:
+    """Return the table row of a point that makes no scenario: only what was asked for is known.
+
+    Args:
+        base: Layout of the scenario whose settings the point varies; see ``layout_of``.
+        settings: Dotted path to value of the varied settings.
+    """
+    row: dict[str, object] = dict.fromkeys(COLUMNS)
+    for name, path in _PATHS.items():
+        row[name] = settings.get(path, None if name in _DERIVED else base[name])
+    return row | _without_column(settings)
+
+
+def _without_column(settings: Mapping[str, object]) -> dict[str, object]:
+    """Return the varied settings that have no column among those of every sweep."""
     has_column = set(_PATHS.values())
-    return row | {path: value for path, value in settings.items() if path not in has_column}
+    return {path: value for path, value in settings.items() if path not in has_column}
 
 
-def _layout(scenario: Scenario) -> dict[str, object]:
+def layout_of(scenario: Scenario) -> dict[str, object]:
+    """Return what the columns say of a scenario before it is simulated."""
     parallelism, training = scenario.parallelism, scenario.training
     return {
         "gpu": scenario.cluster.gpu_name,

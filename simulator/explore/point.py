@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulator import api, files
 from simulator.errors import SimulatorError
-from simulator.explore.columns import row_of
+from simulator.explore.columns import layout_of, row_of, row_without_result
 from simulator.explore.keeper import Label, Records
 from simulator.explore.store import run_key
 
@@ -85,12 +85,12 @@ def simulate_point(task: Task) -> SweepPoint:
         result = api.simulate(scenario, quick=True)
     except SimulatorError as error:
         problem = "; ".join(line.strip() for line in str(error).splitlines())
-        base = files.from_document(task.named)
-        row = {**row_of(base, task.settings, None), "problem": problem}
+        base = layout_of(files.from_document(task.named))
+        row = {**row_without_result(base, task.settings), "problem": problem}
         return SweepPoint(settings=task.settings, row=row, metrics={}, result=None, problem=problem)
     return SweepPoint(
         settings=task.settings,
-        row={**row_of(scenario, task.settings, result), "problem": ""},
+        row={**row_of(task.settings, result), "problem": ""},
         metrics=dict(result.metrics),
         result=result.to_dict(),
         warnings=scenario.warnings,

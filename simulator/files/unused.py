@@ -20,9 +20,9 @@ _ENGINE = (
 def unused_by_search(scenario: Scenario, search: Search) -> Iterator[str]:
     """Yield a warning for each setting of the file that changes nothing about its search."""
     yield from (text for text in scenario.warnings if text.startswith("simulation."))
-    if _given(scenario, "simulation", "engine") == "event":
+    if _given(scenario.document, "simulation", "engine") == "event":
         yield _ENGINE.format("a search uses")
-    dp = _given(scenario, "parallelism", "dp")
+    dp = _given(scenario.document, "parallelism", "dp")
     if DP in search.free and dp not in {None, "auto"}:
         yield f"{DP} = {dp} has no effect: it follows from what the search chooses; search.fix: [dp] keeps it"
 
@@ -30,7 +30,7 @@ def unused_by_search(scenario: Scenario, search: Search) -> Iterator[str]:
 def unused_by_montecarlo(scenario: Scenario, steps: int) -> Iterator[str]:
     """Yield a warning for each setting, and for the number of steps, that changes nothing about a run."""
     yield from (text for text in scenario.warnings if not text.startswith("simulation."))
-    if _given(scenario, "simulation", "engine") == "event":
+    if _given(scenario.document, "simulation", "engine") == "event":
         yield _ENGINE.format("Monte Carlo uses")
     noise = scenario.noise
     if noise.expert_imbalance and scenario.model.experts is None:
@@ -43,7 +43,7 @@ def unused_by_montecarlo(scenario: Scenario, steps: int) -> Iterator[str]:
         yield f"all {steps:,} steps are the same: no kernel_jitter in simulation.noise makes them differ"
 
 
-def _given(scenario: Scenario, section: str, name: str) -> object:
+def _given(document: Mapping[str, object], section: str, name: str) -> object:
     """Return a setting as the file gives it; None where it leaves it out."""
-    content = scenario.document.get(section)
+    content = document.get(section)
     return content.get(name) if isinstance(content, Mapping) else None

@@ -80,15 +80,18 @@ def training_days(tokens: float, tokens_per_s: float) -> float:
     return tokens / tokens_per_s / _SECONDS_PER_HOUR / _HOURS_PER_DAY
 
 
-def _budget_metrics(scenario: Scenario, tokens_per_s: float) -> dict[str, float]:
+def _budget_metrics(
+    tokens: float | None, tokens_per_s: float, gpus: int, price_per_gpu_hour: float | None
+) -> dict[str, float]:
     """Return what the token budget takes; nothing without a budget, no dollars without a price."""
-    if scenario.training.tokens is None:
+    if tokens is None:
         return {}
-    days = training_days(scenario.training.tokens, tokens_per_s)
-    gpu_hours = days * _HOURS_PER_DAY * scenario.cluster.gpus
+    days = training_days(tokens, tokens_per_s)
+    gpu_hours = days * _HOURS_PER_DAY * gpus
     metrics = {"days": days, "gpu_hours": gpu_hours}
-    price = scenario.cluster.price_per_gpu_hour
-    return metrics if price is None else metrics | {"cost_dollars": gpu_hours * price}
+    if price_per_gpu_hour is None:
+        return metrics
+    return metrics | {"cost_dollars": gpu_hours * price_per_gpu_hour}
 
 
 def _breakdown_metrics(breakdown: Breakdown, step_time_s: float) -> dict[str, float]:
@@ -139,5 +142,5 @@ def step_metrics(
         "samples_per_s": training.global_batch_size / step_time_s,
         **_breakdown_metrics(breakdown, step_time_s),
         "peak_memory_bytes": memory.peak_bytes,
-        **_budget_metrics(scenario, tokens_per_s),
+        **_budget_metrics(training.tokens, tokens_per_s, gpus, scenario.cluster.price_per_gpu_hour),
     }

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from simulator.engines.timeline import Timeline
     from simulator.results.memory import MemoryReport
-    from simulator.scenario.scenario import Scenario
+    from simulator.scenario.scenario import Measured, Scenario
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class Result:
             "days": metrics.get("days"),
             "gpu_hours": metrics.get("gpu_hours"),
             "cost_dollars": metrics.get("cost_dollars"),
-            "measured": _measured_dict(self.scenario, metrics),
+            "measured": _measured_dict(self.scenario.measured, metrics),
             "warnings": list(self.warnings),
             "digest": self.scenario.digest(),
             "version": metadata.version("training-parallelism-simulator"),
@@ -101,13 +101,13 @@ def make_result(
     )
 
 
-def _measured_dict(scenario: Scenario, metrics: Mapping[str, float]) -> dict[str, object] | None:
+def _measured_dict(measured: Measured | None, metrics: Mapping[str, float]) -> dict[str, object] | None:
     """Set each published value beside its prediction; ``error`` is predicted over published, less one."""
-    if scenario.measured is None:
+    if measured is None:
         return None
     values: dict[str, object] = {}
-    for name, published in scenario.measured.values.items():
+    for name, published in measured.values.items():
         predicted = metrics.get(name)
         error = None if predicted is None or not published else predicted / published - 1
         values[name] = {"published": published, "predicted": predicted, "error": error}
-    return {"source": scenario.measured.source, "values": values}
+    return {"source": measured.source, "values": values}

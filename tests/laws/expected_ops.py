@@ -121,7 +121,7 @@ def shards_of(scenario: Scenario, stage: Stage) -> list[Shard]:
     shards: list[Shard] = []
     units: list[int] = []
     dense = experts = 0.0
-    parts = unit_parts(LocalParameters.of(scenario), stage.outline)
+    parts = unit_parts(LocalParameters.of(scenario.model, scenario.parallelism), stage.outline)
     for number, part in enumerate(parts):
         units.append(number)
         dense, experts = dense + part.parameters.dense, experts + part.parameters.experts

@@ -9,7 +9,8 @@ from simulator.costs.system import System
 from simulator.durations.price import price
 from simulator.engines import event
 from simulator.workload.program import Stream
-from simulator.workload.step.stages import stages_of
+from simulator.workload.step import stages
+from simulator.workload.step.settings import step_settings
 from simulator.workload.work import Attention, Collective, Gemm, Transfer
 
 if TYPE_CHECKING:
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
     from simulator.scenario import Scenario
     from simulator.workload.layers.layer_work import LayerWork
     from simulator.workload.program import Block, Program, Work
+    from simulator.workload.step.stages import Stage
+
+
+def stages_of(scenario: Scenario) -> tuple[Stage, ...]:
+    """Return the pipeline stages of a scenario."""
+    settings = step_settings(scenario)
+    return stages.stages_of(settings.stages, settings.layers)
 
 
 def layer(scenario: Scenario) -> tuple[Block, Block]:

@@ -56,7 +56,8 @@ def test_strides_number_every_rank_once(degrees: tuple[int, ...], placement: tup
 
 @given(st.lists(st.floats(0.0, 1e12), min_size=1, max_size=8), OFFLOADS)
 def test_held_state_of_columns_is_that_of_each_rank(rows: list[float], offload: StateOffload) -> None:
-    sizes = ParameterBytes.of(make_scenario())
+    scenario = make_scenario()
+    sizes = ParameterBytes.of(scenario.training, scenario.software, None)
     columns = held_state_bytes(np.array(rows), sizes, offload)
     assert columns.tolist() == [held_state_bytes(row, sizes, offload) for row in rows]
 

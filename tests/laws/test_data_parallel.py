@@ -49,7 +49,7 @@ def volume(scenario: Scenario) -> float:
 
 def parameters(scenario: Scenario) -> float:
     """Count the parameters of all pipeline ranks."""
-    local = LocalParameters.of(scenario)
+    local = LocalParameters.of(scenario.model, scenario.parallelism)
     return sum(stage_parameters(local, stage.outline).total for stage in build_step(scenario).stages)
 
 
@@ -99,7 +99,7 @@ def test_volumes_are_the_closed_forms(dp: int, pp: int, microbatches: int) -> No
     assert sum(moved(owned).values()) == pytest.approx(2 * 2 * count)
     assert {kind for kind, _ in moved(owned)} == {"reduce_scatter", "broadcast"}
     every = scenario_of("zero3", reduce_every_microbatch=True, **size)
-    layers = 8 * LocalParameters.of(plain).layers[False, "layer"].total
+    layers = 8 * LocalParameters.of(plain.model, plain.parallelism).layers[False, "layer"].total
     expected = microbatches * 2 * (3 * layers + 2 * (count - layers))
     assert volume(every) == pytest.approx(expected)
     assert expected / microbatches < 1.5 * volume(plain)

@@ -11,6 +11,7 @@ from factories import GPU, MODEL, NETWORK, SOFTWARE, make_scenario
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from laws.layers import stages_of
 from simulator import catalogue
 from simulator.api import estimate_memory, simulate
 from simulator.costs.collectives import collective_cost
@@ -27,7 +28,6 @@ from simulator.workload.layers.local_sizes import local_sizes
 from simulator.workload.layers.settings import layer_settings
 from simulator.workload.parameters.counts import LocalParameters, stage_parameters
 from simulator.workload.pipeline import Pipeline
-from simulator.workload.step.stages import stages_of
 from simulator.workload.work import Collective, Elementwise, Gemm, Group, Routing
 from tests.laws.layers import layer, layer_flops, ops
 
@@ -137,7 +137,7 @@ def test_expert_groups_fold_the_ranks_of_a_stage(scenario: Scenario) -> None:
 def test_parameters_of_all_ranks_are_those_of_the_model(scenario: Scenario) -> None:
     degrees = scenario.parallelism
     stage = stages_of(scenario)[0]
-    part = stage_parameters(LocalParameters.of(scenario), stage.outline)
+    part = stage_parameters(LocalParameters.of(scenario.model, scenario.parallelism), stage.outline)
     layer = ModelParameters.of(SPARSE).counts[True, "layer"]
     assert part.experts * degrees.expert_tp * degrees.ep == layer.experts * SPARSE.num_hidden_layers
     copies = (degrees.tp - 1) * (layer.replicated * SPARSE.num_hidden_layers + SPARSE.hidden_size)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.workload.step.stages import stages_of
+from laws.layers import stages_of
 from tests.factories import make_scenario
 
 if TYPE_CHECKING:

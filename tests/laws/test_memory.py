@@ -10,12 +10,12 @@ from factories import GPU, MODEL, make_scenario
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from laws.layers import stages_of
 from simulator.api import simulate
 from simulator.costs.kernels import kernel_s
 from simulator.scenario import Experts, LatentAttention, Offload, RecomputeDetail
 from simulator.workload.layers.local_sizes import local_sizes
 from simulator.workload.layers.low_precision import casts
-from simulator.workload.step.stages import stages_of
 from simulator.workload.work import Gemm
 
 if TYPE_CHECKING:

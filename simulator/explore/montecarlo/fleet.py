@@ -10,8 +10,8 @@ import numpy as np
 from simulator.explore.montecarlo.cells import cell_of, slowest_of_cells
 
 if TYPE_CHECKING:
-    from simulator.scenario import Parallelism, Scenario
-    from simulator.scenario.noise import Straggler
+    from simulator.scenario import Parallelism
+    from simulator.scenario.noise import Noise, Straggler
     from simulator.workload.program import Floats
 
 _FLEET, _STEP = 0, 1
@@ -47,15 +47,23 @@ class Fleet:
     slow: tuple[SlowGpu, ...]
 
     @classmethod
-    def draw(cls, scenario: Scenario) -> Fleet:
-        """Draw the job's GPUs from the scenario's noise and seed."""
-        noise, gpus = scenario.noise, scenario.cluster.gpus
-        generator = np.random.default_rng([scenario.seed, _FLEET])
-        spread = scenario.cluster.gpu.speed_spread if noise.speed_spread is None else noise.speed_spread
+    def draw(cls, parallelism: Parallelism, noise: Noise, usual_spread: float, seed: int) -> Fleet:
+        """Draw the job's GPUs.
+
+        Args:
+            parallelism: Where they sit, and how many there are.
+            noise: What makes them differ.
+            usual_spread: Standard deviation of sustained speed among such GPUs, relative; read where
+                ``noise`` has none.
+            seed: Seed of the random numbers.
+        """
+        gpus = parallelism.gpus
+        generator = np.random.default_rng([seed, _FLEET])
+        spread = usual_spread if noise.speed_spread is None else noise.speed_spread
         # A normal value may be negative; a speed may not.
         speeds = np.maximum(0.1, 1.0 + spread * generator.standard_normal(gpus))
         slow = [each for entry in noise.stragglers for each in _slow(entry, gpus, generator)]
-        return cls(parallelism=scenario.parallelism, spread=1.0 / speeds, slow=tuple(slow))
+        return cls(parallelism=parallelism, spread=1.0 / speeds, slow=tuple(slow))
 
     def without(self, gpu: int) -> Fleet:
         """Return the job with one GPU as the mean one is."""

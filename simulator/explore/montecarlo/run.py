@@ -131,7 +131,7 @@ def monte_carlo(
     job = job_of(scenario)
     suspects = _suspects(job.fleet)
     tasks = list(tasks_of(scenario, steps, suspects, shard))
-    found = _times(tasks, records_of(scenario), progress, backend, store)
+    found = _times(tasks, records_of(scenario.digest(), scenario.name), progress, backend, store)
     times = np.array(
         [
             [seconds for task in tasks if task.healed == healed for seconds in found[task.healed, task.first]]

@@ -79,7 +79,9 @@ def job_of(scenario: Scenario) -> Job:
     for job in _latest:
         if job.scenario is scenario or job.scenario == scenario:
             return job
-    job = Job(scenario=scenario, template=template_of(scenario), fleet=Fleet.draw(scenario))
+    spread = scenario.cluster.gpu.speed_spread
+    fleet = Fleet.draw(scenario.parallelism, scenario.noise, spread, scenario.seed)
+    job = Job(scenario=scenario, template=template_of(scenario), fleet=fleet)
     _latest[:] = [job]
     return job
 
@@ -104,13 +106,17 @@ def tasks_of(
             yield Steps(scenario=scenario, healed=healed, first=first, end=min(first + _PER_TASK, steps))
 
 
-def records_of(scenario: Scenario) -> Records[Steps, list[float]]:
-    """Return how the seconds of steps are kept; more steps of the same job begin with the same ones."""
-    digest = scenario.digest()
+def records_of(digest: str, name: str) -> Records[Steps, list[float]]:
+    """Return how the seconds of steps are kept; more steps of the same job begin with the same ones.
+
+    Args:
+        digest: What tells the scenario from others.
+        name: Its name, for people.
+    """
 
     def label(task: Steps) -> Label:
         key = run_key(f"{digest} montecarlo without {task.healed} steps {task.first} to {task.end}")
-        return Label(key=key, name=scenario.name)
+        return Label(key=key, name=name)
 
     return Records(label=label, write=json.dumps, read=json.loads)
 

@@ -16,16 +16,9 @@ from simulator.durations.layers import block_seconds, kernel_seconds
 from simulator.explore.search.rules import Strides
 from simulator.explore.search.space import LAYER_AXES, Space
 from simulator.schedules import SCHEDULES
-from simulator.workload.layers.kinds import LayerKind, layer_kinds
-from simulator.workload.layers.layer_work import (
-    LayerWork,
-    closing_works,
-    embedding_work,
-    layer_work,
-    predictions_of,
-)
-from simulator.workload.layers.plan import LayerPlan, PlanOptions
-from simulator.workload.layers.settings import layer_settings
+from simulator.workload.layers.kinds import LayerKind
+from simulator.workload.layers.layer_work import LayerWork, closing_works, embedding_work, layer_work
+from simulator.workload.layers.plan import LayerPlan
 from simulator.workload.pipeline import pairs_passes
 
 if TYPE_CHECKING:
@@ -36,7 +29,8 @@ if TYPE_CHECKING:
     from simulator.costs.system import System
     from simulator.explore.search.space import Ints
     from simulator.files import Variations
-    from simulator.scenario import Scenario
+    from simulator.workload.step.settings import StepSettings
+    from simulator.workload.step.stages import StageKinds
 
     Floats = NDArray[np.float64]
 
@@ -48,7 +42,7 @@ class LayerClass:
     """Layers that are laid out alike; each kind is built and timed when it is first asked for.
 
     Attributes:
-        scenario: A layout of the class.
+        settings: What the works of a layout of the class are made of.
         paired: Whether its passes run in pairs that hide each other's communication.
         works: Work of each kind of layer.
         ends: Work of the embedding, and what follows the last layer.
@@ -56,7 +50,7 @@ class LayerClass:
             gradients, by the work's identity: of the kernels alone, and in all.
     """
 
-    scenario: Scenario
+    settings: StepSettings
     paired: bool
     works: dict[LayerKey, LayerWork] = field(default_factory=dict)
     seconds: dict[tuple[int, bool], tuple[float, float, float]] = field(default_factory=dict)
@@ -66,17 +60,16 @@ class LayerClass:
         """Return the work of each kind of layer of a profile."""
         for kind, plan in profile.kinds:
             if (kind, plan) not in self.works:
-                self.works[kind, plan] = layer_work(kind, plan, layer_settings(self.scenario))
+                self.works[kind, plan] = layer_work(kind, plan, self.settings.layers)
         return [self.works[key] for key in profile.kinds]
 
     @property
     def ends(self) -> tuple[LayerWork, tuple[LayerWork, ...]]:
         """Work of the embedding, and what follows the last layer."""
         if self._ends is None:
-            scenario, settings = self.scenario, layer_settings(self.scenario)
-            options, mean_document = PlanOptions.of(scenario), scenario.training.mean_document_length
-            predictions = predictions_of(scenario.model, mean_document, options)
-            self._ends = embedding_work(settings), closing_works(settings, predictions)
+            stages, settings = self.settings.stages, self.settings.layers
+            last = stages.kinds[stages.index[-1]]
+            self._ends = embedding_work(settings), closing_works(settings, last.predictions)
         return self._ends
 
     def bytes_of(self, profile: Profile) -> Floats:
@@ -135,33 +128,21 @@ class Profile:
     counts: Floats
 
     @classmethod
-    def of(
-        cls,
-        scenario: Scenario,
-        stage_layers: tuple[int, ...],
-        known: dict[Hashable, int],
-    ) -> Profile:
-        """Count the kinds of layers of each stage as ``workload.stages`` plans them.
+    def of(cls, stages: StageKinds, known: dict[Hashable, int]) -> Profile:
+        """Count the kinds of layers of each stage.
 
         Args:
-            scenario: A layout.
-            stage_layers: Layers of each of its stages.
+            stages: The stages of a layout.
             known: Numbers of the kinds of profiles before; takes up those of this one.
         """
-        stages: list[Counter[LayerKey]] = []
-        options = PlanOptions.of(scenario)
-        layers = layer_kinds(scenario.model, scenario.training.mean_document_length)
-        layer = 0
-        for count in stage_layers:
-            held: Counter[LayerKey] = Counter()
-            for position in range(count):
-                held[layers[layer], options.plan(layer, position, count)] += 1
-                layer += 1
-            stages.append(held)
-        kinds = tuple(dict.fromkeys(key for held in stages for key in held))
-        counts = np.asarray([[held[key] for key in kinds] for held in stages], dtype=np.float64)
+        held_layers = [
+            Counter(kind.layers[index] for index in kind.indices)
+            for kind in (stages.kinds[index] for index in stages.index)
+        ]
+        kinds = tuple(dict.fromkeys(key for held in held_layers for key in held))
+        counts = np.asarray([[held[key] for key in kinds] for held in held_layers], dtype=np.float64)
         number = known.setdefault(kinds, len(known))
-        return cls(number, kinds, counts.reshape(len(stages), len(kinds)))
+        return cls(number, kinds, counts.reshape(len(held_layers), len(kinds)))
 
     def sums(self, each: Floats) -> Floats:
         """Add up a quantity over the works of each stage.

@@ -15,6 +15,7 @@ from simulator.scenario.search import AXES
 from simulator.schedules import SCHEDULES, Request
 from simulator.schedules.csv_form import CUSTOM
 from simulator.schedules.rounds import fits_rounds, round_size, warm_up
+from simulator.workload.step.settings import step_settings
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -79,7 +80,7 @@ def families(space: Space, variations: Variations) -> Iterator[Family]:
                 vpp=vpp,
                 schedule=name,
                 stage_layers=layers,
-                profile=Profile.of(example, layers, kinds),
+                profile=Profile.of(step_settings(example).stages, kinds),
                 held=_held(name, pp, vpp),
                 splits=name in SCHEDULES and SCHEDULES[name].splits_backward,
             )

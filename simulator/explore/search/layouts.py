@@ -18,6 +18,7 @@ from simulator.workload.grid import ExpertMesh, Mesh
 from simulator.workload.parameters.counts import LocalParameters
 from simulator.workload.parameters.stage_outline import outlines, ranks_sharing_tables
 from simulator.workload.pipeline import Pipeline, pairs_passes
+from simulator.workload.step.settings import step_settings
 
 if TYPE_CHECKING:
     from simulator.explore.search.axes import Values
@@ -96,7 +97,8 @@ class Layouts:
             shape, layer = (self.placed if placed else self.near).example[number].tolist()
             example = self.example(shape, layer)
             self.built[key] = LayerClass(
-                example, Pipeline.of(example).runs_in_pairs or pairs_passes(example.parallelism.schedule)
+                step_settings(example),
+                Pipeline.of(example).runs_in_pairs or pairs_passes(example.parallelism.schedule),
             )
         return self.built[key]
 
@@ -134,7 +136,9 @@ class Layouts:
                     family.stage_layers,
                     ranks_sharing_tables(example.parallelism.vocabulary, family.pp),
                 )
-                self._parameters[key] = Parameters.of(LocalParameters.of(example), stages)
+                self._parameters[key] = Parameters.of(
+                    LocalParameters.of(example.model, example.parallelism), stages
+                )
             found.append(self._parameters[key])
         return Parameters.stacked(found, of.reshape(-1))
 

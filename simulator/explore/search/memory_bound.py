@@ -24,6 +24,7 @@ from simulator.scenario.sharding import (
     reshards_after_forward,
     sharding_of,
 )
+from simulator.workload.layers.local_sizes import local_sizes
 from simulator.workload.parameters.bytes import ParameterBytes
 from simulator.workload.parameters.model_states import (
     buffer_bytes,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from simulator.explore.search.parameters import Parameters
     from simulator.explore.search.space import Bools, Ints
     from simulator.files.sections import ParallelismSection
-    from simulator.scenario import Offload, Scenario
+    from simulator.scenario import Offload, Software
     from simulator.scenario.parallelism import Sharding
     from simulator.scenario.recompute import OptimizerOffload
 
@@ -58,7 +59,8 @@ def memory_bound(layouts: Layouts, family: Family) -> Floats:
     activations = _Activations.of(layouts, family)
     parameters, shards = layouts.parameters(family), layouts.shard(family)
     given = layouts.variations.file.parallelism
-    common = _Common.of(example)
+    sizes = ParameterBytes.of(example.training, example.software, local_sizes(example).quantisation)
+    common = _Common.of(sizes, example.training.offload, example.software, example.parallelism.schedule)
     most = {kind: np.zeros(len(family.shape)) for kind in kinds_of(layouts)}
     for rank, stages in _distinct(held).items():
         mine = _Rank.of(given, parameters, shards, list(stages), common, family.pp)
@@ -147,16 +149,15 @@ class _Common:
     turns: bool
 
     @classmethod
-    def of(cls, example: Scenario) -> _Common:
-        software = example.software
+    def of(cls, sizes: ParameterBytes, offload: Offload, software: Software, schedule: str) -> _Common:
         return cls(
-            sizes=ParameterBytes.of(example),
-            offload=example.training.offload,
+            sizes=sizes,
+            offload=offload,
             bucket_bytes=software.bucket_bytes,
             framework=software.framework_bytes,
             lost=1 + software.memory_fragmentation,
             reduces_every=software.reduce_every_microbatch,
-            turns=example.parallelism.schedule in _TURN,
+            turns=schedule in _TURN,
         )
 
 

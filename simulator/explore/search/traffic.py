@@ -16,6 +16,7 @@ from simulator.scenario.sharding import (
     reshards_after_forward,
     sharding_of,
 )
+from simulator.workload.layers.local_sizes import local_sizes
 from simulator.workload.parameters.bytes import ParameterBytes
 from simulator.workload.parameters.optimizer_offload import OffloadTraffic, StateOffload
 from simulator.workload.parameters.sharding import shard_of
@@ -138,7 +139,7 @@ class Traffic:
             for of in (parameters.dense, parameters.experts, parameters.boundary)
         )
         first, embedding = parameters.dense[pairs, 0], parameters.boundary[pairs, 0]
-        sizes = ParameterBytes.of(example)
+        sizes = ParameterBytes.of(example.training, example.software, local_sizes(example).quantisation)
         full = example.software.bucket_bytes / sizes.gradient
         if example.model.experts is not None:
             full = 0.0

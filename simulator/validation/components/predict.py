@@ -18,6 +18,7 @@ from simulator.workload.layers.kinds import layer_kinds, layer_steps
 from simulator.workload.layers.lower import backward_program, forward_program
 from simulator.workload.layers.operation import CoreAttention, Exchange, Step
 from simulator.workload.layers.settings import layer_settings
+from simulator.workload.step.settings import step_settings
 from simulator.workload.step.stages import stages_of
 from simulator.workload.work import Attention, Collective
 
@@ -102,7 +103,8 @@ def _predicted(kind: Kind, scenario: Scenario) -> Predicted:
     """Return what one kind of part takes in a scenario."""
     settings, system = layer_settings(scenario), System.of(scenario)
     if kind == "layer":
-        return _layer(stages_of(scenario)[0].works[1], system)  # the embedding comes first
+        stages = stages_of(step_settings(scenario).stages, settings)
+        return _layer(stages[0].works[1], system)  # the embedding comes first
     if kind == "attention":
         kinds = layer_kinds(scenario.model, scenario.training.mean_document_length)
         return _attention(settings, kinds[0], system.cluster.gpu)

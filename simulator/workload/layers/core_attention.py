@@ -20,7 +20,7 @@ from simulator.workload.layers.unpadding import around_padding
 from simulator.workload.work import Attention, Elementwise, Gemm
 
 if TYPE_CHECKING:
-    from simulator.scenario import Scenario
+    from simulator.scenario import Parallelism, Software
     from simulator.workload.layers.architecture import Architecture
     from simulator.workload.layers.attention_mask import Mask
     from simulator.workload.layers.local_sizes import LocalSizes
@@ -54,13 +54,13 @@ class AttentionOptions:
     unpads: bool
 
     @classmethod
-    def of(cls, scenario: Scenario) -> AttentionOptions:
-        """Return how attention runs in a scenario."""
-        parallelism, software = scenario.parallelism, scenario.software
-        kernel = scenario.training.attention
+    def of(
+        cls, kernel: str, seq_length: int, parallelism: Parallelism, software: Software
+    ) -> AttentionOptions:
+        """Return how a stack runs attention, by which kernel and over how many tokens of a sequence."""
         return cls(
             kernel=kernel,
-            seq_length=scenario.training.seq_length,
+            seq_length=seq_length,
             split=context_split(
                 parallelism.cp, parallelism.cp_comm, parallelism.cp_heads, is_fused=kernel != UNFUSED
             ),

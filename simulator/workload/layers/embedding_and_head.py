@@ -11,7 +11,7 @@ from simulator.workload.layers.operation import Exchange, Pointwise, Step
 from simulator.workload.work import Collective, CollectiveKind, Elementwise
 
 if TYPE_CHECKING:
-    from simulator.scenario import Scenario
+    from simulator.scenario import Software
     from simulator.workload.layers.architecture import KernelOptions
     from simulator.workload.layers.local_sizes import LocalSizes
 
@@ -41,17 +41,16 @@ class LossOptions:
     shares_vocabulary: bool
 
     @classmethod
-    def of(cls, scenario: Scenario) -> LossOptions:
-        """Return how head and loss run in a scenario."""
-        software = scenario.software
+    def of(cls, software: Software, *, chunks: int, shares_vocabulary: bool) -> LossOptions:
+        """Return how a stack runs head and loss; see the attributes."""
         return cls(
-            chunks=scenario.training.loss_chunks,
+            chunks=chunks,
             fused="cross_entropy" in software.fused,
             in_place=software.loss_in_place,
             gathers_logits=software.gathers_logits,
             holds_output=software.holds_last_output,
             metrics=software.loss_metrics,
-            shares_vocabulary=scenario.parallelism.vocabulary != "none",
+            shares_vocabulary=shares_vocabulary,
         )
 
 

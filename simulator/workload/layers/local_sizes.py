@@ -96,7 +96,13 @@ def local_sizes(scenario: Scenario) -> LocalSizes:
         vocabulary=vocabulary_rows(model.vocab_size, tp),
         tp=mesh.group("tp"),
         cp=mesh.group("cp"),
-        quantisation=quantisation(scenario),
+        quantisation=quantisation(
+            training.precision,
+            scenario.cluster.gpu.peak_flop_per_s,
+            low_precision_params=training.low_precision_params,
+            casts_every_pass=scenario.software.casts_every_pass,
+            fuses_amax="amax" in scenario.software.fused,
+        ),
     )
 
 

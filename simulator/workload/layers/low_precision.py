@@ -19,7 +19,8 @@ from simulator.workload.layers.operation import Exchange, Pointwise, Step, withi
 from simulator.workload.work import Collective, Elementwise
 
 if TYPE_CHECKING:
-    from simulator.scenario import Scenario
+    from collections.abc import Collection
+
     from simulator.workload.work import Gemm, Group
 
 WIDE_BYTES = 2
@@ -120,23 +121,37 @@ class Quantisation:
         return self.layouts * self.recipe.element_bytes
 
 
-def quantisation(scenario: Scenario) -> Quantisation | None:
-    """Return how the scenario's layers are quantised, or None in 16 bits and more.
+def quantisation(
+    precision: str,
+    gpu_formats: Collection[str],
+    *,
+    low_precision_params: bool,
+    casts_every_pass: bool,
+    fuses_amax: bool,
+) -> Quantisation | None:
+    """Return how layers are quantised, or None in 16 bits and more.
 
     fp4 peaks mark the GPUs whose fp8 GEMM reads either layout and whose matrix units apply scales of blocks:
     Blackwell and later.
+
+    Args:
+        precision: Number format of the matrix multiplications, with the recipe that scales low ones.
+        gpu_formats: Number formats that the GPU has a peak in.
+        low_precision_params: Whether weights are stored and gathered in the low precision.
+        casts_every_pass: Whether the stack converts weights in every forward pass.
+        fuses_amax: Whether the stack's kernel that makes a tensor finds its largest value as well.
     """
-    recipe = RECIPES.get(scenario.training.precision)
+    recipe = RECIPES.get(precision)
     if recipe is None:
         return None
-    reads_either = "fp4" in scenario.cluster.gpu.peak_flop_per_s
+    reads_either = "fp4" in gpu_formats
     return Quantisation(
         recipe=recipe,
         layouts=1 if reads_either and not recipe.scales_with_direction else 2,
-        recasts=scenario.software.casts_every_pass,
+        recasts=casts_every_pass,
         promotes=recipe.scales_blocks and not reads_either,
-        gathers_params=scenario.training.low_precision_params and recipe.gathers_params,
-        fuses_amax="amax" in scenario.software.fused,
+        gathers_params=low_precision_params and recipe.gathers_params,
+        fuses_amax=fuses_amax,
     )
 
 

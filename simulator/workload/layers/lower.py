@@ -18,7 +18,7 @@ from simulator.workload.work import Attention, Collective, Elementwise, Gemm, Ho
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from simulator.scenario import Scenario
+    from simulator.scenario import Software, Training
 
 Kernel = Gemm | Attention | Scan | Elementwise
 Part = Literal["all", "input", "weight"]
@@ -51,9 +51,8 @@ class LayerOptions:
     accumulation_bytes: float
 
     @classmethod
-    def of(cls, scenario: Scenario) -> LayerOptions:
-        """Return how the layers of a scenario are run."""
-        training, software = scenario.training, scenario.software
+    def of(cls, training: Training, software: Software, num_microbatches: int) -> LayerOptions:
+        """Return how layers are run, given how many micro-batches a step has."""
         accumulates = "gradient_accumulation" in software.fused
         gradient = float(BYTES_PER_ELEMENT[training.grad_dtype])
         # Reading a gradient, and reading and writing the accumulated one.
@@ -65,7 +64,7 @@ class LayerOptions:
             collective_sms=software.collective_multiprocessors,
             wgrad_accumulates=accumulates,
             gradient_bytes=gradient,
-            accumulation_bytes=0.0 if accumulates or scenario.num_microbatches == 1 else accumulated,
+            accumulation_bytes=0.0 if accumulates or num_microbatches == 1 else accumulated,
         )
 
 

@@ -12,7 +12,7 @@ from simulator.workload.work import Collective
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from simulator.scenario import RecomputeDetail, Scenario
+    from simulator.scenario import RecomputeDetail, Training
     from simulator.scenario.recompute import OffloadModule, Recompute, RecomputeModule
     from simulator.workload.layers.local_sizes import LocalSizes
 
@@ -64,19 +64,21 @@ class PlanOptions:
     low_layers: tuple[int, int]
 
     @classmethod
-    def of(cls, scenario: Scenario) -> PlanOptions:
-        """Return what decides the plans of a scenario's layers."""
-        training = scenario.training
+    def of(cls, training: Training, layers: int, *, stops_early: bool) -> PlanOptions:
+        """Return what decides the plans of a model's layers.
+
+        Args:
+            training: The settings.
+            layers: Layers of the model.
+            stops_early: Whether recomputation ends with the last tensor that the backward pass needs.
+        """
         return cls(
             recompute=training.recompute,
             detail=training.recompute_detail,
-            stops_early=scenario.software.recompute_stops_early,
+            stops_early=stops_early,
             offloaded=training.offload.modules,
             offloaded_layers=training.offload.num_layers,
-            low_layers=(
-                training.bf16_layers_at_start,
-                scenario.model.num_hidden_layers - training.bf16_layers_at_end,
-            ),
+            low_layers=(training.bf16_layers_at_start, layers - training.bf16_layers_at_end),
         )
 
     def plan(self, layer: int, position: int, layers: int) -> LayerPlan:

@@ -47,16 +47,18 @@ class LayerSettings:
 
 def layer_settings(scenario: Scenario) -> LayerSettings:
     """Return what the layers of a scenario have in common; one object for all that are equal."""
+    parallelism, training, software = scenario.parallelism, scenario.training, scenario.software
+    shares_vocabulary = parallelism.vocabulary != "none"
     return _one_for_all(
         local_sizes(scenario),
         Architecture.of(scenario.model),
-        KernelOptions.of(scenario.software),
-        LayerOptions.of(scenario),
-        AttentionOptions.of(scenario),
-        None if scenario.model.experts is None else ExpertOptions.of(scenario),
-        LossOptions.of(scenario),
-        frozenset(scenario.training.cuda_graphs),
-        splits_backward(scenario.parallelism.schedule, scenario.parallelism.schedule_rows),
+        KernelOptions.of(software),
+        LayerOptions.of(training, software, scenario.num_microbatches),
+        AttentionOptions.of(training.attention, training.seq_length, parallelism, software),
+        None if scenario.model.experts is None else ExpertOptions.of(training, parallelism),
+        LossOptions.of(software, chunks=training.loss_chunks, shares_vocabulary=shares_vocabulary),
+        frozenset(training.cuda_graphs),
+        splits_backward(parallelism.schedule, parallelism.schedule_rows),
     )
 
 

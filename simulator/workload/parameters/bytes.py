@@ -7,10 +7,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from simulator.workload.layers.local_sizes import BYTES_PER_ELEMENT, wide_dtype
-from simulator.workload.layers.low_precision import quantisation
 
 if TYPE_CHECKING:
-    from simulator.scenario import Scenario
+    from simulator.scenario import Software, Training
     from simulator.workload.layers.low_precision import Quantisation
 
 _FULL_STATE_BYTES = 12.0
@@ -57,9 +56,14 @@ class ParameterBytes:
         return self.weight < _MASTER_BYTES
 
     @staticmethod
-    def of(scenario: Scenario) -> ParameterBytes:
-        """Return what a scenario's number formats and its stack take."""
-        training = scenario.training
+    def of(training: Training, software: Software, quantised: Quantisation | None) -> ParameterBytes:
+        """Return what the number formats of a training and its stack take.
+
+        Args:
+            training: The number formats.
+            software: The stack.
+            quantised: How operands of the GEMMs inside layers get their low precision, or None.
+        """
         wide = wide_dtype(training.precision)
         return _parameter_bytes(
             training.param_dtype or wide,
@@ -68,9 +72,9 @@ class ParameterBytes:
             training.reduce_dtype or training.grad_dtype,
             training.master_dtype,
             training.moment_dtype,
-            scenario.software.optimizer_bytes_per_parameter,
+            software.optimizer_bytes_per_parameter,
             training.low_precision_params,
-            quantisation(scenario),
+            quantised,
         )
 
 

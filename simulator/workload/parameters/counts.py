@@ -12,7 +12,7 @@ from simulator.workload.layers.local_sizes import vocabulary_rows
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from simulator.scenario import Scenario
+    from simulator.scenario import Model, Parallelism
     from simulator.scenario.parameters import LayerKey, LayerParameters
     from simulator.workload.parameters.stage_outline import StageOutline
 
@@ -64,15 +64,14 @@ class LocalParameters:
     has_tables: bool
 
     @staticmethod
-    def of(scenario: Scenario) -> LocalParameters:
-        """Count the parameters on one rank of a scenario."""
-        degrees = scenario.parallelism
+    def of(model: Model, degrees: Parallelism) -> LocalParameters:
+        """Count the parameters of a model on one rank."""
         return _local_parameters(
-            ModelParameters.of(scenario.model),
+            ModelParameters.of(model),
             degrees.tp,
             degrees.ep,
             degrees.expert_tp,
-            vocabulary_rows(scenario.model.vocab_size, degrees.tp),
+            vocabulary_rows(model.vocab_size, degrees.tp),
             degrees.vocabulary == "none",
         )
 

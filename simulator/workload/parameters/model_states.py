@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from simulator.scenario import Scenario
+    from simulator.workload.layers.low_precision import Quantisation
     from simulator.workload.parameters.counts import StageParameters
     from simulator.workload.parameters.sharding import X
     from simulator.workload.parameters.stage_outline import StageOutline
@@ -52,13 +53,13 @@ class ModelStates:
     framework_bytes: float
 
     @staticmethod
-    def of(scenario: Scenario) -> ModelStates:
-        """Return how a scenario keeps its model's states."""
+    def of(scenario: Scenario, quantised: Quantisation | None) -> ModelStates:
+        """Return how a scenario keeps its model's states, given how its layers are quantised."""
         parallelism, training, software = scenario.parallelism, scenario.training, scenario.software
         sharded = parallelism.sharding == "zero3"
         return _interned(
-            LocalParameters.of(scenario),
-            ParameterBytes.of(scenario),
+            LocalParameters.of(scenario.model, parallelism),
+            ParameterBytes.of(training, software, quantised),
             StateSharding.of(parallelism),
             BucketPolicy.of(software, scenario.model),
             StateOffload.of(training.offload, software.bucket_bytes),

@@ -90,7 +90,7 @@ def build_step(scenario: Scenario, times: StageTimes | None = None) -> Step:
         freed_bytes=freed,
         replicas=settings.mesh.gpus // settings.mesh.pp,
     )
-    return Step(program=program, structure=structure, stages=stages_of(scenario))
+    return Step(program=program, structure=structure, stages=stages_of(settings.stages, settings.layers))
 
 
 def hardware_kinds(cluster: Cluster, pp: int) -> tuple[int, ...]:

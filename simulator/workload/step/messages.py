@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.workload.layers.local_sizes import local_sizes
 from simulator.workload.work import Transfer
 
 if TYPE_CHECKING:
-    from simulator.scenario import Scenario
     from simulator.workload.grid import N
+    from simulator.workload.layers.local_sizes import LocalSizes
     from simulator.workload.program import Bools, Floats
 
 
@@ -36,14 +35,19 @@ def message_bytes(
     return tokens / np.where(sequence_parallel, tp, 1) * token_bytes
 
 
-def message_bytes_of(scenario: Scenario) -> float:
-    """Return what one rank of a scenario sends to the next pipeline stage for each micro-batch."""
-    sizes = local_sizes(scenario)
+def stage_message_bytes(sizes: LocalSizes, hidden: int, *, whole_messages: bool) -> float:
+    """Return what one rank sends to the next pipeline stage for each micro-batch; see ``message_bytes``.
+
+    Args:
+        sizes: Sizes of one rank's share.
+        hidden: Width of an activation between layers.
+        whole_messages: Whether the stack sends whole activations.
+    """
     sent = message_bytes(
         sizes.tokens,
         sizes.tp.size,
-        scenario.model.hidden_size * sizes.element_bytes,
-        whole_messages=scenario.software.whole_messages,
+        hidden * sizes.element_bytes,
+        whole_messages=whole_messages,
         sequence_parallel=sizes.sequence_parallel,
     )
     return float(sent)

@@ -12,20 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.workload.parameters.model_states import (
-    ModelStates,
-    held_memory,
-    sharded_gradient_bytes,
-    sums_gradients_locally,
-)
+from simulator.workload.parameters.model_states import held_memory, sharded_gradient_bytes
 from simulator.workload.program import Stream
 from simulator.workload.step.segments import MAKES_GRADIENTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from simulator.scenario import Scenario
-    from simulator.workload.parameters.model_states import StaticMemory
+    from simulator.workload.parameters.model_states import ModelStates, StaticMemory
     from simulator.workload.program import Floats, Program
     from simulator.workload.step.stages import Stage
 
@@ -57,25 +51,42 @@ def summed_gradient_bytes(program: Program, rank: int, sizes: Mapping[int, float
 
 
 def static_memory(
-    scenario: Scenario, stages: tuple[Stage, ...], held: Sequence[Sequence[int]], program: Program
+    states: ModelStates,
+    stages: tuple[Stage, ...],
+    held: Sequence[Sequence[int]],
+    program: Program,
+    *,
+    sums_gradients: bool,
 ) -> tuple[StaticMemory, ...]:
-    """Return what each pipeline rank holds at its peak besides activations, given the stages of each."""
+    """Return what each pipeline rank holds at its peak besides activations.
+
+    Args:
+        states: How weights, gradients and optimizer state are kept.
+        stages: The pipeline stages, in model order.
+        held: [rank] Indices of the stages that a pipeline rank holds.
+        program: One step.
+        sums_gradients: Whether gradients of several micro-batches are summed on each rank; see
+            ``sums_gradients_locally``.
+    """
     return tuple(
-        _rank_memory(scenario, {number: stages[number] for number in mine}, program, rank)
-        for rank, mine in enumerate(held)
+        _rank_memory(
+            states,
+            {number: stages[number] for number in of_rank},
+            program,
+            rank,
+            sums_gradients=sums_gradients,
+        )
+        for rank, of_rank in enumerate(held)
     )
 
 
 def _rank_memory(
-    scenario: Scenario, stages: Mapping[int, Stage], program: Program, rank: int
+    states: ModelStates, stages: Mapping[int, Stage], program: Program, rank: int, *, sums_gradients: bool
 ) -> StaticMemory:
-    states = ModelStates.of(scenario)
     memory = held_memory(states, tuple(stage.outline for stage in stages.values()))
-    every = scenario.parallelism.reduce_every_microbatch
-    sums = sums_gradients_locally(scenario.num_microbatches, reduces_every=every)
     sizes = {
         number: sharded_gradient_bytes(states.local, states.sharding, states.sizes.gradient, stage.outline)
-        * sums
+        * sums_gradients
         for number, stage in stages.items()
     }
     return replace(

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from simulator.scenario.parallelism import Parallelism
 from simulator.scenario.training import Overlap, Training
 from simulator.workload.grid import Mesh
-from simulator.workload.layers.low_precision import quantisation
+from simulator.workload.layers.plan import PlanOptions
 from simulator.workload.layers.settings import layer_settings
 from simulator.workload.parameters.model_states import ModelStates
+from simulator.workload.parameters.stage_outline import ranks_sharing_tables
 from simulator.workload.step.end_works import norm_work
-from simulator.workload.step.messages import message_bytes_of
+from simulator.workload.step.messages import stage_message_bytes
 from simulator.workload.step.stages import StageKinds, stage_kinds
 from simulator.workload.step.units import UnitCopying
 
@@ -129,27 +130,35 @@ def forget() -> None:
 
 def settings_of(scenario: Scenario) -> StepSettings:
     """Work out what ``step_settings`` keeps."""
-    parallelism, software = scenario.parallelism, scenario.software
+    model, parallelism = scenario.model, scenario.parallelism
+    training, software = scenario.training, scenario.software
     mesh = Mesh.of(parallelism)
-    quantised = quantisation(scenario)
+    layers = layer_settings(scenario)
+    sizes, quantised = layers.sizes, layers.sizes.quantisation
     ranks = mesh.gpus // mesh.pp
     agrees = quantised is not None and bool(quantised.recipe.history) and ranks > 1
-    states = ModelStates.of(scenario)
+    states = ModelStates.of(scenario, quantised)
     end = _end(
         states,
         mesh.stride("pp"),
-        scenario.model.tie_word_embeddings and mesh.pp > 1,
-        norm_work(mesh.gpus, post_validation=scenario.training.post_validation),
+        model.tie_word_embeddings and mesh.pp > 1,
+        norm_work(mesh.gpus, post_validation=training.post_validation),
         ranks if agrees else 0,
     )
     return _interned(
-        stage_kinds(scenario),
-        layer_settings(scenario),
+        stage_kinds(
+            model,
+            parallelism.stage_layers,
+            ranks_sharing_tables(parallelism.vocabulary, parallelism.pp),
+            PlanOptions.of(training, model.num_hidden_layers, stops_early=software.recompute_stops_early),
+            training.mean_document_length,
+        ),
+        layers,
         states,
         UnitCopying(whole=software.unshard_copies, part_by_part=software.gathers_tensor_by_tensor),
         mesh,
         parallelism.vocabulary,
-        message_bytes_of(scenario),
+        stage_message_bytes(sizes, model.hidden_size, whole_messages=software.whole_messages),
         end,
     )
 

@@ -16,14 +16,14 @@ from simulator.workload.layers.layer_work import (
     layer_work,
     predictions_of,
 )
-from simulator.workload.layers.plan import LayerPlan, PlanOptions
-from simulator.workload.layers.settings import LayerSettings, layer_settings
-from simulator.workload.parameters.stage_outline import StageOutline, outlines, ranks_sharing_tables
+from simulator.workload.parameters.stage_outline import StageOutline, outlines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from simulator.scenario import Model, Scenario
+    from simulator.scenario import Model
+    from simulator.workload.layers.plan import LayerPlan, PlanOptions
+    from simulator.workload.layers.settings import LayerSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -95,40 +95,35 @@ class Stage:
         return sum(work.saved_bytes for work in self.works)
 
 
-def stages_of(scenario: Scenario) -> tuple[Stage, ...]:
-    """Divide the model into its pipeline stages; layers of one kind share their work."""
-    settings = layer_settings(scenario)
-    stages: list[Stage] = []
+def stages_of(stages: StageKinds, settings: LayerSettings) -> tuple[Stage, ...]:
+    """Return the pipeline stages in model order, each with its work; layers of one kind share theirs."""
+    found: list[Stage] = []
     first = 0
-    equal = stage_kinds(scenario)
-    for count, index in zip(scenario.parallelism.stage_layers, equal.index, strict=True):
-        kind = equal.kinds[index]
-        layers = tuple(range(first, first + count))
-        stages.append(Stage(layers=layers, works=stage_works(kind, settings), kind=kind))
-        first += count
-    return tuple(stages)
-
-
-def stage_kinds(scenario: Scenario) -> StageKinds:
-    """Return which stages of a scenario are equal."""
-    parallelism = scenario.parallelism
-    return _stage_kinds(
-        scenario.model,
-        parallelism.stage_layers,
-        ranks_sharing_tables(parallelism.vocabulary, parallelism.pp),
-        PlanOptions.of(scenario),
-        scenario.training.mean_document_length,
-    )
+    for index in stages.index:
+        kind = stages.kinds[index]
+        end = first + len(kind.indices)
+        found.append(Stage(layers=tuple(range(first, end)), works=stage_works(kind, settings), kind=kind))
+        first = end
+    return tuple(found)
 
 
 @lru_cache(maxsize=4096)
-def _stage_kinds(
+def stage_kinds(
     model: Model,
     stage_layers: tuple[int, ...],
     sharing_tables: int,
     options: PlanOptions,
     mean_document: float | None,
 ) -> StageKinds:
+    """Return which stages of a model are equal.
+
+    Args:
+        model: The model.
+        stage_layers: Layers of each stage.
+        sharing_tables: Pipeline ranks that share the token table and the head; see ``ranks_sharing_tables``.
+        options: How its layers are treated.
+        mean_document: Mean tokens of a document, where attention never crosses documents, or None.
+    """
     layers = layer_kinds(model, mean_document)
     predictions = predictions_of(model, mean_document, options)
     kinds: list[StageKind] = []

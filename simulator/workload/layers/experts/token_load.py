@@ -9,7 +9,7 @@ from simulator.workload.grid import ExpertMesh
 from simulator.workload.work import Routing
 
 if TYPE_CHECKING:
-    from simulator.scenario import Experts, ExpertTraining, Scenario
+    from simulator.scenario import Experts, ExpertTraining, Parallelism, Training
     from simulator.workload.layers.architecture import KernelOptions
     from simulator.workload.layers.local_sizes import LocalSizes
     from simulator.workload.work import Group
@@ -38,9 +38,9 @@ class ExpertOptions:
     adds_bias_apart: bool
 
     @classmethod
-    def of(cls, scenario: Scenario) -> ExpertOptions:
-        """Return how tokens reach their experts in a scenario."""
-        training, mesh = scenario.training, ExpertMesh.of(scenario.parallelism)
+    def of(cls, training: Training, parallelism: Parallelism) -> ExpertOptions:
+        """Return how tokens reach their experts in a layout."""
+        mesh = ExpertMesh.of(parallelism)
         return cls(
             training=training.experts,
             ep=mesh.group("ep"),
