@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,10 +42,11 @@ class Architecture:
     mamba: Mamba | None
     experts: Experts | None
 
-    @classmethod
-    def of(cls, model: Model) -> Architecture:
+    @staticmethod
+    @lru_cache(maxsize=64)
+    def of(model: Model) -> Architecture:
         """Return what the layers of a model have in common."""
-        return cls(
+        return Architecture(
             hidden_size=model.hidden_size,
             head_dim=model.head_dim,
             gated=model.gated,
@@ -81,10 +83,11 @@ class KernelOptions:
     keeps_gathered_input: bool
     sorts_copies: bool
 
-    @classmethod
-    def of(cls, software: Software) -> KernelOptions:
+    @staticmethod
+    @lru_cache(maxsize=64)
+    def of(software: Software) -> KernelOptions:
         """Return the kernels of a software stack."""
-        return cls(
+        return KernelOptions(
             fused=software.fused,
             separate_projections=software.separate_projections,
             gate_apart=software.gate_apart,
