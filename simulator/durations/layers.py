@@ -10,7 +10,7 @@ import numpy as np
 from simulator.costs.launch import launch_s
 from simulator.durations.contention import is_slowed, slowed
 from simulator.durations.power import at_best_s, relieved
-from simulator.durations.price import price, price_layer
+from simulator.durations.price import price_layer
 from simulator.engines import fastest
 from simulator.workload.layers.host import launches
 from simulator.workload.program import Block, BlockSequence, Stream
@@ -70,7 +70,7 @@ def kernel_seconds(block: Block, system: System) -> float:
 
     The pass takes no less, wherever the ranks lie that it talks to.
     """
-    on_device_s = at_best_s(block.program, price(block.program, system), system)
+    on_device_s = at_best_s(block.program, price_layer(block.program, system), system)
     return max(on_device_s, _launch_s(block, system))
 
 

@@ -151,17 +151,21 @@ def _leaf_s(
 
 def with_routes(program: Program, system: System, fixed_s: np.ndarray, flow: np.ndarray) -> Durations:
     """Give each flow its route: out of one rank's NIC and into another's."""
-    targets = np.asarray([getattr(work, "target", -1) for work in program.works], dtype=np.int64)
     routed = np.flatnonzero(flow)
-    target = targets[program.work[routed]]
-    receiver = np.where(target >= 0, target, program.rank[routed])
-    start = np.zeros(program.num_ops + 1, dtype=np.int64)
-    start[routed + 1] = 2
+    route_start = np.zeros(program.num_ops + 1, dtype=np.int64)
+    route = np.zeros(0, dtype=np.int64)
+    if routed.size:
+        targets = np.asarray([getattr(work, "target", -1) for work in program.works], dtype=np.int64)
+        target = targets[program.work[routed]]
+        receiver = np.where(target >= 0, target, program.rank[routed])
+        route_start[routed + 1] = 2
+        route_start = np.cumsum(route_start)
+        route = np.stack((2 * program.rank[routed], 2 * receiver + 1), axis=1).reshape(-1)
     return Durations(
         fixed_s=fixed_s,
         flow_bytes=flow,
-        route_start=np.cumsum(start),
-        route=np.stack((2 * program.rank[routed], 2 * receiver + 1), axis=1).reshape(-1),
+        route_start=route_start,
+        route=route,
         link_bytes_per_s=np.repeat([system.nic_bytes_per_s(rank) for rank in range(program.num_ranks)], 2),
         link_names=tuple(f"{name} nic {way}" for name in program.rank_names for way in ("out", "in")),
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def shares_links(program: Program, durations: Durations) -> bool:
     """Tell whether ops of different streams cross one link, so that they may slow each other down."""
-    return bool(sharing_ops(program, durations).any())
+    return bool(durations.route.size) and bool(sharing_ops(program, durations).any())
 
 
 def sharing_ops(program: Program, durations: Durations) -> NDArray[np.bool_]:

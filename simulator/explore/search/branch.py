@@ -33,7 +33,17 @@ TOO_LARGE_SIMULATED = "does not fit, simulated"
 TOO_SLOW = "cannot be better: bound on its time"
 SLOWER = "slower, simulated"
 MISSES = "misses the target"
-_BATCH = 128
+_REFINED = 1024
+"""Candidates whose bounds are improved at a time."""
+_SIMULATED = 128
+"""Candidates that are simulated at a time."""
+
+
+def _least(scores: Floats, count: int) -> Ints:
+    """Return the places of so many of the least scores."""
+    size = min(count, len(scores))
+    places: Ints = np.argpartition(scores, size - 1)[:size]
+    return places
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,11 +110,10 @@ class BranchAndBound:
             part for number in range(len(self.regions)) for part in self._candidates(number)
         )
         while len(waiting):
-            size = min(_BATCH, len(waiting))
-            first = np.argpartition(waiting.score, size - 1)[:size]
-            rough = first[~waiting.placed[first]]
-            if rough.size:
-                self._refine(waiting, rough)
+            close = _least(waiting.score, _REFINED)
+            first = close[_least(waiting.score[close], _SIMULATED)]
+            if not waiting.placed[first].all():
+                self._refine(waiting, close[~waiting.placed[close]])
             else:
                 self._simulate(waiting.take(first))
                 left = np.ones(len(waiting), dtype=np.bool_)
@@ -112,8 +121,8 @@ class BranchAndBound:
                 waiting = waiting.take(left)
                 self._time(self._leaders(self.found))
             waiting = self._prune(waiting)
-            close = f", {int(waiting.placed.sum()):,} of these looked at closely" if len(waiting) else ""
-            self.say(f"{self.simulated:,} layouts simulated, {len(waiting):,} may still be better{close}")
+            closely = f", {int(waiting.placed.sum()):,} of these looked at closely" if len(waiting) else ""
+            self.say(f"{self.simulated:,} layouts simulated, {len(waiting):,} may still be better{closely}")
         while self._time(self._leaders([self._at_best(each) for each in self.found])):
             self.say(f"{self.num_timed:,} layouts timed with transfers that share links")
 
