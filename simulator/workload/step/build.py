@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from simulator.scenario import Cluster, Scenario
     from simulator.schedules import StageTimes
     from simulator.workload.parameters.model_states import ModelStates
+    from simulator.workload.parameters.stage_outline import StageOutline
     from simulator.workload.program import Floats, Program
-    from simulator.workload.step.settings import StepSettings
-    from simulator.workload.step.stages import StageKinds
+    from simulator.workload.step.settings import EndSettings, StepSettings
     from simulator.workload.step.structure import Arrangement
     from simulator.workload.step.units import StageUnits
 
@@ -121,7 +121,7 @@ def layout_inputs(
         offloaded=_offloaded(states, ends) if states.offload.share else None,
     )
     units = [stage_units(states, kind.outline) for kind in stages.kinds]
-    return _inputs(scenario, settings, pipeline, end, _own_buckets(units, stages), times)
+    return _inputs(scenario, settings, pipeline, end, _own_buckets(units, stages.index), times)
 
 
 def _offloaded(states: ModelStates, ends: list[RankEnd]) -> OffloadedUpdate:
@@ -132,11 +132,11 @@ def _offloaded(states: ModelStates, ends: list[RankEnd]) -> OffloadedUpdate:
     )
 
 
-def _own_buckets(units: list[StageUnits], stages: StageKinds) -> BucketLists:
-    """Return the buckets of every stage as they are, given those of each kind of stage."""
+def _own_buckets(units: list[StageUnits], index: tuple[int, ...]) -> BucketLists:
+    """Return the buckets of every stage as they are, given those of each kind and the kind of each stage."""
     buckets = tuple(dict.fromkeys(each.buckets for each in units))
     place = {runs: index for index, runs in enumerate(buckets)}
-    lists = tuple(place[units[kind].buckets] for kind in stages.index)
+    lists = tuple(place[units[kind].buckets] for kind in index)
     return buckets, lists if len(buckets) > 1 else ()
 
 
@@ -154,28 +154,31 @@ def shared_inputs(scenario: Scenario, settings: StepSettings, pipeline: Pipeline
     are with FSDP, which looks ahead over units, and where passes run together bucket by bucket.
     """
     paired = pipeline.runs_in_pairs or pairs_passes(pipeline.schedule)
-    end, buckets = _shared_parts(settings, paired)
+    stages = settings.stages
+    end, buckets = _shared_parts(settings.end, pipeline.pp, stages.own_outlines, stages.index, paired)
     return _inputs(scenario, settings, pipeline, end, buckets)
 
 
 @lru_cache(maxsize=16384)
-def _shared_parts(settings: StepSettings, paired: bool) -> tuple[EndInputs, BucketLists]:
+def _shared_parts(
+    settings: EndSettings, pp: int, kinds: tuple[StageOutline, ...], index: tuple[int, ...], paired: bool
+) -> tuple[EndInputs, BucketLists]:
     """Return how a step ends and the buckets of its stages, rounded up; see ``shared_inputs``."""
-    states, stages = settings.states, settings.stages
+    states = settings.states
     end = EndInputs(
-        gradient_norm=settings.end.gradient_norm is not None,
-        tied_embeddings=settings.end.ties_embeddings,
+        gradient_norm=settings.gradient_norm is not None,
+        tied_embeddings=settings.ties_embeddings,
         updates_on_gpu=True,
-        casts_weights=(states.sizes.cast > 0.0,) * settings.mesh.pp,
-        amax_history=settings.end.amax_ranks > 0,
+        casts_weights=(states.sizes.cast > 0.0,) * pp,
+        amax_history=settings.amax_ranks > 0,
     )
-    units = [stage_units(states, kind.outline) for kind in stages.kinds]
+    units = [stage_units(states, kind) for kind in kinds]
     if states.sharding.method == "zero3" or paired:
-        return end, _own_buckets(units, stages)
+        return end, _own_buckets(units, index)
     most = BucketCounts(*map(max, zip(*(stage.most for stage in units), strict=True)))
     if not any(most):
         return end, ((((most, 1),),), ())
-    works = max(kind.outline.works for kind in stages.kinds)  # as many however large buckets are
+    works = max(kind.works for kind in kinds)  # as many however large buckets are
     parts = next((size for size in _SIZES if size >= works), works)
     counts = BucketCounts(*map(max, zip(most, _USUAL, strict=True)))
     return end, ((((counts, parts),),), ())

@@ -50,14 +50,16 @@ class StageKinds:
     Attributes:
         kinds: The different kinds of stages.
         index: [stage] Index of its kind.
+        own_outlines: Outline of each kind.
     """
 
     kinds: tuple[StageKind, ...]
     index: tuple[int, ...]
+    own_outlines: tuple[StageOutline, ...]
 
     def outlines(self, kinds: Iterable[int]) -> tuple[StageOutline, ...]:
         """Return the outlines of stages of these kinds."""
-        return tuple(self.kinds[kind].outline for kind in kinds)
+        return tuple([self.own_outlines[kind] for kind in kinds])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +144,7 @@ def stage_kinds(
 
 @lru_cache(maxsize=4096)
 def _interned(kinds: tuple[StageKind, ...], index: tuple[int, ...]) -> StageKinds:
-    return StageKinds(kinds=kinds, index=index)
+    return StageKinds(kinds=kinds, index=index, own_outlines=tuple(kind.outline for kind in kinds))
 
 
 @lru_cache(maxsize=4096)
