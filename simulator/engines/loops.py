@@ -157,13 +157,22 @@ def follow_replicas(
     replicas = seconds.shape[1]
     sound = True
     for node in order:
-        row = ends[node]
         own = seconds[node] if row_of[node] < 0 else joined[row_of[node]]
-        row[:] = 0.0
-        for edge in range(bounds[node], bounds[node + 1]):
-            other = ends[predecessor[edge]]
+        first, last = bounds[node], bounds[node + 1]
+        if size[node] == 1 and 0 < last - first <= 2:  # most nodes: all in one go
+            before, other = predecessor[first], predecessor[last - 1]
+            fine = True
             for replica in range(replicas):
-                row[replica] = max(row[replica], other[replica])
+                fine &= (own[replica] >= 0.0) & (own[replica] < np.inf)
+                ends[node, replica] = max(ends[before, replica], ends[other, replica]) + own[replica]
+            sound &= fine
+            continue
+        row = ends[node]
+        row[:] = 0.0
+        for edge in range(first, last):
+            other_row = ends[predecessor[edge]]
+            for replica in range(replicas):
+                row[replica] = max(row[replica], other_row[replica])
         if size[node] > 1:
             own = own.copy()
             _over_groups(row, size[node], step[node])
