@@ -54,7 +54,6 @@ class StepSettings:
     Attributes:
         stages: The kinds of its stages.
         layers: What its layers have in common.
-        states: How weights, gradients and optimizer state are kept.
         copying: Copies of FSDP's units.
         mesh: Where ranks lie.
         vocabulary: How the output layer is divided among pipeline ranks.
@@ -64,12 +63,16 @@ class StepSettings:
 
     stages: StageKinds
     layers: LayerSettings
-    states: ModelStates
     copying: UnitCopying
     mesh: Mesh[int]
     vocabulary: VocabularyMethod
     message_bytes: float
     end: EndSettings
+
+    @property
+    def states(self) -> ModelStates:
+        """How weights, gradients and optimizer state are kept."""
+        return self.end.states
 
 
 NOT_READ = frozenset(
@@ -137,9 +140,8 @@ def settings_of(scenario: Scenario) -> StepSettings:
     sizes, quantised = layers.sizes, layers.sizes.quantisation
     ranks = mesh.gpus // mesh.pp
     agrees = quantised is not None and bool(quantised.recipe.history) and ranks > 1
-    states = ModelStates.of(scenario, quantised)
     end = _end(
-        states,
+        ModelStates.of(scenario, quantised),
         mesh.stride("pp"),
         model.tie_word_embeddings and mesh.pp > 1,
         norm_work(mesh.gpus, post_validation=training.post_validation),
@@ -154,7 +156,6 @@ def settings_of(scenario: Scenario) -> StepSettings:
             training.mean_document_length,
         ),
         layers,
-        states,
         UnitCopying(whole=software.unshard_copies, part_by_part=software.gathers_tensor_by_tensor),
         mesh,
         parallelism.vocabulary,
@@ -184,7 +185,6 @@ def _end(
 def _interned(
     stages: StageKinds,
     layers: LayerSettings,
-    states: ModelStates,
     copying: UnitCopying,
     mesh: Mesh[int],
     vocabulary: VocabularyMethod,
@@ -194,7 +194,6 @@ def _interned(
     return StepSettings(
         stages=stages,
         layers=layers,
-        states=states,
         copying=copying,
         mesh=mesh,
         vocabulary=vocabulary,
