@@ -67,9 +67,8 @@ class LayerClass:
     def ends(self) -> tuple[LayerWork, tuple[LayerWork, ...]]:
         """Work of the embedding, and what follows the last layer."""
         if self._ends is None:
-            stages, settings = self.settings.stages, self.settings.layers
-            last = stages.kinds[stages.index[-1]]
-            self._ends = embedding_work(settings), closing_works(settings, last.predictions)
+            layers, predictions = self.settings.layers, self.settings.stages.predictions
+            self._ends = embedding_work(layers), closing_works(layers, predictions)
         return self._ends
 
     def bytes_of(self, profile: Profile) -> Floats:

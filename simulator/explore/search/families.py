@@ -15,7 +15,9 @@ from simulator.scenario.search import AXES
 from simulator.schedules import SCHEDULES, Request
 from simulator.schedules.csv_form import CUSTOM
 from simulator.schedules.rounds import fits_rounds, round_size, warm_up
-from simulator.workload.step.settings import step_settings
+from simulator.workload.layers.plan import PlanOptions
+from simulator.workload.parameters.stage_outline import ranks_sharing_tables
+from simulator.workload.step.stages import stage_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from simulator.explore.search.space import Bools, Ints
     from simulator.files import Variations
     from simulator.scenario import Scenario
+    from simulator.workload.step.stages import StageKinds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -80,7 +83,7 @@ def families(space: Space, variations: Variations) -> Iterator[Family]:
                 vpp=vpp,
                 schedule=name,
                 stage_layers=layers,
-                profile=Profile.of(step_settings(example).stages, kinds),
+                profile=Profile.of(_stages(example, layers), kinds),
                 held=_held(name, pp, vpp),
                 splits=name in SCHEDULES and SCHEDULES[name].splits_backward,
             )
@@ -96,6 +99,19 @@ def scenario_of(
     """
     settings = space.settings(shape, layer, step)
     return variations.scenario({AXES[name]: value for name, value in settings.items()}, checks=checks)
+
+
+def _stages(example: Scenario, stage_layers: tuple[int, ...]) -> StageKinds:
+    """Return the kinds of stages of layouts like this one, which may break a rule and have none itself."""
+    model, training, parallelism = example.model, example.training, example.parallelism
+    stops_early = example.software.recompute_stops_early
+    return stage_kinds(
+        model,
+        stage_layers,
+        ranks_sharing_tables(parallelism.vocabulary, parallelism.pp),
+        PlanOptions.of(training, model.num_hidden_layers, stops_early=stops_early),
+        training.mean_document_length,
+    )
 
 
 def step_values(space: Space, name: str) -> list[object]:

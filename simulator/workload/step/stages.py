@@ -51,11 +51,13 @@ class StageKinds:
         kinds: The different kinds of stages.
         index: [stage] Index of its kind.
         own_outlines: Outline of each kind.
+        predictions: The multi-token-prediction modules that the last stage has, if any.
     """
 
     kinds: tuple[StageKind, ...]
     index: tuple[int, ...]
     own_outlines: tuple[StageOutline, ...]
+    predictions: Predictions | None
 
     def outlines(self, kinds: Iterable[int]) -> tuple[StageOutline, ...]:
         """Return the outlines of stages of these kinds."""
@@ -139,12 +141,15 @@ def stage_kinds(
         kinds.append(_one_for_all(outline, held, predictions if outline.predictions else None))
         first += count
     distinct = tuple(dict.fromkeys(kinds))
-    return _interned(distinct, tuple(distinct.index(kind) for kind in kinds))
+    return _interned(distinct, tuple(distinct.index(kind) for kind in kinds), predictions)
 
 
 @lru_cache(maxsize=4096)
-def _interned(kinds: tuple[StageKind, ...], index: tuple[int, ...]) -> StageKinds:
-    return StageKinds(kinds=kinds, index=index, own_outlines=tuple(kind.outline for kind in kinds))
+def _interned(
+    kinds: tuple[StageKind, ...], index: tuple[int, ...], predictions: Predictions | None
+) -> StageKinds:
+    outlines = tuple(kind.outline for kind in kinds)
+    return StageKinds(kinds=kinds, index=index, own_outlines=outlines, predictions=predictions)
 
 
 @lru_cache(maxsize=4096)
