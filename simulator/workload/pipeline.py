@@ -48,15 +48,15 @@ class Pipeline:
         """Return the pipeline of a scenario."""
         parallelism = scenario.parallelism
         overlaps = scenario.training.overlap.ep and scenario.model.experts is not None
-        return _interned(
-            parallelism.schedule,
-            parallelism.pp,
-            parallelism.vpp,
-            scenario.num_microbatches,
-            parallelism.microbatch_group_size,
-            parallelism.schedule_rows,
-            parallelism.vocabulary,
-            overlaps and parallelism.ep > 1,
+        return _pipeline(
+            schedule=parallelism.schedule,
+            pp=parallelism.pp,
+            vpp=parallelism.vpp,
+            num_microbatches=scenario.num_microbatches,
+            group_size=parallelism.microbatch_group_size,
+            rows=parallelism.schedule_rows,
+            vocabulary=parallelism.vocabulary,
+            hides_exchanges=overlaps and parallelism.ep > 1,
         )
 
     @property
@@ -95,27 +95,7 @@ class Pipeline:
         return in_pairs(order) if self.runs_in_pairs else order
 
 
-@lru_cache(maxsize=4096)
-def _interned(
-    schedule: str,
-    pp: int,
-    vpp: int,
-    num_microbatches: int,
-    group_size: int | None,
-    rows: tuple[str, ...],
-    vocabulary: VocabularyMethod,
-    hides_exchanges: bool,
-) -> Pipeline:
-    return Pipeline(
-        schedule=schedule,
-        pp=pp,
-        vpp=vpp,
-        num_microbatches=num_microbatches,
-        group_size=group_size,
-        rows=rows,
-        vocabulary=vocabulary,
-        hides_exchanges=hides_exchanges,
-    )
+_pipeline = lru_cache(maxsize=4096)(Pipeline)
 
 
 def splits_backward(schedule: str, rows: tuple[str, ...] = ()) -> bool:

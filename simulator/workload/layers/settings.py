@@ -45,43 +45,21 @@ class LayerSettings:
     splits_backward: bool
 
 
+_layer_settings = lru_cache(maxsize=4096)(LayerSettings)
+
+
 def layer_settings(scenario: Scenario) -> LayerSettings:
     """Return what the layers of a scenario have in common; one object for all that are equal."""
     parallelism, training, software = scenario.parallelism, scenario.training, scenario.software
     shares_vocabulary = parallelism.vocabulary != "none"
-    return _one_for_all(
-        local_sizes(scenario),
-        Architecture.of(scenario.model),
-        KernelOptions.of(software),
-        LayerOptions.of(training, software, scenario.num_microbatches),
-        AttentionOptions.of(training.attention, training.seq_length, parallelism, software),
-        None if scenario.model.experts is None else ExpertOptions.of(training, parallelism),
-        LossOptions.of(software, chunks=training.loss_chunks, shares_vocabulary=shares_vocabulary),
-        frozenset(training.cuda_graphs),
-        splits_backward(parallelism.schedule, parallelism.schedule_rows),
-    )
-
-
-@lru_cache(maxsize=4096)
-def _one_for_all(
-    sizes: LocalSizes,
-    model: Architecture,
-    kernels: KernelOptions,
-    options: LayerOptions,
-    attention: AttentionOptions,
-    experts: ExpertOptions | None,
-    loss: LossOptions,
-    cuda_graphs: frozenset[str],
-    splits: bool,
-) -> LayerSettings:
-    return LayerSettings(
-        sizes=sizes,
-        model=model,
-        kernels=kernels,
-        options=options,
-        attention=attention,
-        experts=experts,
-        loss=loss,
-        cuda_graphs=cuda_graphs,
-        splits_backward=splits,
+    return _layer_settings(
+        sizes=local_sizes(scenario),
+        model=Architecture.of(scenario.model),
+        kernels=KernelOptions.of(software),
+        options=LayerOptions.of(training, software, scenario.num_microbatches),
+        attention=AttentionOptions.of(training.attention, training.seq_length, parallelism, software),
+        experts=None if scenario.model.experts is None else ExpertOptions.of(training, parallelism),
+        loss=LossOptions.of(software, chunks=training.loss_chunks, shares_vocabulary=shares_vocabulary),
+        cuda_graphs=frozenset(training.cuda_graphs),
+        splits_backward=splits_backward(parallelism.schedule, parallelism.schedule_rows),
     )

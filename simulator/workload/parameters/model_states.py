@@ -57,16 +57,16 @@ class ModelStates:
         """Return how a scenario keeps its model's states, given how its layers are quantised."""
         parallelism, training, software = scenario.parallelism, scenario.training, scenario.software
         sharded = parallelism.sharding == "zero3"
-        return _interned(
-            LocalParameters.of(scenario.model, parallelism),
-            ParameterBytes.of(training, software, quantised),
-            StateSharding.of(parallelism),
-            BucketPolicy.of(software, scenario.model),
-            StateOffload.of(training.offload, software.bucket_bytes),
-            sharded and parallelism.reshard_after_forward,
-            parallelism.prefetch if sharded and training.overlap.param_gather else 0,
-            software.reduction_bytes_per_parameter if parallelism.dp > 1 else 0.0,
-            software.framework_bytes,
+        return _model_states(
+            local=LocalParameters.of(scenario.model, parallelism),
+            sizes=ParameterBytes.of(training, software, quantised),
+            sharding=StateSharding.of(parallelism),
+            buckets=BucketPolicy.of(software, scenario.model),
+            offload=StateOffload.of(training.offload, software.bucket_bytes),
+            reshards=sharded and parallelism.reshard_after_forward,
+            ahead=parallelism.prefetch if sharded and training.overlap.param_gather else 0,
+            reduction_bytes=software.reduction_bytes_per_parameter if parallelism.dp > 1 else 0.0,
+            framework_bytes=software.framework_bytes,
         )
 
     def parts(self, stage: StageOutline) -> tuple[BucketSpan, ...]:
@@ -76,29 +76,7 @@ class ModelStates:
         return bucket_parts(self.local, stage, self.sizes.gradient, self.buckets.bucket_bytes)
 
 
-@lru_cache(maxsize=4096)
-def _interned(
-    local: LocalParameters,
-    sizes: ParameterBytes,
-    sharding: StateSharding,
-    buckets: BucketPolicy,
-    offload: StateOffload,
-    reshards: bool,
-    ahead: int,
-    reduction_bytes: float,
-    framework_bytes: float,
-) -> ModelStates:
-    return ModelStates(
-        local=local,
-        sizes=sizes,
-        sharding=sharding,
-        buckets=buckets,
-        offload=offload,
-        reshards=reshards,
-        ahead=ahead,
-        reduction_bytes=reduction_bytes,
-        framework_bytes=framework_bytes,
-    )
+_model_states = lru_cache(maxsize=4096)(ModelStates)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -112,6 +112,8 @@ _read = attrgetter(
     *_paths(Training, "training"),
 )
 _MOST = 16384
+_end_settings = lru_cache(maxsize=_MOST)(EndSettings)
+_step_settings = lru_cache(maxsize=_MOST)(StepSettings)
 _known: dict[Hashable, StepSettings] = {}
 
 
@@ -140,63 +142,25 @@ def settings_of(scenario: Scenario) -> StepSettings:
     sizes, quantised = layers.sizes, layers.sizes.quantisation
     ranks = mesh.gpus // mesh.pp
     agrees = quantised is not None and bool(quantised.recipe.history) and ranks > 1
-    end = _end(
-        ModelStates.of(scenario, quantised),
-        mesh.stride("pp"),
-        model.tie_word_embeddings and mesh.pp > 1,
-        norm_work(mesh.gpus, post_validation=training.post_validation),
-        ranks if agrees else 0,
+    end = _end_settings(
+        states=ModelStates.of(scenario, quantised),
+        apart=mesh.stride("pp"),
+        ties_embeddings=model.tie_word_embeddings and mesh.pp > 1,
+        gradient_norm=norm_work(mesh.gpus, post_validation=training.post_validation),
+        amax_ranks=ranks if agrees else 0,
     )
-    return _interned(
-        stage_kinds(
+    return _step_settings(
+        stages=stage_kinds(
             model,
             parallelism.stage_layers,
             ranks_sharing_tables(parallelism.vocabulary, parallelism.pp),
             PlanOptions.of(training, model.num_hidden_layers, stops_early=software.recompute_stops_early),
             training.mean_document_length,
         ),
-        layers,
-        UnitCopying(whole=software.unshard_copies, part_by_part=software.gathers_tensor_by_tensor),
-        mesh,
-        parallelism.vocabulary,
-        stage_message_bytes(sizes, model.hidden_size, whole_messages=software.whole_messages),
-        end,
-    )
-
-
-@lru_cache(maxsize=_MOST)
-def _end(
-    states: ModelStates,
-    apart: int,
-    ties_embeddings: bool,
-    gradient_norm: Collective | None,
-    amax_ranks: int,
-) -> EndSettings:
-    return EndSettings(
-        states=states,
-        apart=apart,
-        ties_embeddings=ties_embeddings,
-        gradient_norm=gradient_norm,
-        amax_ranks=amax_ranks,
-    )
-
-
-@lru_cache(maxsize=_MOST)
-def _interned(
-    stages: StageKinds,
-    layers: LayerSettings,
-    copying: UnitCopying,
-    mesh: Mesh[int],
-    vocabulary: VocabularyMethod,
-    message_bytes: float,
-    end: EndSettings,
-) -> StepSettings:
-    return StepSettings(
-        stages=stages,
         layers=layers,
-        copying=copying,
+        copying=UnitCopying(whole=software.unshard_copies, part_by_part=software.gathers_tensor_by_tensor),
         mesh=mesh,
-        vocabulary=vocabulary,
-        message_bytes=message_bytes,
+        vocabulary=parallelism.vocabulary,
+        message_bytes=stage_message_bytes(sizes, model.hidden_size, whole_messages=software.whole_messages),
         end=end,
     )

@@ -70,14 +70,7 @@ class Arrangement:
     end_ranks: tuple[int, int]
 
 
-@lru_cache(maxsize=4096)
-def _arrangement(
-    slots: Slots,
-    holdings: tuple[HoldingKind, ...],
-    ranks: tuple[RankKind, ...],
-    end_ranks: tuple[int, int],
-) -> Arrangement:
-    return Arrangement(slots=slots, holdings=holdings, ranks=ranks, end_ranks=end_ranks)
+_arrangement = lru_cache(maxsize=4096)(Arrangement)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -129,10 +122,10 @@ class Structure:
         return cls(
             layout=layout,
             arrangement=_arrangement(
-                slots,
-                tuple(kinds),
-                tuple(RankKind(rank, stages_held[rank]) for rank in ranks),
-                (copies[0][0], copies[max(copies)][0]),
+                slots=slots,
+                holdings=tuple(kinds),
+                ranks=tuple(RankKind(rank, stages_held[rank]) for rank in ranks),
+                end_ranks=(copies[0][0], copies[max(copies)][0]),
             ),
             slot=becomes[layout.program.work],
             stage_kind=np.array(stage_kind),
