@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from simulator.scenario.content import content_hash
 from simulator.workload.work import Collective, Transfer
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ class System:
     ranks: tuple[Cluster, ...] = ()
 
     def __hash__(self) -> int:
-        """Hash by names: systems are looked up by far more often than they are made, and seldom differ."""
-        return hash((self.cluster.gpu.name, self.cluster.gpus, self.software.name, len(self.ranks)))
+        """Hash by content: systems are made again and again of the same hardware and software."""
+        return hash((content_hash(self.cluster), content_hash(self.software), len(self.ranks)))
 
     @classmethod
     def of(cls, scenario: Scenario) -> System:

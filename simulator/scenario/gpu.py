@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from simulator.scenario.content import content_hash
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -166,8 +168,8 @@ class Gpu:
     sources: Sources = field(default_factory=dict, compare=False, repr=False)
 
     def __hash__(self) -> int:
-        """Hash by name: it is looked up by far more often than it is made, and seldom differs."""
-        return hash(self.name)
+        """Hash by content, once for each object."""
+        return content_hash(self)
 
     def sustained_flop_per_s(self, number_format: str) -> float:
         """Return what large matrix products sustain in a number format: its peak, less what power leaves.

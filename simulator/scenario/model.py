@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from simulator.scenario.content import content_hash
+
 Positional = Literal["rope", "learned", "alibi", "none"]
 
 
@@ -164,8 +166,8 @@ class Model:
     source: str = field(default="", compare=False)
 
     def __hash__(self) -> int:
-        """Hash by name: it is looked up by far more often than it is made, and seldom differs."""
-        return hash((self.name, self.num_hidden_layers, self.hidden_size))
+        """Hash by content, once for each object."""
+        return content_hash(self)
 
     def is_moe_layer(self, layer: int) -> bool:
         """Tell whether layer ``layer`` (from 0) has experts instead of a dense feed-forward block."""
