@@ -25,6 +25,7 @@ from simulator.documents.fields import (
 )
 from simulator.documents.parse import parse, read
 from simulator.documents.read import Limits
+from simulator.documents.scalars import plain_scalar
 from simulator.documents.schema import NameOr, Sourced, Strict
 from simulator.documents.validate import validate
 
@@ -59,6 +60,7 @@ __all__ = [
     "dotted",
     "known_keys",
     "parse",
+    "plain_scalar",
     "read",
     "validate",
 ]
