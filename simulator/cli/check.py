@@ -35,7 +35,7 @@ def check_command(
     memory = api.estimate_memory(scenario)
     warn(scenario.warnings)
     if resolved:
-        show_json(scenario.document) if as_json else show_text(_yaml(scenario.document))
+        show_json(scenario.document) if as_json else show_text(yaml_text(scenario.document))
     elif as_json:
         sizes = derived_sizes(scenario)
         show_json({"name": scenario.name, **sizes, "memory": memory.to_dict(), "warnings": scenario.warnings})
@@ -59,6 +59,6 @@ class _Dumper(yaml.SafeDumper):  # type: ignore[misc]  # PyYAML is untyped
         return True
 
 
-def _yaml(document: Mapping[str, Any]) -> str:
+def yaml_text(document: Mapping[str, Any]) -> str:
     """Write plain data as YAML that the strict reader takes back."""
     return str(yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110))

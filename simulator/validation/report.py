@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from simulator.validation.campaign import Campaign, campaigns, predicted_speeds
 from simulator.validation.layout_sweeps import LayoutSweep, layout_sweeps
-from simulator.validation.sets import SETS
 from simulator.validation.statistics import ErrorSummary, constant_errors, summarise
+from simulator.validation.subsets import SETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

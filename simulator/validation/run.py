@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from functools import lru_cache, partial
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
 
 from simulator import api
+from simulator.documents import parse
 from simulator.errors import RowError, ScenarioError, SimulatorError
 from simulator.scenario import Scenario
 from simulator.validation.compare import Answer, compare, stated_metric
 from simulator.validation.components import validate_components
 from simulator.validation.fits import judge_fits
 from simulator.validation.layout_sweeps import sweep_name
-from simulator.validation.leave_one_out import without_source
 from simulator.validation.measured_times import timed_rows
 from simulator.validation.outcome import RowOutcome
 from simulator.validation.report import ValidationReport
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 Simulate = Callable[[Scenario], Answer]
 Progress = Callable[[int, int], None]
+
+_WITHOUT_SOURCE = "leave_one_out.yaml"
 
 
 def validate(
@@ -60,10 +64,10 @@ def validate(
         InputError: A path that cannot be read as a list of rows.
     """
     rows = read_rows(paths)[:limit]
-    one = partial(outcome, simulate=simulate, leave_one_out=leave_one_out)
+    outcome_of = partial(outcome, simulate=simulate, leave_one_out=leave_one_out)
     outcomes: list[RowOutcome] = []
-    for found in _each(one, rows, jobs):
-        outcomes.append(found)
+    for row in _outcomes(outcome_of, rows, jobs):
+        outcomes.append(row)
         if progress is not None:
             progress(len(outcomes), len(rows))
     return ValidationReport(
@@ -74,12 +78,14 @@ def validate(
     )
 
 
-def _each(one: Callable[[RawRow], RowOutcome], rows: Sequence[RawRow], jobs: int) -> Iterator[RowOutcome]:
+def _outcomes(
+    outcome_of: Callable[[RawRow], RowOutcome], rows: Sequence[RawRow], jobs: int
+) -> Iterator[RowOutcome]:
     if jobs <= 1:
-        yield from map(one, rows)
+        yield from map(outcome_of, rows)
         return
     with ProcessPoolExecutor(jobs) as pool:
-        yield from pool.map(one, rows, chunksize=4)
+        yield from pool.map(outcome_of, rows, chunksize=4)
 
 
 def outcome(raw: RawRow, simulate: Simulate = api.simulate, *, leave_one_out: bool = False) -> RowOutcome:
@@ -94,10 +100,10 @@ def outcome(raw: RawRow, simulate: Simulate = api.simulate, *, leave_one_out: bo
         row = raw.parsed()
         stated_metric(row)
         scenario, warnings = to_scenario(row)
-        found = compare(row, scenario, simulate(scenario))
+        comparison = compare(row, scenario, simulate(scenario))
         if leave_one_out:
-            strange = without_source(scenario, raw.source)
-            unseen = compare(row, strange, simulate(strange)).error
+            unfitted = without_source(scenario, raw.source)
+            unseen = compare(row, unfitted, simulate(unfitted)).error
     except SimulatorError as error:
         text, reason = _reason(error)
         return RowOutcome(
@@ -115,8 +121,8 @@ def outcome(raw: RawRow, simulate: Simulate = api.simulate, *, leave_one_out: bo
         has_experts=scenario.model.experts is not None,
         sweep=sweep_name(row),
         unseen_error=unseen,
-        comparison=found,
-        warnings=warnings + found.warnings,
+        comparison=comparison,
+        warnings=warnings + comparison.warnings,
     )
 
 
@@ -130,3 +136,27 @@ def _reason(error: SimulatorError) -> tuple[str, str]:
         ), f"scenario is refused ({', '.join(paths) or 'rules'})"
     text = " ".join(str(error).split()) or type(error).__name__
     return text, text.partition(": ")[0] if isinstance(error, RowError) else text
+
+
+def without_source(scenario: Scenario, source: str) -> Scenario:
+    """Return a scenario whose fitted training constants are those of a fit without a source's runs.
+
+    Kernel and collective fits stay: they are made from measurements of their own. So do the habits of stacks
+    and the physics, which people chose who could see the rows.
+    """
+    fitted = _fits().get(source, {})
+    gpu, software = scenario.cluster.gpu, scenario.software
+    clocks = fitted.get("gpus", {}).get(gpu.name)
+    of_stack = fitted.get("stacks", {}).get(software.name)
+    if clocks:
+        gpu = replace(gpu, training_clock={**gpu.training_clock, **clocks})
+    if of_stack:
+        software = replace(software, **of_stack)
+    return replace(scenario, cluster=replace(scenario.cluster, gpu=gpu), software=software)
+
+
+@lru_cache(maxsize=1)
+def _fits() -> Mapping[str, Any]:
+    text = (files("simulator.catalogue") / "fitted" / _WITHOUT_SOURCE).read_text("utf-8")
+    data: Any = parse(text, f"fitted/{_WITHOUT_SOURCE}").data
+    return dict(data or {})
