@@ -42,6 +42,12 @@ class Notes:
             self.spans.append(match.span())
         return match
 
+    def says(self, yes: re.Pattern[str], no: re.Pattern[str]) -> bool | None:
+        """Tell whether the notes say that something is so, or deny it; None where they do neither."""
+        if self.search(no) is not None:
+            return False
+        return True if self.search(yes) is not None else None
+
     def findall(self, pattern: re.Pattern[str]) -> list[str]:
         """Return the first group of all matches, which then count as read."""
         matches = list(pattern.finditer(self.text))

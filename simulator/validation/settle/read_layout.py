@@ -92,7 +92,12 @@ def layers_of_layout(layout: str) -> tuple[int, ...]:
     return tuple(stage.count("t") for stage in layout.split("|"))
 
 
-_GROUP = re.compile(r"FSDP (?:shard group (\d+)|over \d+ nodes = (\d+) GPUs)")
+_GROUP = re.compile(
+    r"FSDP (?:shard group (\d+)|over \d+ nodes = (\d+) GPUs)"
+    r"|\bshard(?:ed|ing)?(?: group| groups)?(?: of| over| across| within)(?: groups of)? (\d+) (?:GPUs|ranks)"
+    r"|\b(?:HSDP|hybrid)\W+(?:with )?(\d+)[ -](?:way|GPU) shard",
+    re.IGNORECASE,
+)
 
 
 def shard_group(facts: Facts) -> Keys:
@@ -106,7 +111,7 @@ def shard_group(facts: Facts) -> Keys:
         or degrees.dp * degrees.cp == 1
     ):
         return {}
-    gpus = int(match[1] or match[2])
+    gpus = int(next(filter(None, match.groups())))
     return {"parallelism.shard_size": max(1, gpus // (degrees.tp * degrees.cp))}
 
 
@@ -144,3 +149,50 @@ def _in_catalogue(row: Row) -> bool:
         return row.arch.hidden in {None, catalogue.model(row.model).hidden_size}
     except CatalogueError:
         return False
+
+
+_VPP = re.compile(
+    r"\b(?:VPP|virtual pipeline(?: (?:size|stages|parallel size|parallelism))?)\s*(?:of|=|:)?\s*(\d+)\b"
+    r"|\b(\d+) (?:virtual stages|model chunks) (?:per|on each) (?:rank|GPU|stage)",
+    re.IGNORECASE,
+)
+_SEQUENCE_PARALLEL = re.compile(r"\b(?:with )?sequence[ -]parallel(?:ism)?\b", re.IGNORECASE)
+_NO_SEQUENCE_PARALLEL = re.compile(
+    r"\b(?:no|without) sequence[ -]parallel|\bsequence[ -]parallel(?:ism)? (?:is )?(?:off|disabled|false)",
+    re.IGNORECASE,
+)
+_MICRO_BATCH = re.compile(r"\bmicro[- ]?batch(?: size)?\s*(?:of|=|:)?\s*(\d+)\b", re.IGNORECASE)
+_ACCUMULATION = re.compile(
+    r"\b(?:gradient|grad)[ -]accumulation(?: steps)?\s*(?:of|=|:|over)?\s*(\d+)\b"
+    r"|\b(\d+) (?:gradient|grad)[ -]accumulation steps",
+    re.IGNORECASE,
+)
+
+
+def batch(facts: Facts) -> Keys:
+    """Read virtual stages, sequence parallelism and micro-batches where the row's own fields are empty."""
+    row, notes, keys = facts.row, facts.notes, Keys()
+    chunks = notes.search(_VPP)
+    if chunks is not None and row.parallel.vpp is None and row.parallel.pp > 1:
+        keys["parallelism.vpp"] = int(chunks[1] or chunks[2])
+    divides = notes.says(_SEQUENCE_PARALLEL, _NO_SEQUENCE_PARALLEL)
+    if divides is not None and row.parallel.sequence_parallel is None and row.parallel.tp > 1:
+        keys["parallelism.sequence_parallel"] = divides
+    micro_batch, steps = notes.search(_MICRO_BATCH), notes.search(_ACCUMULATION)
+    size = row.micro_batch
+    if micro_batch is not None and size is None:
+        size = keys["training.micro_batch_size"] = int(micro_batch[1])
+    if steps is not None:
+        keys |= _accumulated(row, size, int(steps[1] or steps[2]))
+    return keys
+
+
+def _accumulated(row: Row, micro_batch: int | None, steps: int) -> Keys:
+    """Return the batch size that follows from the other one and the micro-batches of a step."""
+    parallel = row.parallel
+    dp = parallel.dp or max(1, row.gpus // (parallel.tp * parallel.pp * parallel.cp))
+    if row.global_batch is None and micro_batch is not None:
+        return {"training.global_batch_size": micro_batch * dp * steps}
+    if micro_batch is None and row.global_batch is not None and row.global_batch % (dp * steps) == 0:
+        return {"training.micro_batch_size": row.global_batch // (dp * steps)}
+    return {}

@@ -13,7 +13,18 @@ if TYPE_CHECKING:
 
 _COMMIT = re.compile(r"^Megatron-LM [0-9a-f]{7,}\b")
 _ON_XLA = re.compile(r"\bJAX/XLA (?:MaxText|PAXML)\b|\((?:MaxText|PAXML) container [\d.]+\)")
-_COMPILED = re.compile(r"(?<!no )torch\.compile|local_batch_size=2, compile")
+_COMPILED = re.compile(
+    r"(?<!no )(?<!without )\btorch[._]compile\b(?!\W*(?:false|off|disabled))|local_batch_size=2, compile"
+    r"|\bcompiled (?:model|layers|blocks|with (?:torch )?inductor)"
+    r"|\bmodel (?:is |was )?compiled\b|\bwith compile\b",
+    re.IGNORECASE,
+)
+_VERSION = re.compile(
+    r"\b(?:NeMo|Megatron[- ]Bridge|Megatron[- ]Core|Megatron[- ]LM|MCore"
+    r"|torchtitan|MaxText|DeepSpeed|torchtune)"
+    r"(?: framework)?(?: container| release| version| image)*(?:[ :@]| of )v?(\d+(?:\.\d+)+)",
+    re.IGNORECASE,
+)
 
 
 def software(facts: Facts) -> Keys:
@@ -34,13 +45,20 @@ def software(facts: Facts) -> Keys:
     return {}
 
 
-_PYTORCH = re.compile(r"\bPyTorch (\d+\.\d+)")
+_PYTORCH = re.compile(r"\b(?:PyTorch|torch)(?: version| release)?[ =]+v?(\d+\.\d+)", re.IGNORECASE)
 
 
 def pytorch(facts: Facts) -> Keys:
     """Read the release of PyTorch, which tells releases of stacks apart."""
     match = facts.notes.search(_PYTORCH)
     return {"pytorch": match[1]} if match else {}
+
+
+def version(facts: Facts) -> Keys:
+    """Read the release of the stack, where its name has none."""
+    match = facts.notes.search(_VERSION)
+    has_none = not re.search(r"\d", facts.row.stack or "")
+    return {"version": match[1]} if match is not None and has_none else {}
 
 
 _INFERRED_ATTENTION = re.compile(r"attention impl inferred")
