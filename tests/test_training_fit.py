@@ -24,7 +24,7 @@ from simulator.calibration.training.fit import TrainingFit
 from simulator.calibration.training.runs import Response, Run
 from simulator.calibration.training.solve import Model, solve, weights
 from simulator.documents import parse
-from simulator.validation.run import without_source
+from simulator.validation.leave_one_out import without_source
 
 SCENARIO = Path(__file__).parent.parent / "scenarios" / "llama3-70b-512.yaml"
 GATE = Path(__file__).parent / "data" / "published_gate.yaml"

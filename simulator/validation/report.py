@@ -59,8 +59,8 @@ class ValidationReport:
 
     @property
     def errors(self) -> ErrorSummary | None:
-        """Throughput errors of all simulated rows; None where there are none."""
-        return self._summary(lambda _: True)
+        """Throughput errors of all simulated rows that are not doubtful; None where there are none."""
+        return self._summary(lambda row: not row.doubtful)
 
     @property
     def by_source(self) -> dict[str, ErrorSummary | None]:
@@ -75,7 +75,11 @@ class ValidationReport:
     @property
     def by_set(self) -> dict[str, ErrorSummary | None]:
         """Throughput errors by the kind of run that a user has in mind."""
-        return {name: self._summary(belongs) for name, belongs in SETS.items()}
+
+        def of(belongs: Callable[[RowOutcome], bool]) -> ErrorSummary | None:
+            return self._summary(lambda row: belongs(row) and not row.doubtful)
+
+        return {name: of(belongs) for name, belongs in SETS.items()}
 
     @property
     def unseen_errors(self) -> ErrorSummary | None:

@@ -107,11 +107,12 @@ class Row(_Part):
     """One published measurement with the configuration that produced it.
 
     ``settings`` (``set:`` in files) are those of a scenario file, by path; they win over all other fields.
-    ``notes`` are for people. ``pytorch`` and ``version`` tell releases apart where ``stack`` does not,
+    ``notes`` are for people. ``doubtful`` rows, about which their own source leaves doubt, are reported and
+    kept out of headline figures. ``pytorch`` and ``version`` tell releases apart where ``stack`` does not,
     ``inferred`` names fields that the row's author inferred rather than read.
     ``method`` is how the embedding and the head are placed in the pipeline (arXiv:2411.05288), ``kernel`` an
     implementation of attention and norms. The last three are measured times per micro-batch of each stage: of
-    all stages alike, and in microseconds of forward and backward passes by stage. All are extra keys of some
+    all stages, and in microseconds of forward and backward passes by stage. All are extra keys of some
     sources.
     """
 
@@ -150,6 +151,7 @@ class Row(_Part):
     pytorch: str | None = None
     memory_quantity: MemoryQuantity | None = None
     inferred: tuple[str, ...] = ()
+    doubtful: bool = False
     notes: str = ""
 
     @property

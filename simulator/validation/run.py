@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
-from functools import lru_cache, partial
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from simulator import api
-from simulator.documents import parse
 from simulator.errors import RowError, ScenarioError, SimulatorError
 from simulator.scenario import Scenario
 from simulator.validation.compare import Answer, compare, stated_metric
 from simulator.validation.components import validate_components
 from simulator.validation.fits import judge_fits
 from simulator.validation.layout_sweeps import sweep_name
+from simulator.validation.leave_one_out import without_source
 from simulator.validation.measured_times import timed_rows
 from simulator.validation.outcome import RowOutcome
 from simulator.validation.report import ValidationReport
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
 
 Simulate = Callable[[Scenario], Answer]
 Progress = Callable[[int, int], None]
-
-_WITHOUT_SOURCE = "leave_one_out.yaml"
 
 
 def validate(
@@ -120,6 +116,7 @@ def outcome(raw: RawRow, simulate: Simulate = api.simulate, *, leave_one_out: bo
         precision=scenario.training.precision,
         has_experts=scenario.model.experts is not None,
         sweep=sweep_name(row),
+        doubtful=row.doubtful,
         unseen_error=unseen,
         comparison=comparison,
         warnings=warnings + comparison.warnings,
@@ -136,27 +133,3 @@ def _reason(error: SimulatorError) -> tuple[str, str]:
         ), f"scenario is refused ({', '.join(paths) or 'rules'})"
     text = " ".join(str(error).split()) or type(error).__name__
     return text, text.partition(": ")[0] if isinstance(error, RowError) else text
-
-
-def without_source(scenario: Scenario, source: str) -> Scenario:
-    """Return a scenario whose fitted training constants are those of a fit without a source's runs.
-
-    Kernel and collective fits stay: they are made from measurements of their own. So do the habits of stacks
-    and the physics, which people chose who could see the rows.
-    """
-    fitted = _fits().get(source, {})
-    gpu, software = scenario.cluster.gpu, scenario.software
-    clocks = fitted.get("gpus", {}).get(gpu.name)
-    of_stack = fitted.get("stacks", {}).get(software.name)
-    if clocks:
-        gpu = replace(gpu, training_clock={**gpu.training_clock, **clocks})
-    if of_stack:
-        software = replace(software, **of_stack)
-    return replace(scenario, cluster=replace(scenario.cluster, gpu=gpu), software=software)
-
-
-@lru_cache(maxsize=1)
-def _fits() -> Mapping[str, Any]:
-    text = (files("simulator.catalogue") / "fitted" / _WITHOUT_SOURCE).read_text("utf-8")
-    data: Any = parse(text, f"fitted/{_WITHOUT_SOURCE}").data
-    return dict(data or {})
