@@ -52,7 +52,6 @@ class RowOutcome:
             "gpu": self.gpu,
             "stack": self.stack,
             "precision": self.precision,
-            "doubtful": self.doubtful,
             "metric": found.metric if found else None,
             "predicted": found.predicted if found else None,
             "published": found.published if found else None,

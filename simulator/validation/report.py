@@ -121,6 +121,7 @@ class ValidationReport:
             "simulated": len(self.simulated),
             "skipped": len(self.rows) - len(self.simulated),
             "skipped_by_reason": self.skipped_by_reason,
+            "doubtful": [row.id for row in self.rows if row.doubtful],
             "errors": _plain(self.errors),
             "by_source": {name: _plain(summary) for name, summary in self.by_source.items()},
             "by_gpu": {name: _plain(summary) for name, summary in self.by_gpu.items()},

@@ -74,33 +74,20 @@ def row_document(row: Row) -> tuple[dict[str, object], tuple[str, ...]]:
     layers = int(str(model["num_hidden_layers"]))
     degrees = row_degrees(row, str(cluster["gpu"]), layers, assumptions)
     has_experts = "experts" in model
-    recompute = recompute_settings(row, assumptions)
-    of_recipe = recipe_settings(
-        row, degrees, assumptions, has_experts=has_experts, recompute=recompute["recompute"]
-    )
-    settings = of_recipe | row.settings
-    exchanges = has_experts and degrees.ep > 1
-    if exchanges and DISPATCHER not in settings:
-        assumptions.stack_default("dispatcher of experts")
+    parallelism = {
+        **_parallelism(row, degrees, assumptions),
+        **sharding_settings(row, degrees, assumptions),
+        **expert_degrees(row, degrees, assumptions, has_experts=has_experts),
+        **_layers(row, model, degrees.pp * degrees.vpp, assumptions),
+        **({"vocabulary": row.method} if row.method in VOCABULARY_METHODS else {}),
+    }
+    training, settings = _training(row, degrees, assumptions, has_experts=has_experts)
     document: dict[str, object] = {
         "name": row.id,
         "cluster": cluster,
         "model": model,
-        "parallelism": {
-            **_parallelism(row, degrees, assumptions),
-            **sharding_settings(row, degrees, assumptions),
-            **expert_degrees(row, degrees, assumptions, has_experts=has_experts),
-            **_layers(row, model, degrees.pp * degrees.vpp, assumptions),
-            **({"vocabulary": row.method} if row.method in VOCABULARY_METHODS else {}),
-        },
-        "training": {
-            **_training(row, degrees, assumptions),
-            **recompute,
-            "overlap": {
-                **_overlap(row, degrees, assumptions),
-                **(expert_overlap(row, settings, assumptions) if exchanges else {}),
-            },
-        },
+        "parallelism": parallelism,
+        "training": training,
         "software": software_choice(row, assumptions),
     }
     return over_document(document, settings), tuple(assumptions.sentences)
@@ -156,14 +143,28 @@ def _layers(
     return {"layers": list(split)}
 
 
-def _training(row: Row, degrees: Degrees, assumptions: Assumptions) -> dict[str, object]:
-    return {
+def _training(
+    row: Row, degrees: Degrees, assumptions: Assumptions, *, has_experts: bool
+) -> tuple[dict[str, object], dict[str, object]]:
+    """Return the training section, and the settings of the row and its recipe that go over the document."""
+    document: dict[str, object] = {
         "seq_length": assumptions.default("sequence length", row.seq_len, assumptions.defaults.seq_length),
         "micro_batch_size": degrees.micro_batch,
         "global_batch_size": degrees.global_batch,
         **precision_settings(row, assumptions),
-        **attention_choice(row, assumptions),
+        **recompute_settings(row, assumptions),
     }
+    of_recipe = recipe_settings(
+        row, degrees, assumptions, has_experts=has_experts, recompute=document["recompute"]
+    )
+    settings = of_recipe | row.settings
+    overlap = _overlap(row, degrees, assumptions)
+    if has_experts and degrees.ep > 1:
+        overlap |= expert_overlap(row, settings, assumptions)
+        if DISPATCHER not in settings:
+            assumptions.stack_default("dispatcher of experts")
+    document["overlap"] = overlap
+    return document | attention_choice(row, assumptions), settings
 
 
 def _overlap(row: Row, degrees: Degrees, assumptions: Assumptions) -> dict[str, object]:
