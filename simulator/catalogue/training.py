@@ -6,17 +6,16 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from simulator.catalogue.derive import Numbers, fitted_fields
 from simulator.catalogue.kernels import lender
 from simulator.documents import Sourced, parse
+from simulator.scenario import Software
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Numbers = dict[str, Sourced[float]]
-HABITS = ("kernel_launch_s", "module_call_s", "elementwise_slowdown", "step_overhead_s")
-"""What is fitted of a software stack, by field of ``Software``."""
-_SHARED = frozenset(HABITS) - {"module_call_s"}
-"""What every stack has some of; that calling a module takes long is said by the few where it does."""
+HABITS = fitted_fields(Software)
+"""What is fitted of a software stack, with whether it may be assumed: host times, slowdown, overhead."""
 
 
 def training_clocks(name: str, like: str | None = None) -> Numbers:
@@ -48,8 +47,11 @@ def stack_habits(name: str) -> Numbers:
 
 
 def typical_habits() -> Numbers:
-    """Return what all stacks share, by field of ``Software``: for one without runs that states none."""
-    return {key: number for key, number in _typical().items() if key in _SHARED}
+    """Return what all stacks share, by field of ``Software``: for one without runs that states none.
+
+    That calling a module takes long is said by the few where it does; elsewhere it is assumed away.
+    """
+    return {key: number for key, number in _typical().items() if HABITS.get(key) is False}
 
 
 def _typical() -> Numbers:

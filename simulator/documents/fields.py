@@ -2,50 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from functools import cache
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from simulator.scenario.stated import MAX_GPUS, MAX_SIZE
 from simulator.units import Dimension, parse_quantity
 
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
-def _quantity(dimension: Dimension, meaning: str) -> tuple[BeforeValidator, WithJsonSchema]:
+_MEANINGS = {
+    Dimension.TIME: "a time",
+    Dimension.BYTES: "a size",
+    Dimension.BYTES_PER_S: "a rate (b is a bit, B a byte)",
+    Dimension.FLOP_PER_S: "a compute rate",
+    Dimension.POWER: "a power",
+    Dimension.FREQUENCY: "a frequency",
+    Dimension.TOKENS: "a number of tokens",
+    Dimension.MONEY_PER_HOUR: "a price",
+}
+
+
+@cache
+def quantity(dimension: Dimension) -> tuple[BeforeValidator, WithJsonSchema, FieldInfo]:
+    """Return what makes a float of a field one that is written with its unit."""
+
     def read(value: object) -> float:
         return parse_quantity(value, dimension)
 
-    text = f"{meaning}, with its unit, for example {dimension.value!r}"
+    text = f"{_MEANINGS[dimension]}, with its unit, for example {dimension.value!r}"
     kinds = ["string", "number"] if dimension is Dimension.TOKENS else "string"
-    return BeforeValidator(read), WithJsonSchema(
-        {"type": kinds, "description": text, "examples": [dimension.value]}
-    )
+    shown = WithJsonSchema({"type": kinds, "description": text, "examples": [dimension.value]})
+    return BeforeValidator(read), shown, Field(allow_inf_nan=False)
 
 
-_FINITE = Field(allow_inf_nan=False)
-_TIME = _quantity(Dimension.TIME, "a time")
-_BYTES = _quantity(Dimension.BYTES, "a size")
-_BYTES_PER_S = _quantity(Dimension.BYTES_PER_S, "a rate (b is a bit, B a byte)")
-_FLOP_PER_S = _quantity(Dimension.FLOP_PER_S, "a compute rate")
-_POWER = _quantity(Dimension.POWER, "a power")
-_FREQUENCY = _quantity(Dimension.FREQUENCY, "a frequency")
-_TOKENS = _quantity(Dimension.TOKENS, "a number of tokens")
-_MONEY = _quantity(Dimension.MONEY_PER_HOUR, "a price")
-
-Seconds = Annotated[float, _FINITE, *_TIME]
-Bytes = Annotated[float, _FINITE, *_BYTES]
-BytesPerSecond = Annotated[float, _FINITE, *_BYTES_PER_S]
-FlopPerSecond = Annotated[float, _FINITE, *_FLOP_PER_S]
-Watts = Annotated[float, _FINITE, *_POWER]
-Hertz = Annotated[float, _FINITE, *_FREQUENCY]
-Tokens = Annotated[float, _FINITE, *_TOKENS]
-DollarsPerHour = Annotated[float, _FINITE, *_MONEY]
+Seconds = Annotated[float, *quantity(Dimension.TIME)]
+Bytes = Annotated[float, *quantity(Dimension.BYTES)]
+BytesPerSecond = Annotated[float, *quantity(Dimension.BYTES_PER_S)]
+FlopPerSecond = Annotated[float, *quantity(Dimension.FLOP_PER_S)]
+Watts = Annotated[float, *quantity(Dimension.POWER)]
+Hertz = Annotated[float, *quantity(Dimension.FREQUENCY)]
+Tokens = Annotated[float, *quantity(Dimension.TOKENS)]
+DollarsPerHour = Annotated[float, *quantity(Dimension.MONEY_PER_HOUR)]
 
 PositiveBytes = Annotated[Bytes, Field(gt=0)]
 PositiveBytesPerSecond = Annotated[BytesPerSecond, Field(gt=0)]
 PositiveFlopPerSecond = Annotated[FlopPerSecond, Field(gt=0)]
 PositiveTokens = Annotated[Tokens, Field(gt=0)]
-
-MAX_GPUS = 10_000_000
-MAX_SIZE = 1_000_000_000
 
 GpuCount = Annotated[int, Field(ge=1, le=MAX_GPUS)]
 """Ranks of a job or of one axis; ten million is ten times the largest planned cluster."""

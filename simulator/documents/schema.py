@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Generic, TypeVar
+from collections.abc import Mapping  # noqa: TC003  pydantic reads it
+from typing import Annotated, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
@@ -13,6 +14,9 @@ Value = TypeVar("Value")
 
 class Strict(BaseModel):
     """A mapping in a file: unknown keys are errors, nothing is converted, nothing can be changed later."""
+
+    origins: ClassVar[Mapping[str, tuple[type, str]]] = {}
+    """Where the sentence that explains a key stands, if not here: a dataclass, and its field."""
 
     model_config = ConfigDict(
         extra="forbid",
