@@ -14,11 +14,11 @@ from functools import cache
 from types import NoneType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from annotated_types import BaseMetadata, Ge, Le
+from annotated_types import BaseMetadata
 from pydantic import create_model
 
 from simulator.documents import Sourced, Strict, quantity
-from simulator.scenario.stated import FITTED, MAX_SIZE, MEASURED, Assumed, Key
+from simulator.scenario.stated import FITTED, MEASURED, Assumed, Key
 from simulator.units import Dimension, split_unit
 
 Data = TypeVar("Data")
@@ -171,9 +171,6 @@ class _Statement:
         if get_origin(self.type) in {tuple, frozenset}:
             return list[get_args(self.type)[0]]  # type: ignore[misc]  # built at run time
         bounds = [mark for mark in self.marks if isinstance(mark, BaseMetadata)]
-        if self.type is int:
-            usual = (Ge(0), Le(MAX_SIZE))
-            bounds += [bound for bound in usual if type(bound) not in map(type, bounds)]
         unit = quantity(self.dimension) if self.dimension else ()
         return Annotated[(self.type, *unit, *bounds)] if unit or bounds else self.type
 

@@ -18,6 +18,8 @@ from simulator.documents.fields import (
     PositiveFlopPerSecond,
     PositiveTokens,
     Seconds,
+    Sourced,
+    Strict,
     Tokens,
     Watts,
     quantity,
@@ -25,7 +27,6 @@ from simulator.documents.fields import (
 from simulator.documents.parse import parse, read
 from simulator.documents.read import Limits
 from simulator.documents.scalars import plain_scalar
-from simulator.documents.schema import NameOr, Sourced, Strict
 from simulator.documents.validate import validate
 from simulator.scenario.stated import MAX_GPUS, MAX_SIZE
 
@@ -44,7 +45,6 @@ __all__ = [
     "Hertz",
     "Limits",
     "Name",
-    "NameOr",
     "Place",
     "PositiveBytes",
     "PositiveBytesPerSecond",

@@ -1,17 +1,66 @@
-"""Field types of file schemas: quantities with units, whole numbers in sane ranges, names."""
+"""What file schemas are made of: strict mappings, numbers that name their source, and types of fields.
+
+Quantities have units, whole numbers sane ranges.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003  pydantic reads it
 from functools import cache
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, TypeVar
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from simulator.scenario.provenance import Kind, Provenance
 from simulator.scenario.stated import MAX_GPUS, MAX_SIZE
 from simulator.units import Dimension, parse_quantity
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
+
+Value = TypeVar("Value")
+
+
+class Strict(BaseModel):
+    """A mapping in a file: unknown keys are errors, nothing is converted, nothing can be changed later."""
+
+    origins: ClassVar[Mapping[str, tuple[type, str]]] = {}
+    """Where the sentence that explains a key stands, if not here: a dataclass, and its field."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        populate_by_name=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        hide_input_in_errors=True,
+        defer_build=True,
+    )
+
+
+class Sourced(Strict, Generic[Value]):
+    """A value with its origin: ``{value: 80 GB, source: "vendor datasheet", kind: datasheet}``.
+
+    A bare value is accepted too, as the user's own assumption.
+    """
+
+    value: Value
+    source: str = Field(min_length=1)
+    kind: Kind = "datasheet"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_value(cls, value: object) -> object:
+        if isinstance(value, dict):
+            return value
+        return {"value": value, "source": "stated without a source", "kind": "assumed"}
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where the value comes from."""
+        return Provenance(self.kind, self.source)
+
 
 _MEANINGS = {
     Dimension.TIME: "a time",
