@@ -237,6 +237,7 @@ def _schema(
     created.origins = {
         key: (part.data, part.field) for key, (part, *_) in by_key.items() if len(part.path) == 1
     }
+    created.model_rebuild()  # now, so that what holds it need not build it once more
     return created
 
 

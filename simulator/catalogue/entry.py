@@ -33,9 +33,9 @@ class Entry(Strict):
     """Entry that gives everything that is not stated here."""
     title: str = ""
     """The full name, for people."""
-    aliases: list[Name] = Field(default_factory=list)
+    aliases: list[Name] = Field(default=[])
     """Other names under which the catalogue finds it."""
-    sources: dict[str, Citation] = Field(default_factory=dict)
+    sources: dict[str, Citation] = Field(default={})
     """Citations by the short keys that ``source:`` may use."""
 
     @model_validator(mode="before")

@@ -53,7 +53,7 @@ class NetworkEntry(Entry):
     """One-way bandwidth of a GPU's share of its NICs."""
     efficiency: Sourced[Fraction] = _EFFICIENCY
     """Share of that bandwidth that large messages reach."""
-    tiers: list[TierEntry] = Field(default_factory=list)
+    tiers: list[TierEntry] = Field(default=[])
     """Levels from the nearest to the farthest; one that spans the cluster unless stated."""
     oversubscription: Sourced[Oversubscription] | None = None
     """Oversubscription of the one level, where no tiers are given."""

@@ -28,9 +28,9 @@ class SoftwareEntry(Entry):
 
     overlap: Sourced[OverlapEntry]
     """What it overlaps unless the scenario says otherwise."""
-    matches: list[Name] = Field(default_factory=list)
+    matches: list[Name] = Field(default=[])
     """Regular expressions of the names under which publications mention exactly this stack."""
-    nearest_for: list[Name] = Field(default_factory=list)
+    nearest_for: list[Name] = Field(default=[])
     """Regular expressions of the names of other stacks that this one stands in for."""
 
     @field_validator("overlap", mode="before")
