@@ -8,11 +8,10 @@ Software(bucket_bytes=1e8, ...)             what ``assembled`` makes of it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from functools import cache
 from types import NoneType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import BaseMetadata
 from pydantic import create_model
@@ -20,6 +19,9 @@ from pydantic import create_model
 from simulator.documents import Sourced, Strict, quantity
 from simulator.scenario.stated import FITTED, MEASURED, Assumed, Key
 from simulator.units import Dimension, split_unit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
 
 Data = TypeVar("Data")
 Schema = TypeVar("Schema", bound=Strict)
@@ -120,8 +122,7 @@ class _Statement:
         data: The dataclass.
         field: Name in it.
         path: Keys in the file, from the outermost.
-        type: Its bare type, without None; of a mapping, that of its values.
-        is_mapping: Whether it maps names to such values.
+        type: Its bare type, without None.
         default: Value of the dataclass; MISSING where it must be stated.
         marks: Bounds, and what ``scenario.stated`` has.
         dimension: What a quantity measures; None for anything else.
@@ -131,7 +132,6 @@ class _Statement:
     field: str
     path: tuple[str, ...]
     type: Any
-    is_mapping: bool
     default: Any
     marks: tuple[object, ...]
     dimension: Dimension | None
@@ -153,9 +153,7 @@ class _Statement:
         """Return what pydantic reads in its place, and the default; ``...`` where it must be stated."""
         kind = self._kind(sourced=sourced)
         if sourced and not self.is_section:
-            kind = Sourced.__class_getitem__(kind)
-        if self.is_mapping:
-            kind = dict.__class_getitem__((str, kind))
+            kind = Sourced[kind]  # type: ignore[valid-type]  # built at run time
         why = next((mark.why for mark in self.marks if isinstance(mark, Assumed)), None)
         if self.default is None or (FITTED in self.marks and why is None):
             return kind | None, None
@@ -186,14 +184,10 @@ _statements: Callable[[type], tuple[_Statement, ...]] = cache(_read_statements)
 
 def _statement(data: type, field: Field[Any], hint: Any) -> _Statement:  # noqa: ANN401
     bare, marks = _parts(hint)
-    is_mapping = get_origin(bare) is Mapping
-    if is_mapping:
-        bare, bounds = _parts(get_args(bare)[1])
-        marks += bounds
     key, dimension = split_unit(field.name)
     key = next((mark.path for mark in marks if isinstance(mark, Key)), key)
     default = field.default if field.default_factory is MISSING else field.default_factory()
-    return _Statement(data, field.name, tuple(key.split(".")), bare, is_mapping, default, marks, dimension)
+    return _Statement(data, field.name, tuple(key.split(".")), bare, default, marks, dimension)
 
 
 def _parts(hint: Any) -> tuple[Any, tuple[object, ...]]:  # noqa: ANN401

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003  pydantic reads it
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic_core import core_schema
 
 from simulator.scenario.provenance import Kind, Provenance
 from simulator.scenario.stated import MAX_GPUS, MAX_SIZE
 from simulator.units import Dimension, parse_quantity
 
 if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
     from pydantic.fields import FieldInfo
+    from pydantic_core import CoreSchema
 
 Value = TypeVar("Value")
 
@@ -49,17 +52,55 @@ class Sourced(Strict, Generic[Value]):
     source: str = Field(min_length=1)
     kind: Kind = "datasheet"
 
+    if not TYPE_CHECKING:
+
+        def __class_getitem__(cls, kind: object) -> object:
+            """Return what pydantic reads: of a mapping a schema of its own, so that its keys are known."""
+            is_mapping = isinstance(kind, type) and issubclass(kind, BaseModel)
+            return super().__class_getitem__(kind) if is_mapping else Annotated[cls, _Of(kind)]
+
     @model_validator(mode="before")
     @classmethod
-    def _bare_value(cls, value: object) -> object:
-        if isinstance(value, dict):
-            return value
-        return {"value": value, "source": "stated without a source", "kind": "assumed"}
+    def _with_source(cls, value: object) -> object:
+        return _with_source(value)
 
     @property
     def provenance(self) -> Provenance:
         """Where the value comes from."""
         return Provenance(self.kind, self.source)
+
+
+def _with_source(value: object) -> object:
+    """Complete a bare value, as the user's own assumption."""
+    if isinstance(value, dict):
+        return value
+    return {"value": value, "source": "stated without a source", "kind": "assumed"}
+
+
+def _sourced(stated: dict[str, Any]) -> Sourced[Any]:
+    """Return checked keys as a ``Sourced``; it knows whether its kind was stated."""
+    return Sourced.model_construct(set(stated), **stated)
+
+
+class _Of:
+    """Makes pydantic read a ``Sourced`` of one kind of value without building a class for each kind."""
+
+    _OTHERS: ClassVar = {
+        "source": core_schema.typed_dict_field(core_schema.str_schema(min_length=1)),
+        "kind": core_schema.typed_dict_field(core_schema.literal_schema([*get_args(Kind)]), required=False),
+    }
+
+    def __init__(self, kind: object) -> None:
+        self.kind = kind
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        del source
+        value = core_schema.typed_dict_field(handler.generate_schema(self.kind))
+        strictly = core_schema.CoreConfig(strict=True, allow_inf_nan=False, extra_fields_behavior="forbid")
+        keys = core_schema.typed_dict_schema({"value": value, **self._OTHERS}, config=strictly)
+        stated = core_schema.no_info_before_validator_function(_with_source, keys)
+        dump = core_schema.plain_serializer_function_ser_schema(BaseModel.model_dump)
+        return core_schema.no_info_after_validator_function(_sourced, stated, serialization=dump)
 
 
 _MEANINGS = {

@@ -47,12 +47,15 @@ class _WithOtherSpellings(GenerateJsonSchema):
             properties[key] = described if also.values else {**properties[name], **described}
             if name in result.get("required", []):
                 result["required"] = [required for required in result["required"] if required != name]
-        if issubclass(model, Sourced):
-            return {
-                "anyOf": [properties["value"], result],
-                "description": "A value, or a value with its source.",
-            }
-        return result
+        return _bare_or_sourced(result) if issubclass(model, Sourced) else result
+
+    def typed_dict_schema(self, schema: Any) -> Any:  # noqa: ANN401
+        return _bare_or_sourced(super().typed_dict_schema(schema))
+
+
+def _bare_or_sourced(mapping: dict[str, Any]) -> dict[str, Any]:
+    value = mapping["properties"]["value"]
+    return {"anyOf": [value, mapping], "description": "A value, or a value with its source."}
 
 
 def attribute_docstrings(model: type[BaseModel]) -> dict[str, str]:
