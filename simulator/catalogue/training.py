@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from simulator.catalogue.derive import Numbers, fitted_fields
 from simulator.catalogue.kernels import lender
-from simulator.documents import Sourced, parse
+from simulator.catalogue.lookup import fitted
+from simulator.documents import Sourced
 from simulator.scenario import Software
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ def training_clocks(name: str, like: str | None = None) -> Numbers:
         name: Catalogue name of the GPU, or any other name for one that the catalogue does not hold.
         like: GPU whose fit stands in where there is none; then the one that lends its kernels.
     """
-    table = _fits()["gpus"]
+    table = _fits("gpus")
     clocks = {key: number for key, number in _typical().items() if key not in HABITS}
     seen: list[str] = [name]
     while (other := like or lender(seen[-1])) is not None:
@@ -43,7 +42,7 @@ def training_clocks(name: str, like: str | None = None) -> Numbers:
 
 def stack_habits(name: str) -> Numbers:
     """Return the fitted numbers of a stack by field of ``Software``; none where nothing was fitted."""
-    return {key: _number(leaf) for key, leaf in _fits()["stacks"].get(name, {}).items()}
+    return {key: _number(leaf) for key, leaf in _fits("stacks").get(name, {}).items()}
 
 
 def typical_habits() -> Numbers:
@@ -57,7 +56,7 @@ def typical_habits() -> Numbers:
 def _typical() -> Numbers:
     return {
         key: _number({**leaf, "kind": "assumed", "source": f"typical: {leaf['source']}"})
-        for key, leaf in _fits()["typical"].items()
+        for key, leaf in _fits("typical").items()
     }
 
 
@@ -65,8 +64,5 @@ def _number(leaf: Mapping[str, Any]) -> Sourced[float]:
     return Sourced[float].model_validate({key: leaf[key] for key in ("value", "kind", "source")})
 
 
-@lru_cache(maxsize=1)
-def _fits() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
-    text = (files("simulator.catalogue") / "fitted" / "training.yaml").read_text("utf-8")
-    data: Any = parse(text, "fitted/training.yaml").data
-    return {key: data.get(key) or {} for key in ("gpus", "stacks", "typical")}
+def _fits(part: str) -> Mapping[str, Any]:
+    return fitted("training").get(part) or {}
