@@ -337,7 +337,7 @@ _HEAVY = _NEVER | {"numpy", "pydantic", "simpy", "yaml"}
         (["show", "h100"], _NEVER | {"simpy", "numpy"}),
         (["--help"], _HEAVY),
     ],
-    ids=" ".join,
+    ids=lambda words: " ".join(sorted(words)),
 )
 def test_a_verb_imports_only_what_it_needs(verb: list[str], excluded: frozenset[str], file: str) -> None:
     arguments = [file if word == "FILE" else word for word in verb]
