@@ -15,7 +15,7 @@ from simulator.durations.stage_times import stage_times
 from simulator.durations.step import step_durations
 from simulator.engines import ENGINES, compiled, run_quick
 from simulator.engines.continuous import continuous
-from simulator.engines.sharing import meets
+from simulator.engines.sharing import any_overlap
 from simulator.engines.timeline import Timeline
 from simulator.results.memory import MemoryReport, memory_report
 from simulator.results.pass_shares import sequence_shares
@@ -149,7 +149,7 @@ def _capacity_bytes(scenario: Scenario) -> float | list[float]:
 
 
 def _engine_warnings(scenario: Scenario, timeline: Timeline, durations: Durations) -> tuple[str, ...]:
-    if scenario.engine == "event" or not meets(timeline, durations):
+    if scenario.engine == "event" or not any_overlap(timeline, durations):
         return ()
     return ("transfers share links and so take longer than the compiled engine says",)
 

@@ -10,6 +10,7 @@ import numpy as np
 from simulator.batch.configuration import TERMS, Configuration
 from simulator.durations.slot_table import FIXED_S, NETWORK_BYTES, SHARE
 from simulator.engines import compiled
+from simulator.engines.jit import compiled_loops
 from simulator.results.memory import PASSING
 from simulator.workload.step.pass_bytes import ALLOCATED, FREED
 
@@ -108,8 +109,6 @@ def _step_times(structure: Structure, costs: Floats, bytes_per_s: Floats) -> tup
         costs: [FIXED_S, NETWORK_BYTES or SHARE, slot, scenario]
         bytes_per_s: [scenario] Bandwidth of a GPU's share of the network.
     """
-    from simulator.engines import loops  # noqa: PLC0415  numba is slow to import
-
     program, queues, tables = structure.program, structure.layout.queues, _Tables.of(structure)
     seconds = tables.by_slot.with_joins(costs[FIXED_S] + costs[NETWORK_BYTES] / bytes_per_s)
     ends = compiled.run_batch(program, seconds, tables.by_slot)
@@ -117,7 +116,7 @@ def _step_times(structure: Structure, costs: Floats, bytes_per_s: Floats) -> tup
     least_s: Floats = ends[last].max(axis=0)
     if queues.collectives.size:
         lost = np.zeros((len(queues.passes), seconds.shape[1]))
-        loops.add_contention_batch(
+        compiled_loops().add_contention_batch(
             queues.pass_start,
             queues.passes,
             queues.collective_start,
@@ -136,11 +135,9 @@ def _step_times(structure: Structure, costs: Floats, bytes_per_s: Floats) -> tup
 
 def _peaks(structure: Structure, sizes: Floats, summed: Floats) -> tuple[Floats, Floats]:
     """Return by rank the peak of activations, and by how much gradients raise it."""
-    from simulator.engines import loops  # noqa: PLC0415  numba is slow to import
-
     queues = structure.layout.queues
     peak, both = np.zeros((2, structure.program.num_ranks, sizes.shape[2]))
-    loops.hold_memory(
+    compiled_loops().peak_memory(
         queues.pass_start,
         queues.passes,
         structure.slot,

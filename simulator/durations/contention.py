@@ -18,8 +18,7 @@ import numpy as np
 
 from simulator.costs.channels import channels
 from simulator.costs.send_once import KERNELS
-from simulator.engines import contention_loop
-from simulator.engines.jit import loops
+from simulator.engines import jit, loops
 from simulator.workload.program import Stream
 from simulator.workload.work import Attention, Collective, Gemm, Scan, Transfer
 
@@ -73,13 +72,8 @@ class _Beside(NamedTuple):
         """
         lost_s = np.zeros(len(self.passes))
         columns = (*self, slot, share, np.arange(len(end_s)), end_s - start_s, end_s)
-        compiled = loops(len(self.passes) + len(self.collectives))
-        if compiled is not None:
-            compiled.add_contention(*columns, lost_s)
-            return lost_s
-        lists = [column.tolist() for column in (*columns, lost_s)]
-        contention_loop.add_contention(*lists)
-        return np.array(lists[-1])
+        jit.run(loops.add_contention, len(self.passes) + len(self.collectives), columns, (lost_s,))
+        return lost_s
 
 
 def slowed(program: Program, alone: Durations, start_s: Floats, end_s: Floats, system: System) -> Durations:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simulator.engines import compiled, event
-from simulator.engines.sharing import meets, shares_links
+from simulator.engines.sharing import any_overlap, shares_links
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,4 +28,4 @@ def fastest(program: Program, durations: Durations) -> Callable[[Program, Durati
 def run_quick(program: Program, durations: Durations) -> Timeline:
     """Return what the event engine says but for rounding, from the compiled one where no transfers meet."""
     timeline = compiled.run(program, durations)
-    return event.run(program, durations) if meets(timeline, durations) else timeline
+    return event.run(program, durations) if any_overlap(timeline, durations) else timeline

@@ -1,55 +1,136 @@
-"""The compiled engine's loops, for numba: import it late, for it takes a third of a second.
+"""The engines' loops, written once: plain Python that numba can compile (see ``jit``).
 
-What they compile to is kept on disk beside this file, or in the user's cache folder.
+Lists of lists lie in two columns, as the streams of this program of two streams and four ops do:
+
+    queue_start   0     2     4        where each stream begins in ``queued``, and where the last one ends
+    queued        0  2  1  3           ops, stream by stream in their order: 0 and 2, then 1 and 3
+
+``dependency_start`` and ``dependency``, ``predecessor_start`` and ``predecessor`` and all other pairs of this
+kind read in the same way. Tables have a row for each node or slot and a column for each sample or replica.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
-
-from simulator.engines import contention_loop, stream_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import MutableSequence, Sequence
 
     from simulator.workload.program import Floats, Ints
 
-P = ParamSpec("P")
-R = TypeVar("R")
 
-
-def _compiled(function: Callable[P, R]) -> Callable[P, R]:
-    try:
-        result: Callable[P, R] = njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # nowhere to write
-        result = njit(nogil=True)(function)
-    return result
-
-
-run_streams = _compiled(stream_loop.run_streams)
-
-
-@_compiled
-def follow(
-    waiting: Ints, bounds: Ints, successor: Ints, seconds: Floats, start_s: Floats, order: Ints
-) -> int:
-    """Let nodes end one after the other, each after all that it waits for; return how many did.
+def run_streams(  # noqa: C901, PLR0912  one loop, for numba
+    queue_start: Sequence[int],
+    queued: Sequence[int],
+    dependency_start: Sequence[int],
+    dependency: Sequence[int],
+    seconds: Sequence[float],
+    join: Sequence[int],
+    member_start: Sequence[int],
+    member: Sequence[int],
+    join_s: Sequence[float],
+    missing: MutableSequence[int],
+    waiter: MutableSequence[int],
+    start_s: MutableSequence[float],
+    end_s: MutableSequence[float],
+) -> None:
+    """Let every op run that can: each stream goes on until an op of another one keeps it waiting.
 
     Args:
-        waiting: Edges that end at each node.
-        bounds: Where each node's successors begin and end.
-        successor: Successors.
-        seconds: Seconds of each node.
-        start_s: Zeros; becomes the start of each node.
-        order: Becomes the nodes in the order in which they ended.
+        queue_start: [stream + 1] Where each stream's ops begin in ``queued``.
+        queued: Ops, stream by stream.
+        dependency_start: [op + 1] Where the ops that an op waits for begin in ``dependency``.
+        dependency: What ops wait for.
+        seconds: [op] s
+        join: [op] Join of each op, or -1.
+        member_start: [join + 1] Where the ops of each join begin in ``member``.
+        member: Ops, join by join.
+        join_s: [join] s
+        missing: [join] Number of its ops; becomes how many of them are not ready.
+        waiter: [op] -1; becomes the last stream that waits for it.
+        start_s: [op] Zeros; becomes the start of each op.
+        end_s: [op] Negative numbers; becomes the end of each op that ends.
     """
-    left = waiting.copy()
+    streams = len(queue_start) - 1
+    position = [0] * streams  # of the op that each stream is at
+    edge = [0] * streams  # of its first dependency that may not have ended
+    next_waiter = [-1] * streams  # stream that waits for the same op
+    ready = [0] * 0
+    for stream in range(streams):
+        position[stream] = queue_start[stream]
+        if queue_start[stream] < queue_start[stream + 1]:
+            edge[stream] = dependency_start[queued[queue_start[stream]]]
+            ready.append(stream)
+    while ready:
+        stream = ready.pop()
+        at, end_of_stream = position[stream], queue_start[stream + 1]
+        while at < end_of_stream:
+            op = queued[at]
+            if end_s[op] < 0.0:  # else its join has ended it
+                start, here, after = start_s[op], edge[stream], dependency_start[op + 1]
+                while here < after and end_s[dependency[here]] >= 0.0:
+                    if end_s[dependency[here]] > start:  # noqa: PLR1730  a call takes longer
+                        start = end_s[dependency[here]]
+                    here += 1
+                start_s[op] = start
+                awaited = dependency[here] if here < after else -1
+                if awaited < 0 and join[op] >= 0:
+                    missing[join[op]] -= 1
+                    awaited = op if missing[join[op]] else -1
+                if awaited >= 0:
+                    edge[stream] = here
+                    next_waiter[stream], waiter[awaited] = waiter[awaited], stream
+                    break
+                if join[op] < 0:
+                    end_s[op] = start + seconds[op]
+                    woken = waiter[op]
+                    while woken >= 0:
+                        ready.append(woken)
+                        woken = next_waiter[woken]
+                else:
+                    first, last = member_start[join[op]], member_start[join[op] + 1]
+                    for partner in member[first:last]:
+                        start = max(start, start_s[partner])
+                    for partner in member[first:last]:
+                        start_s[partner] = start
+                        end_s[partner] = start + join_s[join[op]]
+                        woken = waiter[partner]
+                        while woken >= 0:
+                            ready.append(woken)
+                            woken = next_waiter[woken]
+            at += 1
+            if at < end_of_stream:
+                start_s[queued[at]] = end_s[op]
+                edge[stream] = dependency_start[queued[at]]
+        position[stream] = at
+
+
+def longest_path(
+    successor_start: Sequence[int],
+    successor: Sequence[int],
+    seconds: Sequence[float],
+    waiting: MutableSequence[int],
+    start_s: MutableSequence[float],
+    order: MutableSequence[int],
+) -> int:
+    """Let nodes end one after the other, each after all that it waits for.
+
+    Args:
+        successor_start: [node + 1] Where the nodes that wait for a node begin in ``successor``.
+        successor: Nodes that wait.
+        seconds: [node] s
+        waiting: [node] Edges that end at it; becomes those whose first node has not ended.
+        start_s: [node] Zeros; becomes the start of each node.
+        order: [node] Becomes the nodes in the order in which they ended.
+
+    Returns:
+        How many nodes ended.
+    """
     count = 0
-    for node in range(len(left)):
-        if left[node] == 0:
+    for node in range(len(waiting)):
+        if waiting[node] == 0:
             order[count] = node
             count += 1
     done = 0
@@ -57,151 +138,94 @@ def follow(
         node = order[done]
         done += 1
         end = start_s[node] + seconds[node]
-        for edge in range(bounds[node], bounds[node + 1]):
+        for edge in range(successor_start[node], successor_start[node + 1]):
             later = successor[edge]
-            start_s[later] = max(start_s[later], end)
-            left[later] -= 1
-            if left[later] == 0:
+            if end > start_s[later]:  # noqa: PLR1730  a call takes longer
+                start_s[later] = end
+            waiting[later] -= 1
+            if waiting[later] == 0:
                 order[count] = later
                 count += 1
     return count
 
 
-@_compiled
-def meet(flows: Ints, route_start: Ints, route: Ints, start_s: Floats, end_s: Floats, last_s: Floats) -> bool:
+def any_overlap(
+    flows: Sequence[int],
+    route_start: Sequence[int],
+    route: Sequence[int],
+    start_s: Sequence[float],
+    end_s: Sequence[float],
+    link_end_s: MutableSequence[float],
+) -> bool:
     """Tell whether a flow starts on a link before the one ahead of it has ended there.
 
     Args:
-        flows: Ops that move something, in order of their start.
-        route_start: Where the links of each op begin in ``route``.
+        flows: [flow] Ops that move something, in order of their start.
+        route_start: [op + 1] Where the links of each op begin in ``route``.
         route: Links.
-        start_s: Start of each flow.
-        end_s: End of each flow.
-        last_s: Zeros; becomes the end of the last flow on each link.
+        start_s: [flow] s
+        end_s: [flow] s
+        link_end_s: [link] Zeros; becomes the end of the last flow on each link.
     """
-    for place, op in enumerate(flows):
+    for index in range(len(flows)):
+        op = flows[index]
         for link in route[route_start[op] : route_start[op + 1]]:
-            if start_s[place] < last_s[link]:
+            if start_s[index] < link_end_s[link]:
                 return True
-            last_s[link] = end_s[place]
+            link_end_s[link] = end_s[index]
     return False
 
 
-@_compiled
-def follow_batch(
-    order: Ints, bounds: Ints, predecessor: Ints, row: Ints, seconds: Floats, ends: Floats
+def add_contention(
+    pass_start: Sequence[int] | Ints,
+    passes: Sequence[int] | Ints,
+    collective_start: Sequence[int] | Ints,
+    collectives: Sequence[int] | Ints,
+    slot: Sequence[int] | Ints,
+    share: Sequence[float] | Floats,
+    row: Sequence[int] | Ints,
+    seconds: Sequence[float] | Floats,
+    end_s: Sequence[float] | Floats,
+    lost_s: MutableSequence[float] | Floats,
 ) -> None:
-    """Find the ends of all nodes for many samples at once.
-
-    Most nodes wait for one or two others, and loops over the samples of these take half the time.
+    """Add up what passes lose to the collectives that run at the same time.
 
     Args:
-        order: Nodes, each after all that it waits for.
-        bounds: Where each node's predecessors begin and end.
-        predecessor: Predecessors.
-        row: Row of each node in ``seconds``.
-        seconds: Seconds (rows) in each sample (columns).
-        ends: Becomes the ends of nodes (rows) in each sample.
+        pass_start: [rank + 1] Where the passes of each rank begin in ``passes``.
+        passes: Passes, rank by rank in order.
+        collective_start: [rank x stream + 1] Where the collectives of each rank and stream begin.
+        collectives: Collectives, rank by rank and stream by stream in order.
+        slot: [op] Slot of each op.
+        share: [slot] Share of matrix kernels in a pass, or of the SMs that a collective holds.
+        row: [op] Row of each op in ``seconds``.
+        seconds: [row] Seconds of ops when they ran.
+        end_s: [op] End of each op.
+        lost_s: [pass] Zeros; becomes the seconds that each of ``passes`` loses.
     """
-    samples = seconds.shape[1]
-    for node in order:
-        own = row[node]
-        first, last = bounds[node], bounds[node + 1]
-        if first == last:
-            for sample in range(samples):
-                ends[node, sample] = seconds[own, sample]
-        elif last - first == 1:
-            before = predecessor[first]
-            for sample in range(samples):
-                ends[node, sample] = ends[before, sample] + seconds[own, sample]
-        else:
-            before, other = predecessor[first], predecessor[first + 1]
-            for sample in range(samples):
-                ends[node, sample] = max(ends[before, sample], ends[other, sample])
-            for edge in range(first + 2, last):
-                other = predecessor[edge]
-                for sample in range(samples):
-                    ends[node, sample] = max(ends[node, sample], ends[other, sample])
-            for sample in range(samples):
-                ends[node, sample] += seconds[own, sample]
+    streams = (len(collective_start) - 1) // (len(pass_start) - 1)
+    for queue in range(len(collective_start) - 1):
+        first, last = pass_start[queue // streams], pass_start[queue // streams + 1]
+        for index in range(collective_start[queue], collective_start[queue + 1]):
+            collective = collectives[index]
+            held = share[slot[collective]]
+            if held == 0.0:
+                continue
+            end = end_s[collective]
+            start = end - seconds[row[collective]]
+            while first < last and end_s[passes[first]] <= start:
+                first += 1
+            at = first
+            while at < last:
+                op = passes[at]
+                begin = end_s[op] - seconds[row[op]]
+                if begin >= end:
+                    break
+                overlap = min(end_s[op], end) - max(begin, start)
+                if overlap > 0.0:
+                    lost_s[at] += overlap * held * share[slot[op]]
+                at += 1
 
 
-@_compiled
-def follow_replicas(
-    order: Ints,
-    bounds: Ints,
-    predecessor: Ints,
-    size: Ints,
-    step: Ints,
-    seconds: Floats,
-    joined: Floats,
-    row_of: Ints,
-    ends: Floats,
-) -> bool:
-    """Find the ends of all nodes in many replicas, some of whose nodes run together.
-
-    Args:
-        order: Nodes, each after all that it waits for.
-        bounds: Where each node's predecessors begin and end.
-        predecessor: Predecessors.
-        size: Replicas that run each node together.
-        step: Distance between these replicas.
-        seconds: Seconds of each node (rows) in each replica (columns).
-        joined: Seconds of nodes that stand for several ops.
-        row_of: Row of each node in ``joined``, -1 for those that stand for one op.
-        ends: Becomes the ends.
-
-    Returns:
-        Whether all seconds were positive or zero, and finite.
-    """
-    replicas = seconds.shape[1]
-    sound = True
-    for node in order:
-        own = seconds[node] if row_of[node] < 0 else joined[row_of[node]]
-        first, last = bounds[node], bounds[node + 1]
-        if size[node] == 1 and 0 < last - first <= 2:  # most nodes: all in one go
-            before, other = predecessor[first], predecessor[last - 1]
-            fine = True
-            for replica in range(replicas):
-                fine &= (own[replica] >= 0.0) & (own[replica] < np.inf)
-                ends[node, replica] = max(ends[before, replica], ends[other, replica]) + own[replica]
-            sound &= fine
-            continue
-        row = ends[node]
-        row[:] = 0.0
-        for edge in range(first, last):
-            other_row = ends[predecessor[edge]]
-            for replica in range(replicas):
-                row[replica] = max(row[replica], other_row[replica])
-        if size[node] > 1:
-            own = own.copy()
-            _over_groups(row, size[node], step[node])
-            _over_groups(own, size[node], step[node])
-        fine = True
-        for replica in range(replicas):
-            fine &= (own[replica] >= 0.0) & (own[replica] < np.inf)
-            row[replica] += own[replica]
-        sound &= fine
-    return sound
-
-
-@_compiled
-def _over_groups(row: Floats, size: int, step: int) -> None:
-    """Give every replica the largest number of its group."""
-    members = min(size, len(row) // step)
-    for block in range(0, len(row), members * step):
-        for first in range(block, block + step):
-            largest = row[first]
-            for member in range(members):
-                largest = max(largest, row[first + member * step])
-            for member in range(members):
-                row[first + member * step] = largest
-
-
-add_contention = _compiled(contention_loop.add_contention)
-
-
-@_compiled
 def add_contention_batch(
     pass_start: Ints,
     passes: Ints,
@@ -211,11 +235,11 @@ def add_contention_batch(
     share: Floats,
     row: Ints,
     seconds: Floats,
-    ends: Floats,
-    lost: Floats,
+    end_s: Floats,
+    lost_s: Floats,
 ) -> None:
-    """Do ``add_contention`` in many samples: those of these columns that are floats have one more axis."""
-    for sample in range(ends.shape[1]):
+    """Do ``add_contention`` in many samples: columns of floats have one more axis, [..., sample]."""
+    for sample in range(end_s.shape[1]):
         add_contention(
             pass_start,
             passes,
@@ -225,13 +249,12 @@ def add_contention_batch(
             share[:, sample],
             row,
             seconds[:, sample],
-            ends[:, sample],
-            lost[:, sample],
+            end_s[:, sample],
+            lost_s[:, sample],
         )
 
 
-@_compiled
-def hold_memory(
+def peak_memory(
     pass_start: Ints,
     passes: Ints,
     slot: Ints,
@@ -239,36 +262,134 @@ def hold_memory(
     closes: Ints,
     allocated: Floats,
     freed: Floats,
-    summed: Floats,
+    gradients: Floats,
+    activations_peak: Floats,
     peak: Floats,
-    both: Floats,
 ) -> None:
     """Find the peak of each rank's activations in many samples, and that of activations and gradients.
 
     Args:
-        pass_start: Where the passes of each rank begin and end.
-        passes: Passes in order.
-        slot: Row of each op in ``allocated`` and ``freed``.
-        opens: Stage whose gradients begin to exist with each pass, or -1.
-        closes: Stage whose gradients are gone after it, or -1.
-        allocated: Bytes that a pass takes when it starts, by slot (rows) and sample (columns).
-        freed: Bytes that it gives back when it ends.
-        summed: Bytes of the whole gradients of each stage (rows).
-        peak: Zeros by rank (rows) and sample; becomes the peak of activations.
-        both: Zeros; becomes the peak of both.
+        pass_start: [rank + 1] Where the passes of each rank begin in ``passes``.
+        passes: Passes, rank by rank in order.
+        slot: [op] Row of each op in ``allocated`` and ``freed``.
+        opens: [pass] Stage whose gradients begin to exist with the pass, or -1.
+        closes: [pass] Stage whose gradients are gone after it, or -1.
+        allocated: [slot, sample] Bytes that a pass takes when it starts.
+        freed: [slot, sample] Bytes that it gives back when it ends.
+        gradients: [stage, sample] Bytes of a stage's whole gradients.
+        activations_peak: [rank, sample] Becomes the peak of activations, in bytes.
+        peak: [rank, sample] Becomes the peak of both together, in bytes.
     """
     for rank in range(len(pass_start) - 1):
         for sample in range(peak.shape[1]):
-            level = gradients = most = together = 0.0
-            for place in range(pass_start[rank], pass_start[rank + 1]):
-                row = slot[passes[place]]
-                level += allocated[row, sample]
-                if opens[place] >= 0:
-                    gradients += summed[opens[place], sample]
-                most = max(most, level)
-                together = max(together, level + gradients)
-                level -= freed[row, sample]
-                if closes[place] >= 0:
-                    gradients -= summed[closes[place], sample]
-            peak[rank, sample] = most
-            both[rank, sample] = together
+            held = held_gradients = most = most_together = 0.0
+            for at in range(pass_start[rank], pass_start[rank + 1]):
+                row = slot[passes[at]]
+                held += allocated[row, sample]
+                if opens[at] >= 0:
+                    held_gradients += gradients[opens[at], sample]
+                most = max(most, held)
+                most_together = max(most_together, held + held_gradients)
+                held -= freed[row, sample]
+                if closes[at] >= 0:
+                    held_gradients -= gradients[closes[at], sample]
+            activations_peak[rank, sample] = most
+            peak[rank, sample] = most_together
+
+
+def longest_path_batch(
+    order: Ints, predecessor_start: Ints, predecessor: Ints, row: Ints, seconds: Floats, end_s: Floats
+) -> None:
+    """Find the ends of all nodes for many samples at once.
+
+    Args:
+        order: Nodes, each after all that it waits for.
+        predecessor_start: [node + 1] Where the nodes that a node waits for begin in ``predecessor``.
+        predecessor: Nodes that others wait for.
+        row: [node] Row of each node in ``seconds``.
+        seconds: [row, sample] s
+        end_s: [node, sample] Becomes the ends of nodes.
+    """
+    for node in order:
+        first, last = predecessor_start[node], predecessor_start[node + 1]
+        if first == last:
+            end_s[node] = seconds[row[node]]
+            continue
+        latest = predecessor[first]
+        for edge in range(first + 1, last - 1):
+            later_of_rows(end_s, node, latest, predecessor[edge])
+            latest = node
+        run_after(end_s, node, latest, predecessor[last - 1], seconds[row[node]])
+
+
+def longest_path_of_replicas(
+    order: Ints,
+    predecessor_start: Ints,
+    predecessor: Ints,
+    size: Ints,
+    stride: Ints,
+    seconds: Floats,
+    joins: Floats,
+    join: Ints,
+    end_s: Floats,
+) -> bool:
+    """Find the ends of all nodes in many replicas, some of whose nodes run together.
+
+    Args:
+        order: Nodes, each after all that it waits for.
+        predecessor_start: [node + 1] Where the nodes that a node waits for begin in ``predecessor``.
+        predecessor: Nodes that others wait for.
+        size: [node] Replicas that run a node together.
+        stride: [node] Distance between these replicas.
+        seconds: [node, replica] s
+        joins: [join, replica] Seconds of nodes that stand for several ops.
+        join: [node] Row of a node in ``joins``, -1 for nodes that stand for one op.
+        end_s: [node, replica] Becomes the ends.
+
+    Returns:
+        Whether all seconds were positive or zero, and finite.
+    """
+    sound = True
+    for node in order:
+        own = seconds[node] if join[node] < 0 else joins[join[node]]
+        sound &= all_durations(own)
+        first, last = predecessor_start[node], predecessor_start[node + 1]
+        end = end_s[node]
+        if first == last:
+            end[:] = 0.0
+        else:
+            latest = predecessor[first]
+            for edge in range(first + 1, last - 1):
+                later_of_rows(end_s, node, latest, predecessor[edge])
+                latest = node
+            if size[node] == 1:
+                run_after(end_s, node, latest, predecessor[last - 1], own)
+                continue
+            later_of_rows(end_s, node, latest, predecessor[last - 1])
+        if size[node] > 1:
+            own = own.copy()
+            spread_largest(end, size[node], stride[node])
+            spread_largest(own, size[node], stride[node])
+        end += own
+    return sound
+
+
+def later_of_rows(table: Floats, row: int, first: int, second: int) -> None:
+    """Set a row to the larger of two rows, column by column."""
+    np.maximum(table[first], table[second], out=table[row])
+
+
+def run_after(end_s: Floats, node: int, first: int, second: int, seconds: Floats) -> None:
+    """Let a node run after two others, in every column."""
+    np.add(np.maximum(end_s[first], end_s[second]), seconds, out=end_s[node])
+
+
+def all_durations(seconds: Floats) -> bool:
+    """Tell whether all of a row are positive or zero, and finite."""
+    return bool(seconds.min() >= 0.0) and bool(seconds.max() < np.inf)  # False for a nan too
+
+
+def spread_largest(values: Floats, size: int, stride: int) -> None:
+    """Give every member of a group of ``size`` replicas, ``stride`` apart, the group's largest value."""
+    members = values.reshape(-1, min(size, len(values) // stride), stride)
+    members[:] = members.max(axis=1)[:, None, :]

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simulator.engines import jit, loops
 from simulator.engines.check import check_numbers
 from simulator.engines.compiled import order_of
 from simulator.engines.graph import Graph
-from simulator.engines.jit import loops
 from simulator.errors import SimulationError
 
 if TYPE_CHECKING:
-    from simulator.engines.order import Order
     from simulator.workload.program import Floats, Ints, Program
 
 
@@ -59,45 +58,19 @@ def run_replicas(
     if seconds.ndim != 3 or seconds.shape[1] != program.num_ops:
         raise SimulationError(f"seconds of shape {seconds.shape} for {program.num_ops} ops")
     order, graph = order_of(program), Graph.of(program)
-    size, step = np.ones((2, program.num_ops), dtype=np.int64)
+    size, stride = np.ones((2, program.num_ops), dtype=np.int64)
     np.maximum.at(size, graph.node, coupling.size)  # a join couples as the widest of its ops
-    np.maximum.at(step, graph.node, coupling.stride)
-    rows, row_of = np.unique(graph.node[graph.joined]), np.full(program.num_ops, -1)
-    row_of[rows] = np.arange(len(rows))
-    found = np.empty(seconds.shape) if ends is None else ends
-    for own, sample in zip(seconds, found, strict=True):
-        lasts = own[rows]
-        np.maximum.at(lasts, row_of[graph.node[graph.joined]], own[graph.joined])
-        if not _run(order, size, step, own, lasts, row_of, sample):
-            check_numbers(program, "seconds", own.T)
-        sample[graph.joined] = sample[graph.node[graph.joined]]
-    return found
-
-
-def _run(
-    order: Order, size: Ints, step: Ints, seconds: Floats, joined: Floats, row_of: Ints, ends: Floats
-) -> bool:
-    compiled = loops(seconds.size)
-    bounds, before = order.predecessor_start, order.predecessor
-    if compiled is not None:
-        sound: bool = compiled.follow_replicas(
-            order.nodes, bounds, before, size, step, seconds, joined, row_of, ends
-        )
-        return sound
-    for node in order.nodes.tolist():
-        row = ends[node]
-        others = before[bounds[node] : bounds[node + 1]]
-        row[:] = ends[others].max(axis=0) if others.size else 0.0
-        own = seconds[node] if row_of[node] < 0 else joined[row_of[node]]
-        if size[node] > 1:
-            row[:] = _over_groups(row, int(size[node]), int(step[node]))
-            own = _over_groups(own, int(size[node]), int(step[node]))
-        row += own
-    return bool(np.all((seconds >= 0.0) & (seconds < np.inf)))
-
-
-def _over_groups(row: Floats, size: int, step: int) -> Floats:
-    """Give every replica the largest number of its group."""
-    blocks = row.reshape(-1, min(size, len(row) // step), step)
-    largest: Floats = np.broadcast_to(blocks.max(axis=1, keepdims=True), blocks.shape).reshape(-1)
-    return largest
+    np.maximum.at(stride, graph.node, coupling.stride)
+    nodes_of_joins, join = np.unique(graph.node[graph.joined]), np.full(program.num_ops, -1)
+    join[nodes_of_joins] = np.arange(len(nodes_of_joins))
+    columns = (order.nodes, order.predecessor_start, order.predecessor, size, stride)
+    if ends is None:
+        ends = np.empty(seconds.shape)
+    for sample_s, sample_end_s in zip(seconds, ends, strict=True):
+        join_s = sample_s[nodes_of_joins]
+        np.maximum.at(join_s, join[graph.node[graph.joined]], sample_s[graph.joined])
+        times = (sample_s, join_s, join)
+        if not jit.run(loops.longest_path_of_replicas, sample_s.size, (*columns, *times), (sample_end_s,)):
+            check_numbers(program, "seconds", sample_s.T)
+        sample_end_s[graph.joined] = sample_end_s[graph.node[graph.joined]]
+    return ends

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simulator.engines import jit, loops
 from simulator.engines.graph import queues
-from simulator.engines.jit import loops
-from simulator.ragged import ranges, sorted_by
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +38,7 @@ def sharing_ops(program: Program, durations: Durations) -> NDArray[np.bool_]:
     return sharing
 
 
-def meets(timeline: Timeline, durations: Durations) -> bool:
+def any_overlap(timeline: Timeline, durations: Durations) -> bool:
     """Tell whether flows were on one link at the same time, going by when ops run alone.
 
     Where none were, sharing links changes nothing, and the timeline is what happens.
@@ -52,18 +51,10 @@ def meets(timeline: Timeline, durations: Durations) -> bool:
     start_s, end_s = timeline.start_s[flows] + durations.fixed_s[flows], timeline.end_s[flows]
     order = np.lexsort((end_s, start_s))
     start_s, end_s, flows = start_s[order], end_s[order] * (1 - 1e-12), flows[order]
-    compiled = loops(len(flows))
-    if compiled is not None:
-        last_s = np.zeros(len(durations.link_bytes_per_s))
-        found: bool = compiled.meet(flows, durations.route_start, durations.route, start_s, end_s, last_s)
-        return found
-    first = durations.route_start[flows]
-    links = durations.route_start[flows + 1] - first
-    link = durations.route[ranges(first, links)]
-    order = sorted_by(link)
-    flow, link = np.repeat(np.arange(len(flows)), links)[order], link[order]
-    overlaps = start_s[flow[1:]] < end_s[flow[:-1]]
-    return bool((overlaps & (link[1:] == link[:-1])).any())
+    link_end_s = np.zeros(len(durations.link_bytes_per_s))
+    columns = (flows, durations.route_start, durations.route, start_s, end_s)
+    overlap: bool = jit.run(loops.any_overlap, len(flows), columns, (link_end_s,))
+    return overlap
 
 
 def _crossings(durations: Durations) -> tuple[Ints, Ints]:
