@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 RECORDER = pytest.StashKey["Coverage"]()
 MEMORY_BYTES = 8 << 30
 """What a test with an error may take: some ask for arrays without end."""
-KEPT = ("simulator.catalogue", "simulator.documents", "simulator.files", "simulator.scenario")
+KEPT = tuple(f"simulator.{name}" for name in ("catalogue", "documents", "files", "scenario", "engines.jit"))
 """Caches that stay from test to test: files take seconds to read, and none of them is changed in a round."""
 
 settings.register_profile(
