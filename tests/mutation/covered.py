@@ -101,7 +101,9 @@ def _read() -> dict[str, object]:
         for name in data.measured_files():
             path = Path(name).relative_to(ROOT).as_posix()
             for line, contexts in data.contexts_by_lineno(name).items():
-                files[path][line] |= {index[test] for text in contexts for test in _tests(text) if test in index}
+                files[path][line] |= {
+                    index[test] for text in contexts for test in _tests(text) if test in index
+                }
     by_line = {
         path: {line: sorted(tests) for line, tests in lines.items() if tests} for path, lines in files.items()
     }

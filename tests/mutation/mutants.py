@@ -3,8 +3,8 @@
     text     a = min(x - 1, n) if last < 0 else x // 2
     errors   max(x - 1, n)   x + 1   x   x - 2   last <= 0   last < 1   x % 2   x // 3
 
-Errors lie in functions only. Spared are texts, annotations, decorators, ``raise`` and ``assert``, ``__repr__``,
-what stands under ``TYPE_CHECKING``, and the keywords of ``SPARED_KEYWORDS``.
+Errors lie in functions only. Spared are texts, annotations, decorators, ``raise`` and ``assert``,
+``__repr__``, what stands under ``TYPE_CHECKING``, and the keywords of ``SPARED_KEYWORDS``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 ARITHMETIC: dict[type[ast.operator], ast.operator] = {
     ast.Add: ast.Sub(),
@@ -41,8 +41,15 @@ COMPARISONS: dict[type[ast.cmpop], ast.cmpop] = {
     ast.NotIn: ast.In(),
 }
 CALLS = {
-    **{"min": "max", "max": "min", "minimum": "maximum", "maximum": "minimum"},
-    **{"any": "all", "all": "any", "ceil": "floor", "floor": "ceil", "argmin": "argmax", "argmax": "argmin"},
+    old: new
+    for pair in (
+        ("min", "max"),
+        ("minimum", "maximum"),
+        ("any", "all"),
+        ("ceil", "floor"),
+        ("argmin", "argmax"),
+    )
+    for old, new in (pair, pair[::-1])
 }
 SPARED_KEYWORDS = ("strict", "dtype", "maxsize", "copy", "kind")
 """Arguments that say how a result is checked, stored or reached, not what it is."""
@@ -124,7 +131,7 @@ class _Finder(ast.NodeVisitor):
         self.in_function -= 1
         self.names.pop()
 
-    visit_AsyncFunctionDef = visit_FunctionDef
+    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815  ast names it
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         if node.value is not None:
@@ -142,12 +149,12 @@ class _Finder(ast.NodeVisitor):
     def _spare(self, node: ast.AST) -> None:
         """Leave a node and all in it as they are."""
 
-    visit_Raise = visit_Assert = visit_JoinedStr = _spare
+    visit_Raise = visit_Assert = visit_JoinedStr = _spare  # noqa: N815  ast names them
 
     # What is replaced
 
     def visit_BinOp(self, node: ast.BinOp) -> None:
-        if not any(isinstance(side, ast.List | ast.Tuple | ast.JoinedStr) or _is_text(side) for side in _sides(node)):
+        if not any(map(_is_text, (node.left, node.right))):
             other = ARITHMETIC.get(type(node.op))
             if other is not None:
                 self._replace(node, lambda new: setattr(new, "op", other))
@@ -228,7 +235,9 @@ class _Finder(ast.NodeVisitor):
         if isinstance(condition, ast.Name | ast.Attribute | ast.Call | ast.Subscript):
             self._add(condition, f"(not {ast.unparse(condition)})")
 
-    def _replace(self, node: ast.expr | ast.stmt, change: Callable[..., object], *, wrap: bool = True) -> None:
+    def _replace(
+        self, node: ast.expr | ast.stmt, change: Callable[..., object], *, wrap: bool = True
+    ) -> None:
         new = copy.deepcopy(node)
         change(new)
         text = ast.unparse(new)
@@ -254,12 +263,10 @@ class _Finder(ast.NodeVisitor):
         )
 
 
-def _sides(node: ast.BinOp) -> tuple[ast.expr, ast.expr]:
-    return node.left, node.right
-
-
 def _is_text(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+    """Tell whether a side of an operation is a text or a list, with which all others just fail."""
+    is_constant = isinstance(node, ast.Constant) and isinstance(node.value, str)
+    return is_constant or isinstance(node, ast.List | ast.Tuple | ast.JoinedStr)
 
 
 def _is_number(node: ast.expr, value: int) -> bool:

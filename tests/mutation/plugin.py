@@ -1,8 +1,11 @@
 """What pytest does besides in a round of seeded errors: fixed examples, a log, coverage by test.
 
-Every session: Hypothesis draws the same examples each time, and each test's start, end and CPU seconds are
-appended to the file ``MUTATION_LOG``. ``MUTATION_LIMIT_S`` ends the session after so many CPU seconds. With ``MUTATION_COVERAGE`` (a coverage.py configuration), lines are
-recorded with the test that runs them, also in processes that the test starts.
+Hypothesis draws the same examples each time. Told by the environment:
+
+    MUTATION_LOG       file to which each test's start, failure and CPU seconds are appended
+    MUTATION_LIMIT_S   CPU seconds after which the session ends
+    MUTATION_COVERAGE  configuration of coverage.py: lines are recorded with the test that runs them, also in
+                       processes that the test starts
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
     from coverage import Coverage
 
-RECORDER = pytest.StashKey["Coverage"]()
+RECORDER: pytest.StashKey[Coverage] = pytest.StashKey()
 MEMORY_BYTES = 8 << 30
 """What a test with an error may take: some ask for arrays without end."""
 KEPT = tuple(f"simulator.{name}" for name in ("catalogue", "documents", "files", "scenario", "engines.jit"))

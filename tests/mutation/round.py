@@ -34,8 +34,10 @@ def draw(folders: Sequence[str], covered: Covered, seed: int, count: int) -> lis
         seed: The same errors are drawn for the same seed and tree.
         count: How many.
     """
-    mutants = [one for one in all_mutants(folders) if covered.of(one.path, range(one.line, one.last_line + 1))]
-    random.Random(seed).shuffle(mutants)
+    mutants = [
+        one for one in all_mutants(folders) if covered.of(one.path, range(one.line, one.last_line + 1))
+    ]
+    random.Random(seed).shuffle(mutants)  # noqa: S311  to be repeated
     by_line = {(one.path, one.line): one for one in reversed(mutants)}
     return [one for one in mutants if by_line[one.path, one.line] is one][:count]
 
@@ -106,12 +108,16 @@ def table(trials: Sequence[Trial]) -> str:
             if trial.verdict == verdict:
                 mutant, note = trial.mutant, trial.why or f"{trial.tests} tests"
                 note += ", out of time" * trial.out_of_time
-                lines.append(f"{verdict}  {mutant.path}:{mutant.line}  {mutant.old} -> {mutant.new}  ({note})")
+                lines.append(
+                    f"{verdict}  {mutant.path}:{mutant.line}  {mutant.old} -> {mutant.new}  ({note})"
+                )
     return "\n".join(line.rstrip() for line in lines)
 
 
 def _row(folder: str, trials: Sequence[Trial]) -> tuple[str, ...]:
-    counts = [sum(trial.verdict == verdict for trial in trials) for verdict in ("equivalent", "killed", "survived")]
+    counts = [
+        sum(trial.verdict == verdict for trial in trials) for verdict in ("equivalent", "killed", "survived")
+    ]
     judged = counts[1] + counts[2]
     rate = f"{100 * counts[1] / judged:.0f}%" if judged else "-"
     return folder, str(len(trials)), *map(str, counts), rate

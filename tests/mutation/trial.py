@@ -9,13 +9,13 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from itertools import accumulate
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from .covered import ROOT, read_log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from .covered import Covered
     from .mutants import Mutant
@@ -30,6 +30,9 @@ FAILED = 1
 """pytest's exit code where tests failed; higher ones where none could be run."""
 LOOPS = "simulator/engines/"
 """Its loops run as plain Python where one is changed: numba would compile them anew, or keep the old ones."""
+
+CRASHED = -11
+"""Of a segmentation fault."""
 
 Verdict = Literal["killed", "survived", "equivalent"]
 
@@ -90,8 +93,8 @@ def judge(mutant: Mutant, covered: Covered, code: int | None, log: Path, output:
     if code == 0:
         return Trial(mutant, "survived", tests=len(seconds), cpu_s=cpu_s)
     if failed:
-        return Trial(mutant, "killed", sorted(failed)[0], len(seconds), cpu_s=cpu_s)
-    if code is not None and (code >= FAILED or code == -11):
+        return Trial(mutant, "killed", min(failed), len(seconds), cpu_s=cpu_s)
+    if code is not None and (code >= FAILED or code == CRASHED):
         return Trial(mutant, "killed", f"no test runs: {output.strip().splitlines()[-1:]}", cpu_s=cpu_s)
     running = last.get("test", "") if "begun" in last else ""
     if running and cpu_s - last["at_s"] > HANGS_S + HANGS_TIMES * covered.cpu_s[running]:
@@ -112,7 +115,11 @@ def run_tests(
     arguments.write_text("\n".join(tests))
     command = [sys.executable, "-m", "pytest", "-p", "tests.mutation.plugin", "-p", "no:cacheprovider"]
     command += ["--tb=no", *(["-x"] if limit_s else []), f"@{arguments}"]
-    own = {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "MUTATION_LOG": str(log)}
+    own = {
+        "PYTHONPATH": f"{tree}{os.pathsep}{ROOT}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "MUTATION_LOG": str(log),
+    }
     own |= {"NUMBA_DISABLE_JIT": "1"} if plain_loops else {}
     own |= {"MUTATION_LIMIT_S": str(limit_s)} if limit_s else {}
     with printed.open("w") as file:
