@@ -91,4 +91,5 @@ def mutant(name: str) -> Mutant:
         old=old,
         new=new,
         context=name,
+        changed=new,
     )

@@ -69,6 +69,7 @@ class Mutant:
         old: The replaced text.
         new: What stands there instead.
         context: The line of source around it, stripped.
+        changed: That line with the error.
     """
 
     path: str
@@ -80,11 +81,12 @@ class Mutant:
     old: str
     new: str
     context: str
+    changed: str
 
     @property
     def key(self) -> str:
         """Name the error by its text, so that it is known again after lines have moved."""
-        return f"{self.path}::{self.function}: {self.context} | {self.old} -> {self.new}"
+        return f"{self.path}::{self.function}: {self.context} -> {self.changed}"
 
     def applied(self, source: str) -> str:
         """Return the file with the error."""
@@ -259,8 +261,15 @@ class _Finder(ast.NodeVisitor):
                 old=" ".join(self.text[start:end].decode().split()),
                 new=new,
                 context=self.lines[node.lineno - 1].decode().strip(),
+                changed=self._changed(start, end, new),
             )
         )
+
+    def _changed(self, start: int, end: int, new: str) -> str:
+        """Return the line on which a replacement begins."""
+        begin = self.text.rfind(b"\n", 0, start) + 1
+        rest = self.text[end:].split(b"\n", 1)[0]
+        return (self.text[begin:start].decode() + new + rest.decode()).strip()
 
 
 def _is_text(node: ast.expr) -> bool:
