@@ -1,0 +1,135 @@
+"""Bytes of fused kernels, counted again from the tensors that their published sources read and write."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from factories import make_scenario
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from laws.layers import layer, ops
+from simulator.scenario import Overlap
+from simulator.workload.layers.mamba import StateSpaceScan
+from simulator.workload.layers.ring_attention import ring_kernels
+from simulator.workload.work import Attention, Collective, Elementwise, Scan
+
+if TYPE_CHECKING:
+    from simulator.workload.work import Pass
+
+FAST = settings(max_examples=30, deadline=None)
+FORWARD_SCAN = {
+    "chunk_cumsum": "dt dt dt",
+    "chunk_state": "x B states",
+    "state_passing": "states states",
+    "chunk_bmm": "B C CB",
+    "chunk_scan": "x out C states CB",
+}
+BACKWARD_SCAN = {
+    **{name: tensors for name, tensors in FORWARD_SCAN.items() if name != "chunk_scan"},
+    "chunk_scan_dstates": "out C states",
+    "state_passing_grad": "states states states",
+    "chunk_scan_dx": "x out x B states CB",
+    "chunk_state_db": "x B B states",
+    "chunk_scan_dc": "out C C states",
+    "chunk_scan_dcb": "x out CB",
+    "chunk_bmm_db": "C B CB",
+    "chunk_bmm_dc": "B C CB",
+    "chunk_scan_da": "x out CB",
+    "chunk_cumsum_grad": "dt dt dt",
+}
+"""Tensors, each as often as it is read or written, gradients by the name of what they are gradients of
+(github:state-spaces/mamba mamba_ssm/ops/triton/ssd_combined.py and the kernels that it calls)."""
+
+
+@FAST
+@given(st.data())
+def test_each_kernel_of_the_scan_reads_and_writes_its_tensors_once(data: st.DataObject) -> None:
+    chunks, length, heads, dim, groups, state = (data.draw(st.integers(1, 64)) for _ in range(6))
+    scan = StateSpaceScan(
+        chunks=chunks,
+        length=length,
+        heads=heads,
+        head_dim=dim,
+        groups=groups,
+        state=state,
+        dtype="bf16",
+        element_bytes=2.0,
+    )
+    tokens = chunks * length
+    sizes = {
+        **dict.fromkeys(("x", "out"), 2 * tokens * heads * dim),
+        **dict.fromkeys(("B", "C"), 2 * tokens * groups * state),
+        "CB": 4 * tokens * length * groups,
+        "states": 4 * chunks * heads * dim * state,
+        "dt": 4 * tokens * heads,
+    }
+    for kernels, tensors in ((scan.forward(), FORWARD_SCAN), (scan.backward(), BACKWARD_SCAN)):
+        moved = {
+            kernel.name: kernel.bytes_moved for kernel in kernels if isinstance(kernel, Scan | Elementwise)
+        }
+        assert moved == {name: sum(sizes[one] for one in read.split()) for name, read in tensors.items()}
+
+
+@FAST
+@given(
+    ranks=st.sampled_from([2, 4, 8]),
+    balanced=st.booleans(),
+    in_fp32=st.booleans(),
+    direction=st.sampled_from(["forward", "backward"]),
+    element=st.sampled_from([2.0, 4.0]),
+)
+def test_a_ring_merges_each_result_or_gradient_into_its_sum(
+    ranks: int, balanced: bool, in_fp32: bool, direction: Pass, element: float
+) -> None:
+    """Fused, a value is read and added to a sum; eager kernels also cast it, and write each difference."""
+    work = Attention(
+        sequences=3,
+        heads=8,
+        kv_heads=2,
+        head_dim=96,
+        value_dim=64,
+        seq_q=1024,
+        seq_kv=1024 * ranks,
+        pairs=1024 * 1024 * ranks / 2,
+        kernel="flash2",
+        dtype="bf16",
+        direction=direction,
+    )
+    steps = ring_kernels(work, ranks, balanced=balanced, element_bytes=element, in_fp32=in_fp32)
+    assert sum(kernel.pairs for kernel, _ in steps) == pytest.approx(work.pairs)  # type: ignore[union-attr]
+    for kernel, merge in steps:
+        assert isinstance(kernel, Attention)
+        assert isinstance(merge, Elementwise)
+        queries, keys = 3 * 8 * kernel.seq_q, 3 * 2 * kernel.seq_kv
+        if direction == "forward":
+            fp32_passes = 1 + 8 if in_fp32 else 2
+            expected = queries * 64 * (element + 4 * fp32_passes)
+        elif in_fp32:
+            summed = element + 4 + 4
+            expected = queries * 96 * summed + keys * (96 + 64) * (summed + 4 + 4)
+        else:
+            expected = (queries * 96 + keys * (96 + 64)) * 3 * element
+        assert merge.bytes_moved == pytest.approx(expected)
+
+
+@FAST
+@given(tp=st.sampled_from([2, 4, 8]), seq=st.sampled_from([1024, 4096]))
+def test_results_that_come_round_in_chunks_are_read_once_and_one_chunk_is_written(tp: int, seq: int) -> None:
+    overlap = Overlap(grad_reduce=True, param_gather=True, p2p=True, tp=True)
+    scenario = make_scenario(tp=tp, seq_length=seq, overlap=overlap)
+    scenario = replace(scenario, software=replace(scenario.software, tp_reduce_pieces=0))
+    merged = [work for work in ops(layer(scenario)[0].program) if getattr(work, "name", "").endswith("_sum")]
+    apart = [
+        work
+        for work in ops(
+            layer(replace(scenario, training=make_scenario(tp=tp, seq_length=seq).training))[0].program
+        )
+        if isinstance(work, Collective) and work.kind == "reduce_scatter"
+    ]
+    assert len(merged) == len(apart) > 0
+    for merge, whole in zip(merged, apart, strict=True):
+        assert isinstance(merge, Elementwise)
+        assert merge.bytes_moved == pytest.approx(whole.bytes + whole.bytes / tp)
