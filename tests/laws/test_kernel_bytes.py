@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from factories import make_scenario
+from factories import MODEL, make_scenario
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -113,6 +113,43 @@ def test_a_ring_merges_each_result_or_gradient_into_its_sum(
         else:
             expected = (queries * 96 + keys * (96 + 64)) * 3 * element
         assert merge.bytes_moved == pytest.approx(expected)
+
+
+CHAINS: dict[tuple[str, str], list[str]] = {
+    ("fused", "residual"): ["x x x m"],
+    ("fused", "residual_grad"): ["x x x", "x x m"],
+    ("fused", "activation"): ["x x x"],
+    ("fused", "activation_grad"): ["x x x x x"],
+    ("eager", "residual"): ["x x", "x x m", "x x x"],  # bias, dropout, sum
+    ("eager", "residual_grad"): ["x x x", "x x m"],
+    ("eager", "activation"): ["x x", "x x x"],  # SiLU, product with the gate
+    ("eager", "activation_grad"): ["x x x x x", "x x x"],  # gradients of both operands, SiLU's
+}
+"""Kernels of an operation, each with what it reads and writes: values of the operation's format, or masks."""
+
+
+@pytest.mark.parametrize("tp", [1, 4])
+@pytest.mark.parametrize("stack", ["fused", "eager"])
+def test_memory_bound_operations_run_the_kernels_of_their_chain(stack: str, tp: int) -> None:
+    model = replace(MODEL, residual_dropout=True)
+    scenario = make_scenario(model=model, tp=tp)
+    fused = {"fused": frozenset({"bias_activation", "dropout_add"}), "eager": frozenset()}[stack]
+    software = replace(scenario.software, fused=fused, gate_apart=True)
+    works = {
+        work.name: work
+        for block in layer(replace(scenario, software=software))
+        for work in ops(block.program)
+        if isinstance(work, Elementwise)
+    }
+    tokens = scenario.training.seq_length
+    for (kind, name), chain in CHAINS.items():
+        if kind == stack:
+            width = model.intermediate_size if "activation" in name else model.hidden_size
+            elements = tokens * width / tp
+            tensors = " ".join(chain).split()
+            expected = elements * sum({"x": 2, "m": 1}[tensor] for tensor in tensors)
+            assert works[name].bytes_moved == pytest.approx(expected), name
+            assert works[name].kernels == len(chain), name
 
 
 @FAST

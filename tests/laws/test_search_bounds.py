@@ -228,3 +228,21 @@ def test_on_a_slow_network_the_bound_is_most_of_the_step(model: str, parallelism
     for row, step_time_s, memory in zip(rows, results.step_time_s, results.peak_memory_bytes, strict=True):
         assert row.placed_s >= 0.9 * step_time_s
         assert row.memory_bytes >= 0.9 * memory
+
+
+@pytest.mark.parametrize("sharding", ["none", "zero1"])
+@pytest.mark.parametrize("offload", ["none", "stream", "cpu"])
+def test_where_the_optimizer_takes_longest_the_bound_counts_the_fullest_rank(
+    sharding: str, offload: str
+) -> None:
+    """The first rank holds the large embedding, and the last one the head besides six of the layers."""
+    content = {
+        "cluster": {"gpu": "h100-80gb-sxm", "gpus": 2, "network": "fat-tree-400g"},
+        "model": {**DENSE, "vocab_size": 8192},
+        "training": {"seq_length": 128, "global_batch_size": 2},
+        "parallelism": {"pp": 2, "layers": [2, 6], "sharding": sharding},
+        "search": {"free": {"training.offload.optimizer": [offload]}},
+    }
+    (row,) = bounded_layouts(files.from_document(content))
+    step_time_s = evaluate([row.scenario]).step_time_s[0]
+    assert 0.7 * step_time_s <= row.placed_s <= step_time_s

@@ -85,7 +85,7 @@ def mutant(name: str) -> Mutant:
         path=path,
         function="",
         line=line,
-        last_line=line + old.count("\n"),
+        runs=(line, line + old.count("\n")),
         start=start,
         end=start + len(old.encode()),
         old=old,

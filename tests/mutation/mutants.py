@@ -63,7 +63,7 @@ class Mutant:
         path: Of the file, from the root of the repository.
         function: Dotted name of the function.
         line: First line of the replaced text, from 1.
-        last_line: Last line of the replaced text.
+        runs: First and last line of what runs with the error.
         start: Byte of the file at which the replaced text begins.
         end: Byte after the replaced text.
         old: The replaced text.
@@ -75,13 +75,18 @@ class Mutant:
     path: str
     function: str
     line: int
-    last_line: int
+    runs: tuple[int, int]
     start: int
     end: int
     old: str
     new: str
     context: str
     changed: str
+
+    @property
+    def lines(self) -> range:
+        """Lines that run with the error."""
+        return range(self.runs[0], self.runs[1] + 1)
 
     @property
     def key(self) -> str:
@@ -110,6 +115,7 @@ class _Finder(ast.NodeVisitor):
         self.offsets = [sum(map(len, lines[:number])) for number in range(len(lines) + 1)]
         self.names: list[str] = []
         self.in_function = 0
+        self.runs: tuple[int, int] | None = None
         self.mutants: list[Mutant] = []
 
     # What is spared
@@ -125,9 +131,12 @@ class _Finder(ast.NodeVisitor):
             return
         self.names.append(node.name)
         self.in_function += 1
+        # Python reads defaults when it defines the function; what tests them is who runs its body.
+        self.runs = (node.body[0].lineno, node.body[-1].end_lineno or 0)
         for default in (*node.args.defaults, *node.args.kw_defaults):
             if default is not None:
                 self.visit(default)
+        self.runs = None
         for statement in node.body:
             self.visit(statement)
         self.in_function -= 1
@@ -255,7 +264,7 @@ class _Finder(ast.NodeVisitor):
                 path=self.path,
                 function=".".join(self.names),
                 line=node.lineno,
-                last_line=node.end_lineno,
+                runs=self.runs or (node.lineno, node.end_lineno),
                 start=start,
                 end=end,
                 old=" ".join(self.text[start:end].decode().split()),

@@ -34,9 +34,7 @@ def draw(folders: Sequence[str], covered: Covered, seed: int, count: int) -> lis
         seed: The same errors are drawn for the same seed and tree.
         count: How many.
     """
-    mutants = [
-        one for one in all_mutants(folders) if covered.of(one.path, range(one.line, one.last_line + 1))
-    ]
+    mutants = [one for one in all_mutants(folders) if covered.of(one.path, one.lines)]
     random.Random(seed).shuffle(mutants)  # noqa: S311  to be repeated
     by_line = {(one.path, one.line): one for one in reversed(mutants)}
     return [one for one in mutants if by_line[one.path, one.line] is one][:count]

@@ -72,7 +72,7 @@ def attempt(mutant: Mutant, tree: Path, covered: Covered) -> Trial:
     """Put an error into a copy of the tree, run the tests that cover its lines, and take it out again."""
     file = tree / mutant.path
     source, state = file.read_text(), file.stat()
-    tests = covered.of(mutant.path, range(mutant.line, mutant.last_line + 1))
+    tests = covered.of(mutant.path, mutant.lines)
     spent = accumulate(covered.cpu_s[test] for test in tests)
     tests = [test for test, total in zip(tests, spent, strict=True) if total - covered.cpu_s[test] < LIMIT_S]
     file.write_text(mutant.applied(source))
