@@ -9,7 +9,7 @@ import pytest
 from mutation import known
 from mutation.covered import ROOT, Covered
 from mutation.mutants import Mutant, mutants_of
-from mutation.round import draw, without_false_alarms
+from mutation.round import EQUIVALENT, draw, without_false_alarms
 from mutation.trial import LIMIT_S, Trial, attempt, judge
 
 if TYPE_CHECKING:
@@ -170,3 +170,12 @@ def test_each_known_error_can_still_be_made(name: str) -> None:
     source = (ROOT / mutant.path).read_text()
     compile(mutant.applied(source), name, "exec")
     assert mutant.applied(source) != source
+
+
+def test_errors_that_count_as_equivalent_can_still_be_made() -> None:
+    """Else their reasons say something of a code that is gone."""
+    reasons = json.loads(EQUIVALENT.read_text())
+    paths = {key.partition("::")[0] for key in reasons}
+    keys = {one.key for path in paths for one in mutants_of((ROOT / path).read_text(), path)}
+    assert sorted(set(reasons) - keys) == []
+    assert all(reasons.values())

@@ -113,6 +113,7 @@ def test_a_ring_merges_each_result_or_gradient_into_its_sum(
         else:
             expected = (queries * 96 + keys * (96 + 64)) * 3 * element
         assert merge.bytes_moved == pytest.approx(expected)
+        assert merge.kernels == (4 if in_fp32 else 1)  # a cast, two differences and a product
 
 
 CHAINS: dict[tuple[str, str], list[str]] = {

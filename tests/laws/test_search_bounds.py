@@ -246,3 +246,20 @@ def test_where_the_optimizer_takes_longest_the_bound_counts_the_fullest_rank(
     (row,) = bounded_layouts(files.from_document(content))
     step_time_s = evaluate([row.scenario]).step_time_s[0]
     assert 0.7 * step_time_s <= row.placed_s <= step_time_s
+
+
+@pytest.mark.parametrize("predictions", [0, 1])
+@pytest.mark.parametrize("recompute", ["none", "full"])
+def test_where_the_head_takes_most_memory_the_bound_counts_it(predictions: int, recompute: str) -> None:
+    """The loss over a large vocabulary takes more for a moment than all that the layers keep."""
+    content = {
+        "cluster": {"gpu": "h100-80gb-sxm", "gpus": 2, "network": "fat-tree-400g"},
+        "model": {**MODELS["large vocabulary"], "num_nextn_predict_layers": predictions},
+        "training": {"seq_length": 8192, "global_batch_size": 4, "recompute": recompute},
+        "search": {"free": {"parallelism.pp": [1, 2]}},
+    }
+    rows = bounded_layouts(files.from_document(content))
+    memory = evaluate([row.scenario for row in rows]).peak_memory_bytes
+    assert len(rows) == 2
+    for row, peak_bytes in zip(rows, memory, strict=True):
+        assert 0.95 * peak_bytes <= row.memory_bytes <= peak_bytes
