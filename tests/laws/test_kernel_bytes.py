@@ -10,8 +10,8 @@ from factories import MODEL, make_scenario
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laws.layers import layer, ops
-from simulator.scenario import Overlap
+from laws.layers import head, layer, ops
+from simulator.scenario import Experts, Overlap
 from simulator.workload.layers.mamba import StateSpaceScan
 from simulator.workload.layers.ring_attention import ring_kernels
 from simulator.workload.work import Attention, Collective, Elementwise, Scan
@@ -150,6 +150,72 @@ def test_memory_bound_operations_run_the_kernels_of_their_chain(stack: str, tp: 
             tensors = " ".join(chain).split()
             expected = elements * sum({"x": 2, "m": 1}[tensor] for tensor in tensors)
             assert works[name].bytes_moved == pytest.approx(expected), name
+            assert works[name].kernels == len(chain), name
+
+
+LOSSES: dict[str, tuple[dict[str, object], list[str], list[str]]] = {
+    "fused": ({"fused": frozenset({"cross_entropy"})}, ["x", "x"], ["x x"]),
+    "in place": (  # cast, maximum, difference, exponential, sum, quotient; product, cast back
+        {"fused": frozenset(), "loss_in_place": True},
+        ["x w", "w", "w w", "w w", "w", "w w"],
+        ["w w", "w x"],
+    ),
+    "out of place": (  # cast, log-softmax of three reads; a cleared gradient, that of log-softmax, cast back
+        {"fused": frozenset(), "loss_in_place": False},
+        ["x w", "w w w w"],
+        ["w", "w w w w", "w x"],
+    ),
+}
+"""Passes over the logits, in the activations' format or in fp32 (w)."""
+
+
+@pytest.mark.parametrize("tp", [1, 4])
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_passes_over_the_logits_as_its_stack_does(name: str, tp: int) -> None:
+    options, forward, backward = LOSSES[name]
+    scenario = make_scenario(tp=tp)
+    scenario = replace(scenario, software=replace(scenario.software, **options))  # type: ignore[arg-type]
+    work = head(scenario)
+    logits = scenario.training.seq_length * -(-MODEL.vocab_size // (128 * tp)) * 128
+    for block, passes, kernel in ((work.forward, forward, "loss"), (work.backward, backward, "loss_grad")):
+        (loss,) = (work for work in ops(block.program) if getattr(work, "name", "") == kernel)
+        assert isinstance(loss, Elementwise)
+        per_logit = sum({"x": 2, "w": 4}[one] for one in " ".join(passes).split())
+        assert loss.bytes_moved == pytest.approx(logits * per_logit)
+        assert loss.kernels >= len(passes)
+
+
+PERMUTATIONS: dict[tuple[bool, str], list[str]] = {
+    (True, "permute"): ["i", "t c"],  # the index, the copy
+    (True, "permute_grad"): ["i", "t c"],
+    (True, "unpermute"): ["c t"],
+    (True, "unpermute_grad"): ["t c"],
+    (False, "permute"): ["i", "i", "i", "i", "t c"],  # the routing map is sorted first
+    (False, "permute_grad"): ["i", "t c"],
+    (False, "unpermute"): ["c c", "t", "c c c"],  # product with probabilities, zeros, addition in place
+    (False, "unpermute_grad"): ["t c", "c c", "c"],
+}
+"""Kernels that put tokens (t) in the order of their experts as copies (c), and back."""
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("copies", [1, 2, 4])
+def test_permutations_read_and_write_tokens_and_copies_kernel_by_kernel(copies: int, fused: bool) -> None:
+    experts = Experts(num_experts=8, num_experts_per_tok=copies, moe_intermediate_size=1024)
+    scenario = make_scenario(model=replace(MODEL, experts=experts), dp=2)
+    software = replace(scenario.software, fused=frozenset({"permute"} if fused else ()))
+    works = {
+        work.name: work
+        for block in layer(replace(scenario, software=software))
+        for work in ops(block.program)
+        if isinstance(work, Elementwise)
+    }
+    token = 2 * scenario.training.seq_length * MODEL.hidden_size
+    sizes = {"t": token, "c": copies * token, "i": 0}
+    for (is_fused, name), chain in PERMUTATIONS.items():
+        if is_fused == fused:
+            moved = sum(sizes[tensor] for tensor in " ".join(chain).split())
+            assert works[name].bytes_moved == pytest.approx(moved), name
             assert works[name].kernels == len(chain), name
 
 
