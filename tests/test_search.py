@@ -92,9 +92,16 @@ def test_what_is_not_free_stays_and_every_combination_is_accounted_for(
         "training.micro_batch_size",
         "parallelism.sharding",
     }
-    assert found["best"][0]["lost_by"] is None
+    first = found["best"][0]
+    assert first["lost_by"] is None
+    assert len({best["step_time_s"] for best in found["best"]}) > 2
     for best in found["best"]:
         assert best["step_time_s"] == pytest.approx(best["result"]["step_time_s"], rel=1e-9)
+        assert bool(best["lost_by"]) == (best["step_time_s"] > first["step_time_s"])
+        for term, lost_s in (best["lost_by"] or {}).items():
+            before, after = (one["result"]["breakdown_s"] for one in (first, best))
+            assert lost_s == pytest.approx(after[term] - before[term])
+            assert lost_s == pytest.approx(max(after[name] - before[name] for name in after))
 
 
 def test_the_command_line_fixes_and_frees(file: str, capsys: pytest.CaptureFixture[str]) -> None:

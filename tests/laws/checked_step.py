@@ -107,7 +107,8 @@ def same_work(expected: tuple[object, ...], work: Work) -> bool:
         return expected == ("message", work.source, work.target, work.receives)
     if isinstance(work, Collective):
         *rest, size = expected
-        same = rest == [work.kind, work.name, work.group.size]
+        kind = f"{work.kind} x {work.messages}" if work.messages > 1 else work.kind
+        same = rest == [kind, work.name, work.group.size]
         return same and (size is None or work.bytes == pytest.approx(size))
     return expected == (work.name,)
 

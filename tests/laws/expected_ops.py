@@ -66,6 +66,10 @@ class Wait:
     after: int
 
 
+DENSE_TENSORS = 7
+"""Of a layer of ``factories.MODEL``: queries with keys and values, output, gate, up, down, two norms."""
+
+
 @dataclass(frozen=True)
 class Shard:
     """Layers of a stage whose weights or gradients travel together."""
@@ -148,6 +152,8 @@ def _shard(scenario: Scenario, units: tuple[int, ...], dense: float, experts: fl
             reduces.append(("reduce_scatter", "grad_reduce", share, size * width))
             sums.append(("all_reduce", "grad_replica_reduce", whole // share, size * width / share))
         if not is_whole:
+            # Owners of whole tensors take turns: no more of them than ranks, or than tensors.
+            turns = min(share, DENSE_TENSORS * len(units)) if software.broadcasts_weights else 1
             kind = "broadcast" if software.broadcasts_weights else "all_gather"
-            gathers.append((kind, "param_gather", share, size * 2.0))
+            gathers.append((f"{kind} x {turns}" if turns > 1 else kind, "param_gather", share, size * 2.0))
     return Shard(units, *(tuple(one for one in many if one[2] > 1) for many in (gathers, reduces, sums)))

@@ -59,6 +59,11 @@ def possible_layouts(scenario: Scenario) -> list[Scenario]:
     return built
 
 
+def count_possible(scenario: Scenario) -> int:
+    """Return how many layouts the search takes for possible before any of them is built."""
+    return int(_layouts(scenario).space.possible.sum())
+
+
 def bounded_layouts(scenario: Scenario) -> list[Bounded]:
     """Return the layouts that the search looks at, with their bounds."""
     layouts = _layouts(scenario)

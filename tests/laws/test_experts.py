@@ -114,6 +114,11 @@ def test_each_copy_travels_once_and_none_where_all_experts_are_local(scenario: S
         assert [(g.kind, g.group.size, g.bytes) for g in sent] == [
             ("all_to_all", degrees.ep, copies * MODEL.hidden_size * 2.0)
         ] * 2
+    if scenario.training.experts.dispatcher == "alltoall":
+        gathers_rows = sizes.sequence_parallel or degrees.tp == 1
+        senders = degrees.ep * (degrees.expert_tp if gathers_rows else 1)
+        is_sorted = any(work.name == "sort_chunks" for work in ops(program))  # type: ignore[union-attr]
+        assert is_sorted == (senders > 1 and degrees.ep < EXPERTS.num_experts)
 
 
 @FAST

@@ -209,6 +209,7 @@ def test_run_says_of_a_listed_layout_what_its_row_says(content: dict[str, Any], 
     content["simulation"] = {"engine": engine}
     content["search"]["front"] = "memory"
     scenario = loaded(content)
+    best: dict[str, float] = {}
     for row in search(scenario).to_dict()["best"]:  # type: ignore[attr-defined]
         overrides = [f"{path}={json.dumps(value)}" for path, value in row["settings"].items()]
         result = simulate(files.from_document(dict(scenario.document), "space", overrides))
@@ -216,6 +217,14 @@ def test_run_says_of_a_listed_layout_what_its_row_says(content: dict[str, Any], 
         assert row["step_time_s"] == pytest.approx(result.metrics["step_time_s"], rel=1e-9), about
         assert row["tokens_per_s"] == pytest.approx(result.metrics["tokens_per_s"], rel=1e-9), about
         assert row["peak_memory_bytes"] == pytest.approx(result.memory.peak_bytes, rel=1e-9), about
+        parts = result.breakdown.as_dict()
+        best = best or parts
+        most = max(parts[name] - best[name] for name in parts)
+        noise = 1e-6 * row["step_time_s"]
+        ((term, lost_s),) = (row["lost_by"] or {"nothing": 0.0}).items()
+        assert lost_s == pytest.approx(most, rel=1e-6, abs=noise), about
+        if lost_s:
+            assert parts[term] - best[term] == pytest.approx(most, abs=noise), about
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
-from laws.search_spaces import file_layouts, free_settings, possible_layouts, put
+from laws.search_spaces import count_possible, file_layouts, free_settings, possible_layouts, put
 from simulator import files
 from simulator.batch.evaluate import evaluate
 from simulator.errors import SimulatorError
@@ -164,3 +164,19 @@ def test_every_layout_that_a_file_may_ask_for_is_among_those_searched(content: d
     for layout, outcome in zip(allowed, wanted, strict=True):
         is_same = np.abs(searched - outcome) <= RTOL * outcome
         assert is_same.all(axis=1).any(), f"{layout.parallelism} {layout.training}"
+
+
+def test_a_search_leaves_out_exactly_the_pipelines_that_no_file_may_ask_for() -> None:
+    """So many passes that they are not simulated: 512 chunks of each micro-batch, or half as many."""
+    content = {
+        "cluster": {"gpu": "h100-80gb-sxm", "gpus": 512, "network": "fat-tree-100g"},
+        "model": {**DENSE, "num_hidden_layers": 512},
+        "training": {"seq_length": 128, "global_batch_size": 16384},
+        "search": {"free": {"parallelism.pp": [128, 256, 512], "training.micro_batch_size": [1, 2]}},
+    }
+    scenario = files.from_document(content)
+    wanted = [(one.parallelism.pp, one.training.micro_batch_size) for one in file_layouts(scenario)]
+    assert count_possible(scenario) == len(possible_layouts(scenario)) == len(wanted)
+    assert (512, 1) not in wanted
+    assert (512, 2) not in wanted
+    assert (128, 1) in wanted

@@ -1,0 +1,71 @@
+"""A search's bounds are most of what is simulated: a bound that counts too little breaks no other law.
+
+Where nothing is in doubt (one rank, one axis of parallelism) the bounds are all but exact. The shares below
+are the smallest over all models and settings here, rounded down; what they leave out is named beside them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+
+from laws.search_spaces import bounded_layouts, put
+from laws.test_search_bounds import MODELS
+from simulator import files
+from simulator.batch.evaluate import evaluate
+
+
+class Case(NamedTuple):
+    """Layouts, and the least share of a step's seconds and of the fullest rank's bytes that bounds count."""
+
+    parallelism: dict[str, object]
+    free: dict[str, list[object]]
+    time: float
+    memory: float
+
+
+SHARDED: dict[str, list[object]] = {"parallelism.sharding": ["none", "zero1", "zero2"]}
+FULLY: dict[str, list[object]] = {"parallelism.sharding": ["zero3"]}
+IN_PIPELINE: dict[str, list[object]] = {
+    "parallelism.schedule": [None, "gpipe"],
+    "parallelism.vpp": [1, 2],
+    "parallelism.sharding": ["none", "zero2"],
+    "training.overlap.p2p": [True, False],
+}
+CASES: dict[str, Case] = {
+    "one rank": Case({}, {**SHARDED, **FULLY}, 0.99, 0.94),  # transient buffers
+    "tensor parallel": Case({"tp": 4}, SHARDED, 0.99, 0.96),
+    "context parallel": Case({"cp": 4}, SHARDED, 0.97, 0.97),  # gradients beside the last pass
+    "data parallel": Case({"dp": 4}, SHARDED, 0.95, 0.91),  # buckets behind the last pass
+    "fully sharded": Case({"dp": 4}, FULLY, 0.87, 0.8),  # gathers that nothing hides, units held ahead
+    "pipeline": Case({"pp": 4}, IN_PIPELINE, 0.95, 0.95),  # messages beside passes
+}
+ALWAYS: dict[str, list[object]] = {
+    "training.recompute": ["none", "selective", "full"],
+    "training.offload.activations": ["none", "all"],
+    "training.micro_batch_size": [1, 2],
+}
+
+
+@pytest.mark.parametrize("model", sorted(set(MODELS) - {"uneven"}))
+@pytest.mark.parametrize("name", CASES)
+def test_bounds_count_most_of_a_step_and_of_its_memory(name: str, model: str) -> None:
+    case = CASES[name]
+    gpus = 4 if case.parallelism else 1
+    content: dict[str, Any] = {
+        "cluster": {"gpu": "h100-80gb-sxm", "gpus": gpus, "network": "fat-tree-400g"},
+        "model": dict(MODELS[model]),
+        "parallelism": {**case.parallelism},
+        "training": {"seq_length": 2048, "global_batch_size": 16},
+    }
+    put(content, "search", {"free": {**case.free, **ALWAYS}})
+    rows = bounded_layouts(files.from_document(content))
+    results = evaluate([row.scenario for row in rows])
+    simulated = [number for number, problem in enumerate(results.problems) if not problem]
+    assert len(simulated) >= 12
+    for number in simulated:
+        about = f"{rows[number].scenario.parallelism} {rows[number].scenario.training}"
+        assert rows[number].placed_s >= case.time * results.step_time_s[number], about
+        assert rows[number].memory_bytes >= case.memory * results.peak_memory_bytes[number], about
+        assert rows[number].near_s >= 0.5 * rows[number].placed_s, about
