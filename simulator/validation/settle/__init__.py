@@ -90,6 +90,8 @@ def settle(paths: Iterable[str | Path], *, write: bool = True) -> list[SettledRo
         settled = [settle_row(raw) for raw in read_rows([file])]
         rows += settled
         if write and any(row.keys for row in settled):
-            text = file.read_text("utf-8")
-            write_whole(file, with_keys(text, str(file), [row.keys for row in settled]).encode())
+            text = file.read_bytes().decode()
+            ends = "\r\n" if "\r\n" in text else "\n"
+            new = with_keys(text.replace(ends, "\n"), str(file), [row.keys for row in settled])
+            write_whole(file, new.replace("\n", ends).encode())
     return rows

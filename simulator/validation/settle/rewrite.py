@@ -31,25 +31,29 @@ def with_keys(text: str, name: str, keys: Sequence[Mapping[str, object]]) -> str
         raise InputError(f"{name}: changed while it was settled")
     parts = []
     written = 0
-    for node, new in zip(root.value, keys, strict=True):
-        for index, insertion in sorted(_insertions(text, node, new)):
-            parts += [text[written:index], insertion]
-            written = index
+    edits = [
+        edit for node, new in zip(root.value, keys, strict=True) if new for edit in _edits(text, node, new)
+    ]
+    for start, end, replacement in sorted(edits):
+        parts += [text[written:start], replacement]
+        written = end
     return "".join([*parts, text[written:]])
 
 
-def _insertions(text: str, row: Any, new: Mapping[str, object]) -> Iterator[tuple[int, str]]:  # noqa: ANN401
-    """Yield where to insert which text into a row."""
+def _edits(text: str, row: Any, new: Mapping[str, object]) -> Iterator[tuple[int, int, str]]:  # noqa: ANN401
+    """Yield which spans of a row's text become what; where something is inserted, they are empty."""
     settings = {key: value for key, value in new.items() if "." in key or key == "software"}
     keys = {key: value for key, value in new.items() if key not in settings}
     values = {key.value: value for key, value in row.value}
-    existing = values.get(_SET)
-    if settings and isinstance(existing, yaml.MappingNode):
-        yield from _into(text, existing, settings)
+    if settings and isinstance(values.get(_SET), yaml.MappingNode):
+        yield _into(text, values[_SET], settings)
     elif settings:
         keys[_SET] = settings
+    for key in keys.keys() & values.keys():  # written as null
+        start, end = values[key].start_mark.index, values[key].end_mark.index
+        yield start, end, f"{' ' if start == end else ''}{flow(keys.pop(key))}"
     if keys:
-        yield from _into(text, row, keys, before="notes")
+        yield _into(text, row, keys, before="notes")
 
 
 def _into(
@@ -57,24 +61,25 @@ def _into(
     mapping: Any,  # noqa: ANN401
     new: Mapping[str, object],
     before: str = "",
-) -> Iterator[tuple[int, str]]:
-    """Yield where to insert new entries into a mapping, before one of its keys or at its end."""
-    entries = ", ".join(f"{flow(key)}: {flow(value)}" for key, value in new.items())
-    if mapping.flow_style:
-        yield mapping.end_mark.index - 1, f", {entries}" if mapping.value else entries
-        return
-    first = mapping.value[0][0].start_mark
-    indent = " " * first.column
-    following = next((key for key, _ in mapping.value[1:] if key.value == before), None)
+) -> tuple[int, int, str]:
+    """Return where to insert new entries into a mapping, before one of its keys or at its end."""
     lines = [f"{flow(key)}: {flow(value)}" for key, value in new.items()]
+    if mapping.flow_style:
+        closing = mapping.end_mark.index - 1
+        last = mapping.value[-1][1].end_mark.index if mapping.value else closing
+        if not mapping.value or text[last:closing].lstrip().startswith(","):
+            return closing, closing, ", ".join(lines)
+        return last, last, "".join(f", {line}" for line in lines)
+    indent = " " * mapping.value[0][0].start_mark.column
+    following = next((key for key, _ in mapping.value[1:] if key.value == before), None)
     if following is not None:
-        yield following.start_mark.index, "".join(f"{line}\n{indent}" for line in lines)
-        return
+        start = following.start_mark.index
+        return start, start, "".join(f"{line}\n{indent}" for line in lines)
     last = mapping.value[-1][1].end_mark.index
     # A block scalar's end lies at the beginning of a later line, a plain one's in its own.
     end = text.rfind("\n", 0, last) if text[last - 1 : last] == "\n" else text.find("\n", last)
     end = len(text) if end < 0 else end
-    yield end, "".join(f"\n{indent}{line}" for line in lines)
+    return end, end, "".join(f"\n{indent}{line}" for line in lines)
 
 
 def flow(value: object) -> str:
