@@ -21,7 +21,7 @@ class RowOutcome:
         precision: Precision as simulated.
         has_experts: Whether the model is a mixture of experts.
         sweep: What it shares with the rows that differ from it in their layout only.
-        doubtful: Whether its own source leaves doubt about it.
+        doubtful: Whether its own source leaves doubt about it, or its number was read off a plot.
         unseen_error: Error with constants that were fitted without its source, if that was asked for.
         comparison: Prediction beside measurement; None for a skipped row.
         skipped: Why the row was skipped, in full; None for a simulated one.

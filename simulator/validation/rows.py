@@ -107,9 +107,10 @@ class Row(_Part):
     """One published measurement with the configuration that produced it.
 
     ``settings`` (``set:`` in files) are those of a scenario file, by path; they win over all other fields.
-    ``notes`` are for people. ``doubtful`` rows, about which their own source leaves doubt, are reported and
-    kept out of headline figures. ``pytorch`` and ``version`` tell releases apart where ``stack`` does not,
-    ``inferred`` names fields that the row's author inferred rather than read.
+    ``notes`` are for people. ``doubtful`` rows, about which their own source leaves doubt, and those not
+    ``verified``, read off a plot, are reported and kept out of headline figures. ``pytorch`` and ``version``
+    tell releases apart where ``stack`` does not, ``inferred`` names fields that the row's author inferred
+    rather than read.
     ``method`` is how the embedding and the head are placed in the pipeline (arXiv:2411.05288), ``kernel`` an
     implementation of attention and norms. The last three are measured times per micro-batch of each stage: of
     all stages, and in microseconds of forward and backward passes by stage. All are extra keys of some
@@ -152,6 +153,7 @@ class Row(_Part):
     memory_quantity: MemoryQuantity | None = None
     inferred: tuple[str, ...] = ()
     doubtful: bool = False
+    verified: bool = True
     notes: str = ""
 
     @property
