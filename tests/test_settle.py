@@ -33,6 +33,8 @@ MOE: dict[str, object] = {
     "parallel": {"tp": 2, "pp": 1, "ep": 4, "dp": 32},
 }
 
+_FACTOR, _PADDED = "training.experts.capacity_factor", "training.experts.pad_to_capacity"
+
 WORDINGS: list[tuple[str, dict[str, object]]] = [
     ("CUDA graphs on", {"training.cuda_graphs": ["attn", "mlp"]}),
     ("trained with CUDA graphs", {"training.cuda_graphs": ["attn", "mlp"]}),
@@ -59,11 +61,11 @@ WORDINGS: list[tuple[str, dict[str, object]]] = [
     ("tokens dispatched by NCCL's all-gather", {"training.experts.dispatcher": "allgather"}),
     (
         "capacity factor of 1.25, padded to capacity",
-        {"training.experts.capacity_factor": 1.25, "training.experts.pad_to_capacity": True},
+        {_FACTOR: 1.25, _PADDED: True},
     ),
     (
         "token-dropping",
-        {"training.experts.capacity_factor": 1.0, "training.experts.pad_to_capacity": True},
+        {_FACTOR: 1.0, _PADDED: True},
     ),
     ("no token dropping", {}),
     ("dropless", {}),
@@ -88,12 +90,169 @@ WORDINGS: list[tuple[str, dict[str, object]]] = [
     ("cross entropy in 8 chunks", {"training.loss_chunks": 8}),
     ("mean document length of 2,048 tokens", {"training.mean_document_length": 2048}),
     ("micro batch size 2", {"training.micro_batch_size": 2}),
+    ("no DeepEP", {}),
+    ("without DeepEP", {}),
+    ("DeepEP disabled", {}),
+    ("DeepEP is not used", {}),
+    ("flex dispatcher with DeepEP", {"training.experts.dispatcher": "deepep"}),
+    ("dispatcher: hybrid-ep", {"training.experts.dispatcher": "hybridep"}),
+    ("moe_token_dispatcher_type=alltoall", {"training.experts.dispatcher": "alltoall"}),
+    ("moe_token_dispatcher_type: allgather", {"training.experts.dispatcher": "allgather"}),
+    ("Hybrid-EP", {"training.experts.dispatcher": "hybridep"}),
+    ("uses Deep-EP for token dispatch", {"training.experts.dispatcher": "deepep"}),
+    ("all-to-all dispatcher instead of DeepEP", {"training.experts.dispatcher": "alltoall"}),
+    ("no full-iteration CUDA graph", {"training.cuda_graphs": []}),
+    ("CUDA graphs were not used", {"training.cuda_graphs": []}),
+    ("does not use CUDA graphs", {"training.cuda_graphs": []}),
+    ("CUDA graph off", {"training.cuda_graphs": []}),
+    ("CUDA graphs: off", {"training.cuda_graphs": []}),
+    ("no graphs", {}),
+    ("enable_cuda_graph=True", {"training.cuda_graphs": ["attn", "mlp"]}),
+    ("enable_cuda_graph: false", {"training.cuda_graphs": []}),
+    ("cuda_graph_scope=[attn, moe_router]", {"training.cuda_graphs": ["attn", "moe_router"]}),
+    ("CUDA graph scope attn+moe_router", {"training.cuda_graphs": ["attn", "moe_router"]}),
+    ("CUDA graphs capture attention and router", {"training.cuda_graphs": ["attn", "moe_router"]}),
+    ("layer-wise CUDA graphs", {"training.cuda_graphs": ["attn", "mlp"]}),
+    ("CUDA-graphed training step", {"training.cuda_graphs": ["full_iteration"]}),
+    ("whole-iteration CUDA graphs", {"training.cuda_graphs": ["full_iteration"]}),
+    ("CUDA graphs over the full iteration", {"training.cuda_graphs": ["full_iteration"]}),
+    (
+        "partial CUDA graphs (attn, moe_router, moe_preprocess)",
+        {"training.cuda_graphs": ["attn", "moe_router", "moe_preprocess"]},
+    ),
+    ("cuda_graph_impl=full_iteration", {"training.cuda_graphs": ["full_iteration"]}),
+    ("cuda_graph_impl=local, cuda_graph_scope=full_iteration", {"training.cuda_graphs": ["full_iteration"]}),
+    ("CUDA graphs enabled", {"training.cuda_graphs": ["attn", "mlp"]}),
+    ("with CUDA graph", {"training.cuda_graphs": ["attn", "mlp"]}),
+    ("CUDA graphs not stated", {}),
+    ("unclear whether CUDA graphs were used", {}),
+    ("etp1", {"parallelism.etp": 1}),
+    ("ETP1", {"parallelism.etp": 1}),
+    ("ETP 2", {"parallelism.etp": 2}),
+    ("etp=1", {"parallelism.etp": 1}),
+    ("expert_tensor_parallel_size=1", {"parallelism.etp": 1}),
+    ("expert-tensor-parallel-size 1", {"parallelism.etp": 1}),
+    ("expert_tensor_parallel_size: 2", {"parallelism.etp": 2}),
+    ("expert_tensor_parallel_degree 1", {"parallelism.etp": 1}),
+    ("expert tensor parallel degree of one", {"parallelism.etp": 1}),
+    ("expert tensor parallelism 1", {"parallelism.etp": 1}),
+    ("without expert tensor parallelism", {"parallelism.etp": 1}),
+    ("no tensor parallelism in experts", {"parallelism.etp": 1}),
+    ("tensor parallelism of experts: 1", {"parallelism.etp": 1}),
+    ("experts use TP1", {"parallelism.etp": 1}),
+    ("experts tensor-parallel as TP", {"parallelism.etp": 2}),
+    ("TP is applied to attention only", {"parallelism.etp": 1}),
+    ("experts not sharded by TP", {"parallelism.etp": 1}),
+    ("ETP not stated", {}),
+    ("overlap MoE all-to-all", {"training.overlap.ep": True}),
+    ("communication of experts overlapped", {"training.overlap.ep": True}),
+    ("EP overlap", {"training.overlap.ep": True}),
+    ("EP overlap off", {"training.overlap.ep": False}),
+    ("EP overlap: off", {"training.overlap.ep": False}),
+    ("EP overlap=False", {"training.overlap.ep": False}),
+    ("EP A2A overlap on", {"training.overlap.ep": True}),
+    ("EP comm overlap enabled", {"training.overlap.ep": True}),
+    ("EP comm overlap disabled", {"training.overlap.ep": False}),
+    ("MoE communication overlap is not used", {"training.overlap.ep": False}),
+    ("EP all-to-all is hidden behind compute", {"training.overlap.ep": True}),
+    ("all-to-all overlapped with computation (1F1B overlap)", {"training.overlap.ep": True}),
+    ("overlap_moe_expert_parallel_comm=True", {"training.overlap.ep": True}),
+    ("overlap_moe_expert_parallel_comm: true", {"training.overlap.ep": True}),
+    ("overlap-moe-expert-parallel-comm", {"training.overlap.ep": True}),
+    ("moe_a2a_overlap=True", {"training.overlap.ep": True}),
+    ("moe_a2a_overlap: false", {"training.overlap.ep": False}),
+    ("MoE A2A overlap", {"training.overlap.ep": True}),
+    ("without overlapping the all-to-all", {"training.overlap.ep": False}),
+    ("expert communication not overlapped", {"training.overlap.ep": False}),
+    ("expert-parallel communication overlapped with compute", {"training.overlap.ep": True}),
+    ("no A2A overlap", {"training.overlap.ep": False}),
+    ("CP all-to-all overlapped", {}),
+    ("EP overlap not stated", {}),
+    ("token dispatch is overlapped with compute", {"training.overlap.ep": True}),
+    ("DualPipe-style overlap of dispatch and combine", {"training.overlap.ep": True}),
+    ("without token dropping", {}),
+    (
+        "capacity factor 1",
+        {_FACTOR: 1.0, _PADDED: False},
+    ),
+    (
+        "moe_expert_capacity_factor=1.5",
+        {_FACTOR: 1.5, _PADDED: False},
+    ),
+    (
+        "capacity factor: 2.0, pad to capacity",
+        {_FACTOR: 2.0, _PADDED: True},
+    ),
+    (
+        "tokens dropped above capacity factor 1.25",
+        {_FACTOR: 1.25, _PADDED: False},
+    ),
+    ("token-drop", {_FACTOR: 1.0, _PADDED: True}),
+    ("tokens are never dropped", {}),
+    ("drop and pad", {_FACTOR: 1.0, _PADDED: True}),
+    ("CF 1.25", {_FACTOR: 1.25, _PADDED: False}),
+    ("no capacity limit", {}),
+    ("torch.compile not used", {}),
+    ("torch.compile disabled", {}),
+    ("compile=False", {}),
+    ("compiled with torch.compile", {"software": "torchtitan-compile"}),
+    ("compile: true", {"software": "torchtitan-compile"}),
+    ("torch compile on", {"software": "torchtitan-compile"}),
+    ("model was compiled", {"software": "torchtitan-compile"}),
+    ("eager, compile off", {}),
+    ("not compiled", {}),
+    ("compile enabled", {"software": "torchtitan-compile"}),
+    ("whether compiled is not stated: torch.compile unknown", {}),
+    ("recompute none", {"training.recompute": "none"}),
+    ("no activation checkpointing", {"training.recompute": "none"}),
+    ("activation recomputation off", {"training.recompute": "none"}),
+    ("recompute is off", {"training.recompute": "none"}),
+    ("recompute full", {"training.recompute": "full"}),
+    ("full AC", {"training.recompute": "full"}),
+    ("selective AC", {"training.recompute": "selective"}),
+    ("gradient checkpointing", {"training.recompute": "full"}),
+    ("activation checkpointing on", {"training.recompute": "full"}),
+    ("gradient checkpointing enabled", {"training.recompute": "full"}),
+    ("recompute: selective", {"training.recompute": "selective"}),
+    ("no full recompute", {}),
+    ("activation checkpointing of all layers", {"training.recompute": "full"}),
+    ("recompute of moe_act", {"training.recompute_modules": ["moe_act"]}),
+    ("recompute modules core_attn, mlp", {"training.recompute_modules": ["core_attn", "mlp"]}),
+    ("recompute not stated", {}),
+    ("optimizer offload", {"training.offload.optimizer": "cpu"}),
+    ("CPU optimizer offload", {"training.offload.optimizer": "cpu"}),
+    ("optimizer states in host memory", {"training.offload.optimizer": "cpu"}),
+    ("activations offloaded to CPU", {"training.offload.activations": "all"}),
+    ("no optimizer offload; activations offloaded to the CPU", {"training.offload.activations": "all"}),
+    ("no activation offload; optimizer offloaded to CPU", {"training.offload.optimizer": "cpu"}),
+    ("activation offloading enabled", {"training.offload.activations": "all"}),
+    ("activation offload not used", {}),
+    ("offloading off", {}),
+    ("optimizer states in bf16", {"training.moment_dtype": "bf16"}),
+    ("Adam moments in bf16", {"training.moment_dtype": "bf16"}),
+    ("bf16 Adam moments", {"training.moment_dtype": "bf16"}),
+    ("chunked loss, 8 chunks", {"training.loss_chunks": 8}),
+    ("cross-entropy loss computed in 16 chunks", {"training.loss_chunks": 16}),
+    ("document mask with mean length 1,024", {"training.mean_document_length": 1024}),
+    ("intra-document masking, average document length 2048", {"training.mean_document_length": 2048}),
+    ("MBS 2", {"training.micro_batch_size": 2}),
+    ("microbatch size of 4", {"training.micro_batch_size": 4}),
+    ("micro-batch=2", {"training.micro_batch_size": 2}),
+    ("2 sequences per micro-batch", {"training.micro_batch_size": 2}),
+    ("torch 2.7.1", {"pytorch": "2.7"}),
+    ("PyTorch v2.5", {"pytorch": "2.5"}),
+    ("pytorch 2.10", {"pytorch": "2.10"}),
+    ("PyTorch nightly 2.8.0.dev", {"pytorch": "2.8"}),
+    ("torch.cuda.max_memory_reserved", {"memory_quantity": "reserved"}),
+    ("memory from nvidia-smi", {"memory_quantity": "used"}),
+    ("peak allocated memory", {"memory_quantity": "allocated"}),
+    ("peak reserved memory", {"memory_quantity": "reserved"}),
     ("a sunny day in Iowa", {}),
 ]
 
 
 def _row_for(notes: str) -> dict[str, object]:
-    stack = "torchtitan" if "compile" in notes else "Megatron-Core"
+    stack = "torchtitan" if "compil" in notes else "Megatron-Core"
     silent = {"recompute": None, "micro_batch": None}
     return row(**MOE, **silent, stack=stack, notes=notes)
 
@@ -138,6 +297,58 @@ def test_what_no_scenario_can_say_is_listed() -> None:
     settled_row = settle_row(RawRow("plain", "tests", row(**pipelined, notes="EP overlap ON")))
     assert settled_row.keys == {"training.overlap.ep": False}
     assert "several chunks" in settled_row.impossible[0]
+
+
+UNSUPPORTED = [
+    ("8-bit AdamW", "optimizer states of 8 bits"),
+    ("Adafactor", "optimizer other than Adam"),
+    ("LoRA of rank 16", "low-rank adapters"),
+    ("500 W power limit", "power limit"),
+    ("parameters offloaded to the CPU", "offload of parameters"),
+    ("document mask used", "document mask of unknown document lengths"),
+    ("chunked cross entropy", "number of chunks of the loss"),
+    ("optimizer step fused into backward", "optimizer step in the backward pass"),
+]
+
+
+@pytest.mark.parametrize(("notes", "name"), UNSUPPORTED)
+def test_what_has_no_setting_is_listed_by_name(notes: str, name: str) -> None:
+    settled_row = settle_row(RawRow("plain", "tests", _row_for(notes)))
+    assert [text.startswith(name) for text in settled_row.impossible] == [True]
+    denied = settle_row(RawRow("plain", "tests", _row_for(f"no {notes}")))
+    assert denied.impossible == ()
+
+
+AFFIRMED = [
+    "CUDA graphs",
+    "full-iteration CUDA graph",
+    "EP overlap",
+    "MoE all-to-all overlap",
+    "DeepEP",
+    "torch.compile",
+    "full activation checkpointing",
+    "selective recompute",
+    "activation offload",
+    "optimizer offload",
+]
+DENIALS = [
+    "no {}",
+    "without {}",
+    "{} is off",
+    "{} was not used",
+    "{}: disabled",
+    "{} not stated",
+    "whether {}",
+]
+
+
+@given(st.lists(st.tuples(st.sampled_from(AFFIRMED), st.sampled_from(DENIALS)), max_size=4))
+@examples(max_examples=100, deadline=None)
+def test_what_notes_deny_or_leave_open_is_never_switched_on(clauses: list[tuple[str, str]]) -> None:
+    notes = "; ".join(denial.format(name) for name, denial in clauses)
+    keys = settle_row(RawRow("plain", "tests", _row_for(notes))).keys
+    off = {"training.cuda_graphs": [], "training.overlap.ep": False, "training.recompute": "none"}
+    assert {key: value for key, value in keys.items() if value != off.get(key)} == {}
 
 
 SETTINGS = {
@@ -237,6 +448,37 @@ def test_rewriting_keeps_the_text_of_rows_and_their_comments() -> None:
     kept = [line for line in text.splitlines() if not line.startswith(("  set: {", "- {"))]
     assert [line for line in new.splitlines() if line in kept] == kept
     assert with_keys(new, "x.yaml", [{}, {}, {}, {}]) == new
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- id: a\n  REST\n  set: null\n  pytorch: ~\n  notes: NOTES\n",
+        "- id: a\n  REST\n  set:\n  pytorch:\n  notes: NOTES\n",
+        "- id: a\n  REST\n  notes: NOTES\n  set: {\n    training.attention: flash2,  # stated\n  }\n",
+        "- id: a\n  REST\n  notes: NOTES\n  set: {}",
+        "- notes: NOTES\n  REST\n  id: a",
+        "-\n  id: a\n  REST\n  notes: >-\n    CUDA graphs on;\n    PyTorch 2.6\n\n# end\n",
+        "- {id: a, FLOW, notes: NOTES, set: {training.attention: flash2}, }\n",
+        "- no row\n-\n- id: a\n  REST\n  notes: NOTES\n",
+    ],
+)
+def test_settled_files_keep_their_form_and_can_be_read(text: str, ends: str, tmp_path: Path) -> None:
+    """Empty keys are filled rather than given twice, and lines end as they did."""
+    file = tmp_path / "rows.yaml"
+    rest = ("gpu: h100-80gb-sxm", "gpus: 8", "parallel: {tp: 1}", "measured: {mfu: 0.4}", "stack: nemo")
+    text = text.replace("REST", "\n  ".join(rest)).replace("FLOW", ", ".join(rest))
+    text = text.replace("NOTES", "'CUDA graphs on; PyTorch 2.6'")
+    file.write_bytes(text.replace("\n", ends).encode())
+    settle([file])
+    new = file.read_bytes().decode()
+    assert new.count("\n") == new.count(ends)
+    row = read_rows([file])[-1].parsed()
+    assert (row.settings["training.cuda_graphs"], row.pytorch) == (["attn", "mlp"], "2.6")
+    assert "flash2" not in text or row.settings["training.attention"] == "flash2"
+    assert "#" not in text or new.count("#") == text.count("#")
+    assert [settled_row.keys for settled_row in settle([file])] == [{}] * len(read_rows([file]))
 
 
 def test_the_command_settles_in_place_and_only_looks_with_check(

@@ -15,20 +15,24 @@ if TYPE_CHECKING:
 
 
 _IGNORECASE = re.IGNORECASE
-_ETP = re.compile(r"\bETP\s*=?\s*(TP)?\s*=?\s*(\d+)?")
+_ETP = re.compile(r"\bETP\s*[=:]?\s*(TP)?\s*=?\s*(\d+)?", _IGNORECASE)
 _EXPERT_TP = re.compile(
-    r"\bexperts?[ -](?:tensor(?:[ -]parallel(?:ism)?)?|tp)(?: (?:size|degree|rank))?\s*(?:of|is|=|:)?\s*"
-    r"(?:(\d+)\b|(as tp|tp\b|same as tp|equals? tp))"
+    r"\b(?:experts?[ _-](?:tensor(?:[ _-](?:model[ _-])?parallel(?:ism)?)?|tp)(?:[ _-](?:size|degree|rank))?"
+    r"|tensor[ -]parallel(?:ism)? (?:of|in|for) (?:the )?experts)"
+    r"\W*(?:of|is|=|:)?\s*(?:(\d+|one)\b|(as tp|tp\b|same as tp|equals? tp))"
+    r"|\bexperts (?:use|with|at|run) TP\W*(\d+)|\bexperts tensor[ -]parallel (as TP|like attention)"
     r"|\bTP=\d+ inside (?:a )?node for attention and (experts)",
     _IGNORECASE,
 )
 _EXPERTS_WHOLE = re.compile(
     r"\bexperts?(?: weights)? (?:are |is )?"
     r"(?:not (?:tensor[ -]|tp[ -])?(?:sharded|split|divided|parallel)"
-    r"|unsharded)|\bno expert[ -](?:tensor|tp)",
+    r"|unsharded)"
+    r"|\b(?:no|without) (?:expert[ -](?:tensor|tp)|tensor[ -]parallel\w* (?:of|in|for) (?:the )?experts)"
+    r"|\bTP (?:is )?(?:applied )?(?:to|for|of) attention only",
     _IGNORECASE,
 )
-_DISPATCHER = re.compile(r"\b(hybridep|deepep|alltoall|allgather)\b", _IGNORECASE)
+_DISPATCHER = re.compile(r"(?:\b|_)(hybrid-?ep|deep-?ep|alltoall|allgather)\b", _IGNORECASE)
 _DISPATCH_BY = re.compile(
     r"\b(all-to-all|all-gather|hybrid-ep|deep-ep)(?: (?:token|moe|expert|flex))* dispatch"
     r"|\bdispatch\w*(?: of tokens| tokens)?(?: is"
@@ -42,29 +46,42 @@ _EXCHANGE = (
     r"|(?:communication|exchange|all-?to-?alls?)(?: of| among| between)(?: the)? experts"
     r"|all-?to-?alls?|a2a|dispatch(?:(?: and |/)combine)?)"
 )
-_OVERLAP = re.compile(r"\bEP (?:all-to-all )?overlap(?:ped)?\b(?:\s+(ON|OFF)\b)?")
-_NATURAL_OVERLAP = re.compile(
-    rf"\b{_EXCHANGE} (?:is |are |was |were )?(?:overlapp(?:ed|ing)|overlaps?|hidden)\b"
+_OVERLAP = re.compile(
+    rf"(?<!TP )(?<!CP )\b{_EXCHANGE} (?:is |are |was |were )?(?:overlapp(?:ed|ing)|overlaps?|hidden)\b"
     rf"|\boverlap(?:s|ped|ping)?(?: of)?(?: the)? {_EXCHANGE}\b"
-    r"|overlap_moe_expert_parallel_comm\W*(?:=|:)? ?true",
+    r"|\boverlap[_-]moe[_-]expert[_-]parallel[_-]comm\b|\bmoe_a2a_overlap\b",
     _IGNORECASE,
 )
 _NO_OVERLAP = re.compile(
-    rf"\b(?:no|without|not)(?: any)? {_EXCHANGE} overlap|\bno overlap of(?: the)? {_EXCHANGE}"
-    rf"|\b{_EXCHANGE} (?:is |are |was |were )?not (?:overlapped|hidden)|\b{_EXCHANGE} (?:is |are )?exposed"
-    rf"|\b{_EXCHANGE} overlap(?:ping)? (?:is )?(?:off|disabled)"
-    r"|overlap_moe_expert_parallel_comm\W*(?:=|:)? ?false",
+    rf"\b{_EXCHANGE} (?:is |are |was |were )?not (?:overlapped|hidden)|\b{_EXCHANGE} (?:is |are )?exposed",
     _IGNORECASE,
 )
-_CAPACITY = re.compile(r"capacity[ _]factor\s*(?:of|=|:)?\s*(\d+(?:\.\d+)?)", _IGNORECASE)
+_CAPACITY = re.compile(r"(?:capacity[ _]factor|\bCF)\s*(?:of|=|:)?\s*(\d+(?:\.\d+)?)", _IGNORECASE)
 _STATIC = re.compile(r"static shapes|pad(?:ded|s)? (?:\w+ )?to (?:expert )?capacity", _IGNORECASE)
 _DROP = re.compile(
-    r"\btoken drop\b|\btoken-drop(?:ping)?\b|\btokens? (?:are|is) dropped|\bdrops tokens", _IGNORECASE
-)
-_DROPLESS = re.compile(
-    r"\b(?:no|without) token[ -]?drop|\b(?:token-?)?drop-?less\b|\bno tokens? (?:are |is )?dropped",
+    r"\btoken drop\b|\btoken-drop(?:ping)?\b|\btokens? (?:are|is|were) dropped|\bdrops tokens"
+    r"|\bdrop[ -]and[ -]pad",
     _IGNORECASE,
 )
+_DROPLESS = re.compile(
+    r"\b(?:no|without) token[ -]?drop|\b(?:token-?)?drop-?less\b|\bno tokens? (?:are |is |were )?dropped"
+    r"|\btokens? (?:are|is|were) (?:never|not) dropped",
+    _IGNORECASE,
+)
+
+
+_ROUTING = {
+    "balanced": re.compile(
+        r"\bforce[sd]?[ -](?:load[ -])?balanc\w+|\bforce_load_balancing\b|\bbalanced expert load\b",
+        _IGNORECASE,
+    ),
+    "learned": re.compile(
+        r"\b(?:learned|natural|unforced|real) (?:expert |token )?routing\b"
+        r"|\b(?:aux(?:iliary)?[ -])?loss-free\b|\bbias-balanced\b",
+        _IGNORECASE,
+    ),
+}
+"""Load of experts, in the words of ``load_imbalance``."""
 
 
 def experts(facts: Facts) -> Keys:
@@ -72,13 +89,17 @@ def experts(facts: Facts) -> Keys:
     degrees, notes = facts.degrees, facts.notes
     if not facts.has_experts or degrees is None:
         return {}
-    keys = _expert_tp(notes, degrees.tp) if degrees.tp > 1 else Keys()
-    dispatcher = notes.search(_DISPATCHER) or notes.search(_DISPATCH_BY)
+    divided = _expert_tp(notes, degrees.tp)
+    keys = divided if degrees.tp > 1 else Keys()
+    routing = next((name for name, pattern in _ROUTING.items() if notes.affirmed(pattern)), None)
+    if routing is not None:
+        keys["training.experts.load_imbalance"] = routing
+    dispatcher = notes.affirmed(_DISPATCHER) or notes.affirmed(_DISPATCH_BY)
     if degrees.ep > 1 and dispatcher is not None:
         name = next(filter(None, dispatcher.groups())).lower().replace("-to-", "to").replace("-", "")
         keys["training.experts.dispatcher"] = name
     keys |= _capacity(facts)
-    overlaps = _overlaps(notes) if degrees.ep > 1 else None
+    overlaps = notes.says(_OVERLAP, _NO_OVERLAP) if degrees.ep > 1 else None
     if overlaps is not None:
         keys["training.overlap.ep"] = overlaps
         if overlaps and degrees.pp > 1 and degrees.vpp == 1:
@@ -94,15 +115,10 @@ def _expert_tp(notes: Notes, tp: int) -> Keys:
     if etp is not None and (etp[1] or etp[2]):
         return {"parallelism.etp": int(etp[2]) if etp[2] else tp}
     etp = notes.search(_EXPERT_TP)
-    return {} if etp is None else {"parallelism.etp": int(etp[1]) if etp[1] else tp}
-
-
-def _overlaps(notes: Notes) -> bool | None:
-    match = notes.search(_OVERLAP)
-    denied = notes.search(_NO_OVERLAP) is not None
-    if match is not None:
-        return match[1] != "OFF" and not denied
-    return False if denied else notes.search(_NATURAL_OVERLAP) is not None or None
+    if etp is None:
+        return {}
+    degree = etp[1] or etp[3]
+    return {"parallelism.etp": tp if degree is None else 1 if degree.lower() == "one" else int(degree)}
 
 
 def _capacity(facts: Facts) -> Keys:
@@ -119,30 +135,36 @@ def _capacity(facts: Facts) -> Keys:
 
 
 _SCOPES = re.compile(
-    r"scope=\[([^\]]*)\]|CUDA[ -]graphs? (?:of |for |on |around )?(?:the )?([\w+, ]+)", _IGNORECASE
+    r"scope=\[([^\]]*)\]|CUDA[ -]graphs? (?!(?:are |is |were )?(?:not|off|disabled)\b)"
+    r"(?:of |for |on |around |captures? )?(?:the )?([\w+, ]+)",
+    _IGNORECASE,
+)
+_GRAPH_SETTING = re.compile(
+    r"\bcuda_graph_scope\W*\[?([\w, '\"+]+)\]?|\bCUDA[ -]graphs? \(([\w, +]+)\)", _IGNORECASE
 )
 _WHOLE_LAYERS = re.compile(
     r"\bcuda[ -]graphs on\b(?! for)"
     r"|\b(?:with|uses?|using|enabled?) (?:te )?(?:cuda|hip)[ -]graphs?\b(?! (?:of|for|around))"
-    r"|\b(?:cuda|hip)[ -]graphs? (?:are |is |was |were )?(?:used|enabled|per layer|in use)\b"
-    r"|\b(?:one|a) (?:cuda|hip)[ -]graph (?:per|for each|for every) layer\b",
+    r"|\b(?:cuda|hip)[ -]graphs? (?:are |is |was |were )?(?:used|enabled|per layer|in use|true)\b"
+    r"|\b(?:one|a) (?:cuda|hip)[ -]graph (?:per|for each|for every) layer\b"
+    r"|\b(?:layer-?wise|per-layer) (?:cuda|hip)[ -]graphs?\b"
+    r"|\benable_cuda_graph\b|\b(?:cuda|hip)[ -]graphs?\s*[:=]\s*(?:on|true|yes)\b",
     _IGNORECASE,
 )
 """Megatron-Core's ``enable_cuda_graph``: a graph for each layer, experts too if shapes never change."""
 _FULL_ITERATION = re.compile(
-    r"impl='?full_iteration|\bfull[ -](?:iteration|step)[ -](?:(?:cuda|hip)[ -])?graphs?\b"
+    r"impl\W{0,3}full_iteration|\bcuda_graph_scope\W*full_iteration"
+    r"|\b(?:full|whole|entire)[ -](?:iteration|step)[ -](?:(?:cuda|hip)[ -])?graphs?\b"
     r"|\bfull (?:cuda|hip)[ -]graphs?\b"
     r"|\b(?:cuda|hip)[ -]graphs? (?:for|of|over|around) (?:the |a )?(?:whole|full|entire) (?:training )?"
     r"(?:step|iteration)"
+    r"|\b(?:cuda|hip)[ -]graphed (?:training )?(?:step|iteration)"
     r"|\b(?:whole|full|entire) (?:training )?(?:step|iteration) (?:is |was )?(?:captured |runs? )?"
     r"(?:as |in )(?:one |a )?(?:(?:cuda|hip)[ -])?graph",
     _IGNORECASE,
 )
-_NO_GRAPHS = re.compile(
-    r"\b(?:no|without|not using) (?:cuda|hip)[ -]graphs?\b"
-    r"|\b(?:cuda|hip)[ -]graphs? (?:are |is )?(?:off|disabled|not used)\b"
-    r"|cuda_graph(?:_impl)?[ =]*(?:impl=)?'?(?:none|unset)",
-    _IGNORECASE,
+_GRAPHS = re.compile(
+    r"\benable_cuda_graph\b|\b(?:cuda|hip)[ -]graphs?\b|\bcuda_graph(?:_impl)?(?:\W+impl)?\b", _IGNORECASE
 )
 
 
@@ -151,19 +173,17 @@ def cuda_graphs(facts: Facts) -> Keys:
     notes, key = facts.notes, "training.cuda_graphs"
     if key in facts.recipe.settings:
         return {}
-    if notes.search(_NO_GRAPHS):
-        return {key: []}
-    if notes.search(_FULL_ITERATION):
+    if notes.affirmed(_FULL_ITERATION):
         return {key: ["full_iteration"]}
-    match = notes.search(_SCOPES)
-    words = re.findall(r"\w+", (match[1] or match[2] or "") if match else "")
+    match = notes.affirmed(_SCOPES) or notes.affirmed(_GRAPH_SETTING)
+    words = re.findall(r"\w+", next(filter(None, match.groups()), "")) if match else []
     scopes = [word for word in map(_scope, words) if word in get_args(CudaGraphScope)]
     if scopes:
         return {key: list(dict.fromkeys(scopes))}
-    if notes.search(_WHOLE_LAYERS):
+    if notes.affirmed(_WHOLE_LAYERS):
         drops = notes.says(_DROP, _DROPLESS)
         return {key: ["attn", "mlp", "moe"] if drops else ["attn", "mlp"]}
-    return {}
+    return {key: []} if notes.denies(_GRAPHS) else {}
 
 
 def _scope(word: str) -> str:
@@ -173,14 +193,26 @@ def _scope(word: str) -> str:
 
 _NO_POST_VALIDATION = re.compile(r"without optimizer post-validation", re.IGNORECASE)
 _ACCUMULATES_APART = re.compile(r"--no-gradient-accumulation-fusion")
+_FUSED_LOSS = re.compile(
+    r"\bfused (?:linear )?(?:cross[ -]entropy|CE|loss)\b|\bcross[ -]entropy(?:[ -]loss)?[ -]fusion\b",
+    _IGNORECASE,
+)
 
 
-def optimizer(facts: Facts) -> Keys:
-    """Read how gradients are added up and the optimizer is synchronised."""
-    keys = Keys()
-    if facts.notes.search(_NO_POST_VALIDATION):
+def fusions(facts: Facts) -> Keys:
+    """Read what is fused beside the stack's default, and how the optimizer is synchronised."""
+    notes, keys = facts.notes, Keys()
+    if notes.search(_NO_POST_VALIDATION):
         keys["training.post_validation"] = False
-    if facts.notes.search(_ACCUMULATES_APART) and not facts.recipe.fuses:
-        name, _ = catalogue.software_for_stack(facts.row.software)
-        keys["software.fused"] = sorted(catalogue.software(name).fused - {"gradient_accumulation"})
+    apart, loss = notes.search(_ACCUMULATES_APART), notes.says(_FUSED_LOSS)
+    if facts.recipe.fuses or facts.row.kernel is not None:
+        return keys
+    name, _ = catalogue.software_for_stack(facts.row.software)
+    lacks = {fusion for release in facts.defaults.releases_of(facts.row) for fusion in release.lacks}
+    default = catalogue.software(name).fused - lacks
+    fused = default - ({"gradient_accumulation"} if apart else set())
+    if loss is not None:
+        fused = fused | {"cross_entropy"} if loss else fused - {"cross_entropy"}
+    if fused != default:
+        keys["software.fused"] = sorted(fused)
     return keys

@@ -161,10 +161,14 @@ _NO_SEQUENCE_PARALLEL = re.compile(
     r"\b(?:no|without) sequence[ -]parallel|\bsequence[ -]parallel(?:ism)? (?:is )?(?:off|disabled|false)",
     re.IGNORECASE,
 )
-_MICRO_BATCH = re.compile(r"\bmicro[- ]?batch(?: size)?\s*(?:of|=|:)?\s*(\d+)\b", re.IGNORECASE)
+_MICRO_BATCH = re.compile(
+    r"\b(?:micro[- _]?batch(?:[ _]size)?|MBS)\s*(?:of|=|:)?\s*(\d+)\b"
+    r"|\b(\d+) (?:sequences?|samples?) (?:per|in (?:a|each)) micro-?batch\b",
+    re.IGNORECASE,
+)
 _ACCUMULATION = re.compile(
     r"\b(?:gradient|grad)[ -]accumulation(?: steps)?\s*(?:of|=|:|over)?\s*(\d+)\b"
-    r"|\b(\d+) (?:gradient|grad)[ -]accumulation steps",
+    r"|\b(\d+) (?:gradient|grad)[ -]accumulation steps|\bGAS\s*(?:of|=|:)?\s*(\d+)\b",
     re.IGNORECASE,
 )
 
@@ -172,18 +176,18 @@ _ACCUMULATION = re.compile(
 def batch(facts: Facts) -> Keys:
     """Read virtual stages, sequence parallelism and micro-batches where the row's own fields are empty."""
     row, notes, keys = facts.row, facts.notes, Keys()
-    chunks = notes.search(_VPP)
+    chunks = notes.affirmed(_VPP)
     if chunks is not None and row.parallel.vpp is None and row.parallel.pp > 1:
         keys["parallelism.vpp"] = int(chunks[1] or chunks[2])
     divides = notes.says(_SEQUENCE_PARALLEL, _NO_SEQUENCE_PARALLEL)
     if divides is not None and row.parallel.sequence_parallel is None and row.parallel.tp > 1:
         keys["parallelism.sequence_parallel"] = divides
-    micro_batch, steps = notes.search(_MICRO_BATCH), notes.search(_ACCUMULATION)
+    micro_batch, steps = notes.affirmed(_MICRO_BATCH), notes.affirmed(_ACCUMULATION)
     size = row.micro_batch
     if micro_batch is not None and size is None:
-        size = keys["training.micro_batch_size"] = int(micro_batch[1])
+        size = keys["training.micro_batch_size"] = int(micro_batch[1] or micro_batch[2])
     if steps is not None:
-        keys |= _accumulated(row, size, int(steps[1] or steps[2]))
+        keys |= _accumulated(row, size, int(next(filter(None, steps.groups()))))
     return keys
 
 

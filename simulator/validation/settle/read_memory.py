@@ -55,21 +55,22 @@ _NATURAL_MODULES = re.compile(
     rf"((?:{_NAMES})(?:\W+(?:and )?(?:{_NAMES}))*)\b",
     re.IGNORECASE,
 )
+_RECOMPUTE = r"(?:(?:activation |gradient )?(?:recompute|recomputation|checkpointing)|AC)"
 _FULL = re.compile(
-    r"\b(?:full|whole-layer|complete) (?:activation )?(?:recompute|recomputation|checkpointing)\b"
-    r"|\b(?:activation|gradient) checkpointing (?:of every layer|True|on\b|enabled)"
+    rf"\b(?:full|whole-layer|complete) {_RECOMPUTE}\b|\b{_RECOMPUTE}\W*(?:is )?full\b"
+    r"|\b(?:activation|gradient) checkpointing (?:(?:of|on|for) (?:every|all) layers?|True|on\b|enabled)"
+    r"|\b(?:activation|gradient) checkpointing(?=\s*(?:[;,.)]|$))"
     r"|\b(?:every|all|each) (?:transformer )?(?:layers?|blocks?) (?:is |are )?(?:recomputed|checkpointed)"
     r"|\brecompute_granularity\W*full|\buse_checkpoint true",
     re.IGNORECASE,
 )
 _SELECTIVE = re.compile(
-    r"\bselective (?:activation )?(?:recompute|recomputation|checkpointing)\b"
-    r"|\brecompute_granularity\W*selective",
+    rf"\bselective {_RECOMPUTE}\b|\b{_RECOMPUTE}\W*(?:is )?selective\b|\brecompute_granularity\W*selective",
     re.IGNORECASE,
 )
 _NO_RECOMPUTE = re.compile(
-    r"\b(?:no|without) (?:activation |gradient )?(?:recompute|recomputation|checkpointing)\b"
-    r"|\b(?:activation|gradient) checkpointing (?:False|off|disabled)|\bnothing (?:is )?recomputed",
+    rf"\b(?:no|without) {_RECOMPUTE}\b|\b{_RECOMPUTE}\W*(?:is |was )?(?:none|False|off|disabled|not used)\b"
+    r"|\bnothing (?:is )?recomputed",
     re.IGNORECASE,
 )
 _BLOCK = re.compile(
@@ -95,11 +96,9 @@ _ALL_OFFLOADED = re.compile(
 _OPTIMIZER_OFFLOADED = re.compile(
     r"\b(?:optimizer|adamw?)(?: states?)? (?:is |are )?offloaded to (?:the )?(?:CPU|host)|\bZeRO-Offload\b"
     r"|\b(?:CPU|host)[ -]offloaded (?:optimizer|adamw?)|\boptimizer (?:CPU )?offload(?:ing)?\b"
-    r"|\boffload_optimizer\W*(?:device\W*)?(?:true|cpu)",
+    r"|\boffload_optimizer\W*(?:device\W*)?(?:true|cpu)"
+    r"|\boptimizer(?: states?)? (?:is |are |kept |held )*(?:in|on) (?:the )?(?:host|CPU)(?: memory)?\b",
     re.IGNORECASE,
-)
-_NO_OFFLOAD = re.compile(
-    r"\b(?:no|without) (?:(?:activation|optimizer|cpu) )*offload|\boffload (?:False|off)\b", re.IGNORECASE
 )
 
 
@@ -126,11 +125,11 @@ def recompute(facts: Facts) -> Keys:
 
 
 def _granularity(notes: Notes) -> str | None:
-    if notes.search(_NO_RECOMPUTE):
+    if notes.affirmed(_NO_RECOMPUTE):
         return "none"
-    if notes.search(_SELECTIVE):
+    if notes.affirmed(_SELECTIVE):
         return "selective"
-    return "full" if notes.search(_FULL) else None
+    return "full" if notes.affirmed(_FULL) else None
 
 
 def offload(facts: Facts) -> Keys:
@@ -140,9 +139,9 @@ def offload(facts: Facts) -> Keys:
     if match is not None:
         layers = int(next(filter(None, match.groups())))
         keys |= {"training.offload.activations": "all", "training.offload.num_layers": layers}
-    elif notes.says(_ALL_OFFLOADED, _NO_OFFLOAD):
+    elif notes.says(_ALL_OFFLOADED):
         keys["training.offload.activations"] = "all"
-    if notes.says(_OPTIMIZER_OFFLOADED, _NO_OFFLOAD):
+    if notes.says(_OPTIMIZER_OFFLOADED):
         keys["training.offload.optimizer"] = "cpu"
     return keys
 
@@ -183,10 +182,14 @@ def _modules(notes: Notes) -> list[str]:
 
 
 _CHUNKED_LOSS = re.compile(
-    r"\b(?:loss|cross[ -]entropy) in (\d+) chunks|\b(\d+) (?:loss|cross[ -]entropy) chunks"
+    r"\b(?:loss|cross[ -]entropy)(?: loss)?(?: is)?(?: computed| cut| split)? (?:in|into) (\d+) chunks"
+    r"|\b(\d+) (?:loss|cross[ -]entropy) chunks|\bchunked (?:loss|cross[ -]entropy)\W+(?:with )?(\d+) chunks",
+    re.IGNORECASE,
 )
 _DOCUMENT_LENGTH = re.compile(
-    r"\b(?:mean|average) document(?: length)?(?: of)? (\d[\d,]*)(?: tokens)?", re.IGNORECASE
+    r"\b(?:mean|average) document(?: length)?(?: of)? (\d[\d,]*)"
+    r"|\bdocuments? mask\w* (?:with|of) (?:a )?(?:mean|average) length(?: of)? (\d[\d,]*)",
+    re.IGNORECASE,
 )
 
 
@@ -195,7 +198,7 @@ def sequence(facts: Facts) -> Keys:
     keys = Keys()
     chunks, documents = facts.notes.search(_CHUNKED_LOSS), facts.notes.search(_DOCUMENT_LENGTH)
     if chunks is not None:
-        keys["training.loss_chunks"] = int(chunks[1] or chunks[2])
+        keys["training.loss_chunks"] = int(next(filter(None, chunks.groups())))
     if documents is not None:
-        keys["training.mean_document_length"] = int(documents[1].replace(",", ""))
+        keys["training.mean_document_length"] = int((documents[1] or documents[2]).replace(",", ""))
     return keys

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 _COMMIT = re.compile(r"^Megatron-LM [0-9a-f]{7,}\b")
 _ON_XLA = re.compile(r"\bJAX/XLA (?:MaxText|PAXML)\b|\((?:MaxText|PAXML) container [\d.]+\)")
 _COMPILED = re.compile(
-    r"(?<!no )(?<!without )\btorch[._]compile\b(?!\W*(?:false|off|disabled))|local_batch_size=2, compile"
+    r"\btorch[. _]compile\b|local_batch_size=2, compile"
     r"|\bcompiled (?:model|layers|blocks|with (?:torch )?inductor)"
-    r"|\bmodel (?:is |was )?compiled\b|\bwith compile\b",
+    r"|\bmodel (?:is |was )?compiled\b|\bwith compile\b|\bcompile\s*[:=]?\s*(?:true|on|enabled)\b",
     re.IGNORECASE,
 )
 _VERSION = re.compile(
@@ -38,14 +38,14 @@ def software(facts: Facts) -> Keys:
         return {"software": "megatron-core"} if notes.search(_COMMIT) else {}
     if notes.search(_ON_XLA):
         return {"software": catalogue.software_for_stack("MaxText (XLA:GPU)")[0]}
-    if notes.search(_COMPILED):
+    if notes.affirmed(_COMPILED):
         compiled, _ = catalogue.software_for_stack(f"{row.stack}, torch.compile")
         if compiled != catalogue.software_for_stack(row.stack)[0]:
             return {"software": compiled}
     return {}
 
 
-_PYTORCH = re.compile(r"\b(?:PyTorch|torch)(?: version| release)?[ =]+v?(\d+\.\d+)", re.IGNORECASE)
+_PYTORCH = re.compile(r"\b(?:PyTorch|torch)(?: version| release| nightly)*[ =]+v?(\d+\.\d+)", re.IGNORECASE)
 
 
 def pytorch(facts: Facts) -> Keys:
@@ -70,11 +70,12 @@ def inferred(facts: Facts) -> Keys:
 
 
 _MEMORY = re.compile(
-    r"max[ _]?(?:memory[ _])?(?P<allocated>allocated)|max[ _]?(?:memory[ _])?(?P<reserved>reserved)"
+    r"(?:max|peak)[ _]?(?:memory[ _])?(?:(?P<allocated>allocated)|(?P<reserved>reserved))"
+    r"|(?P<used>\bmemory (?:is |read )?(?:from|by|in|of|per) nvidia-smi)"
 )
 
 
 def memory_quantity(facts: Facts) -> Keys:
     """Read what was measured as peak memory."""
     match = facts.notes.search(_MEMORY)
-    return {"memory_quantity": "allocated" if match["allocated"] else "reserved"} if match else {}
+    return {"memory_quantity": match.lastgroup} if match else {}

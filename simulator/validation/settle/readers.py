@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simulator.validation.settle import read_experts, read_layout, read_memory, read_software
+from simulator.validation.settle.unsupported import unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,7 @@ READERS: tuple[Callable[[Facts], Keys], ...] = (
     read_memory.sequence,
     read_experts.experts,
     read_experts.cuda_graphs,
-    read_experts.optimizer,
+    read_experts.fusions,
+    unsupported,
 )
 """In an order in which later ones see what earlier ones settled."""
