@@ -1,4 +1,10 @@
-"""What the ops of one scenario's step run: the work of every slot."""
+"""What the ops of one scenario's step run: the work of every slot.
+
+A forward and a backward pass that run together are one program: the kernels of one hide the other's
+communication. Kernels of both share the compute stream and alternate where either has to wait for a
+collective (DualPipe, DeepSeek-V3, arXiv:2412.19437, figure 4: attention, dispatch, experts and combine of one
+pass overlap with those of the other). Whether a collective is hidden is found by running the program.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +13,14 @@ from typing import TYPE_CHECKING
 
 from simulator.schedules.op_kind import OpKind
 from simulator.workload.layers.output_layer import output_layer
-from simulator.workload.layers.overlapped import overlapped_block
-from simulator.workload.program import BlockSequence, floating_point_operations
+from simulator.workload.program import (
+    Block,
+    BlockSequence,
+    Program,
+    ProgramBuilder,
+    Stream,
+    floating_point_operations,
+)
 from simulator.workload.step.end_works import (
     amax_works,
     offloaded_works,
@@ -28,7 +40,7 @@ if TYPE_CHECKING:
 
     from simulator.workload.layers.layer_work import LayerWork
     from simulator.workload.parameters.stage_outline import StageOutline
-    from simulator.workload.program import Block, Work
+    from simulator.workload.program import Work
     from simulator.workload.step.settings import EndSettings, StepSettings
     from simulator.workload.step.slots import PairSegments, Slots
     from simulator.workload.step.stages import StageKind
@@ -208,3 +220,44 @@ def block_of(kind: OpKind, work: LayerWork) -> Block:
 def counted(blocks: Iterable[Block]) -> tuple[tuple[Block, int], ...]:
     """Return blocks that run one after the other, each with how often it runs; empty ones are left out."""
     return tuple((block, len(list(same))) for block, same in groupby(blocks) if block.program.num_ops)
+
+
+def overlapped_block(forward: Block, backward: Block) -> Block:
+    """Return a block that runs a layer's forward pass beside another layer's backward pass."""
+    program = overlapped_program(forward.program, backward.program)
+    captured = forward.captured + backward.captured
+    calls = forward.calls + backward.calls
+    return Block(f"{forward.name} beside {backward.name}", program, captured, calls)
+
+
+def overlapped_program(forward: Program, backward: Program) -> Program:
+    """Return both programs as one, their parts between collectives taking turns, backward first."""
+    builder = ProgramBuilder(rank_names=forward.rank_names)
+    numbers: tuple[dict[int, int], dict[int, int]] = ({}, {})
+    for turn in zip_longest(_parts(backward), _parts(forward)):
+        for program, known, part in zip((backward, forward), numbers, turn, strict=True):
+            for op in part or ():
+                known[op] = _copy(builder, program, op, known)
+    return builder.build()
+
+
+def _copy(builder: ProgramBuilder, program: Program, op: int, known: dict[int, int]) -> int:
+    return builder.add(
+        OpKind(program.kind[op]),
+        int(program.rank[op]),
+        Stream(program.stream[op]),
+        program.works[program.work[op]],
+        after=[known[other] for other in program.dependencies(op).tolist()],
+    )
+
+
+def _parts(program: Program) -> Sequence[list[int]]:
+    """Cut a program where a kernel has to wait for a collective."""
+    parts: list[list[int]] = [[]]
+    stream = program.stream.tolist()
+    for op in range(program.num_ops):
+        waits = any(stream[other] != Stream.COMPUTE for other in program.dependencies(op).tolist())
+        if stream[op] == Stream.COMPUTE and waits and parts[-1]:
+            parts.append([])
+        parts[-1].append(op)
+    return parts
