@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from laws.layers import head, layer, ops
 from simulator.scenario import Experts, Overlap
+from simulator.workload.layers.elementwise import norm
 from simulator.workload.layers.mamba import StateSpaceScan
 from simulator.workload.layers.ring_attention import ring_kernels
+from simulator.workload.layers.settings import layer_settings
 from simulator.workload.work import Attention, Collective, Elementwise, Scan
 
 if TYPE_CHECKING:
@@ -237,3 +239,24 @@ def test_results_that_come_round_in_chunks_are_read_once_and_one_chunk_is_writte
     for merge, whole in zip(merged, apart, strict=True):
         assert isinstance(merge, Elementwise)
         assert merge.bytes_moved == pytest.approx(whole.bytes + whole.bytes / tp)
+
+
+@pytest.mark.parametrize(
+    ("fused", "kept", "taken"),
+    [
+        ((), "w x", "w w w"),  # the input and the normalised values; three gradients of the former
+        (("norm",), "x", "x x"),
+        (("norm", "norm_gradient"), "x", "x x"),
+    ],
+)
+def test_a_norm_keeps_its_input_and_eager_ones_their_values_in_fp32(
+    fused: tuple[str, ...], kept: str, taken: str
+) -> None:
+    scenario = make_scenario(tp=2)
+    scenario = replace(scenario, software=replace(scenario.software, fused=frozenset(fused)))
+    settings_ = layer_settings(scenario)
+    step = norm(settings_.sizes, settings_.kernels, "norm", 512)
+    elements = scenario.training.seq_length / 2 * 512
+    width = {"x": 2, "w": 4}
+    assert step.saved_bytes == elements * sum(width[one] for one in kept.split())
+    assert step.working_bytes == elements * sum(width[one] for one in taken.split())

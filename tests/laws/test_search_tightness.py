@@ -69,3 +69,30 @@ def test_bounds_count_most_of_a_step_and_of_its_memory(name: str, model: str) ->
         assert rows[number].placed_s >= case.time * results.step_time_s[number], about
         assert rows[number].memory_bytes >= case.memory * results.peak_memory_bytes[number], about
         assert rows[number].near_s >= 0.5 * rows[number].placed_s, about
+
+
+@pytest.mark.parametrize("model", ["dense", "few key-value heads", "large vocabulary"])
+@pytest.mark.parametrize("degrees", [{"pp": 4}, {"pp": 2, "tp": 2}], ids=str)
+def test_a_pipeline_of_one_micro_batch_has_one_path_and_its_bound_is_exact(
+    degrees: dict[str, object], model: str
+) -> None:
+    """Forward through all stages and back, a slow message between any two: no rank hides anything."""
+    content: dict[str, Any] = {
+        "cluster": {
+            "gpu": "h100-80gb-sxm",
+            "gpus": 4,
+            "network": {"bandwidth_per_gpu": "1 Gb/s"},
+            "scale_up_domain": 1,
+        },
+        "model": dict(MODELS[model]),
+        "parallelism": {**degrees, "placement": ["pp", "tp", "cp", "dp"]},
+        "training": {"seq_length": 2048, "global_batch_size": 1},
+    }
+    free = {"parallelism.schedule": ["1f1b", "gpipe"], "training.overlap.p2p": [True, False]}
+    put(content, "search", {"free": free})
+    rows = bounded_layouts(files.from_document(content))
+    step_time_s = evaluate([row.scenario for row in rows]).step_time_s
+    assert len(rows) == 4
+    for row, seconds in zip(rows, step_time_s, strict=True):
+        about = f"{row.scenario.parallelism} {row.scenario.training}"
+        assert row.placed_s >= 0.999 * seconds, about
