@@ -29,6 +29,25 @@ class Dimension(Enum):
     MONEY_PER_HOUR = "2.50 $/h"
 
 
+_ENDINGS = {
+    "_bytes_per_s": Dimension.BYTES_PER_S,
+    "_flop_per_s": Dimension.FLOP_PER_S,
+    "_bytes": Dimension.BYTES,
+    "_watts": Dimension.POWER,
+    "_s": Dimension.TIME,
+}
+
+
+def split_unit(name: str) -> tuple[str, Dimension | None]:
+    """Split the name of a field into what it is and, by its ending, what it is measured in.
+
+    >>> split_unit("bucket_bytes"), split_unit("vocab_size")
+    (('bucket', <Dimension.BYTES: '80 GB'>), ('vocab_size', None))
+    """
+    ending = next((ending for ending in _ENDINGS if name.endswith(ending)), "")
+    return name.removesuffix(ending), _ENDINGS.get(ending)
+
+
 class UnitError(ValueError):
     """A quantity without a unit, with an unknown one, or with one of the wrong dimension."""
 

@@ -35,6 +35,7 @@ GPU = Gpu(
     gpus_per_node=8,
     network_bytes_per_s=50e9,
     tdp_watts=700.0,
+    speed_spread=0.0,
     gemm={
         "bf16": GemmEfficiency(
             sustained_fraction=0.72,

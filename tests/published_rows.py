@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from simulator.validation.rows import RawRow, Row
 from simulator.validation.run import outcome
+from simulator.validation.settle import settle_row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,9 +77,14 @@ def row(**changes: object) -> dict[str, object]:
     return base
 
 
+def settled(**changes: object) -> RawRow:
+    return settle_row(RawRow("plain", "tests", row(**changes))).row
+
+
 def parsed(**changes: object) -> Row:
-    return RawRow("plain", "tests", row(**changes)).parsed()
+    """A row whose notes were settled."""
+    return settled(**changes).parsed()
 
 
 def run(**changes: object) -> validation.RowOutcome:
-    return outcome(RawRow("plain", "tests", row(**changes)), Fixed)
+    return outcome(settled(**changes), Fixed)

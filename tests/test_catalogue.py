@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,9 +14,12 @@ from simulator.catalogue.lookup import aliases, document, find, normalised
 from simulator.catalogue.training import typical_habits
 from simulator.documents import parse, validate
 from simulator.errors import CatalogueError, ScenarioError
+from simulator.scenario import Model, Overlap
 from simulator.scenario.parameters import ModelParameters
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from simulator.catalogue.entry import Entry
 
 SCHEMAS: dict[str, type[Entry]] = {
@@ -101,6 +105,55 @@ def test_provenance_reaches_the_scenario() -> None:
     assert any(path.startswith("gemm.bf16") for path in gpu.sources)
     lent = catalogue.gpu("h100-96gb-hbm2e-sxm")
     assert lent.sources["elementwise_fraction"].kind == "assumed"
+
+
+@pytest.mark.parametrize("kind", ["gpu", "software"])
+def test_each_number_of_the_scenario_names_its_source(kind: str) -> None:
+    """Neither a field of the dataclass nor a part of one lacks its origin, and no origin lacks its field."""
+    for name in catalogue.names(kind):
+        data = LOADERS[kind](name)
+        assert not isinstance(data, Model)
+        parts = dict(_numbers(data, ""))
+        assert parts.keys() - data.sources.keys() == set(), name
+        assert data.sources.keys() <= parts.keys() | {"overlap"}, name
+
+
+def _numbers(data: object, path: str) -> Iterator[tuple[str, object]]:
+    if is_dataclass(data) and not isinstance(data, Overlap):
+        parts = {field.name: getattr(data, field.name) for field in fields(data)}
+        parts = {key: part for key, part in parts.items() if key not in {"name", "sources"}}
+    elif isinstance(data, Mapping):
+        parts = dict(data)
+    else:
+        if data is not None:
+            yield path, data
+        return
+    for key, part in parts.items():
+        yield from _numbers(part, f"{path}.{key}" if path else str(key))
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "message"),
+    [
+        ("bucket: 0 B", "bucket", "must be more than 0"),
+        ("bucket: 100", "bucket", "has no unit (for example '80 GB')"),
+        ("bucket: {value: 1 s, source: x}", "bucket.value", "is in seconds, expected bytes"),
+        ("memory_fragmentation: 1.0", "memory_fragmentation", "must be less than 1"),
+        ("loss_metrics: -1", "loss_metrics", "must be at least 0"),
+        ("loss_metrics: 2000000000", "loss_metrics", "must be at most 1000000000"),
+        ("sorts_copies: 1", "sorts_copies", "expected true or false"),
+        ("fused: [nrm]", "fused", "did you mean 'norm'"),
+        ("overlap: {tp: 3}", "overlap", "expected true or false"),
+        ("bucket_bytes: 1 MB", "bucket_bytes", "unknown key; did you mean 'bucket'"),
+        ("sorts_copies: {value: true, sorce: x}", "sorts_copies", "did you mean 'source'"),
+    ],
+)
+def test_what_a_stack_cannot_be_is_explained(text: str, path: str, message: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        validate(parse(f"like: megatron-core\n{text}", "stack.yaml"), catalogue.SoftwareEntry)
+    problem = next(problem for problem in caught.value.problems if message in problem.message)
+    assert problem.path.startswith(path)
+    assert problem.line == 2
 
 
 def test_numbers_of_the_headline_machine() -> None:
@@ -244,6 +297,7 @@ overlap: {grad_reduce: false, param_gather: false, p2p: false, tp: false}
     base = catalogue.software("megatron-core")
     assert stack == replace(base, name="mine", kernel_launch_s=stack.kernel_launch_s, overlap=stack.overlap)
     assert (stack.kernel_launch_s, stack.overlap.grad_reduce) == (pytest.approx(4e-6), False)
+    assert (type(stack.fused), type(stack.recompute_modules)) == (frozenset, tuple)
     assert stack.sources["kernel_launch_s"].kind == "assumed"
     more = validate(parse("{like: h100, memory: {capacity: 96 GB}}"), catalogue.GpuEntry).to_scenario("mine")
     assert more == replace(catalogue.gpu("h100"), name="mine", memory_bytes=96e9)

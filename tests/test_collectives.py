@@ -33,6 +33,7 @@ H100 = Gpu(
     gpus_per_node=8,
     network_bytes_per_s=50e9,
     tdp_watts=700.0,
+    speed_spread=0.0,
     gemm={},
     attention={},
     elementwise_fraction=0.9,

@@ -17,6 +17,7 @@ import simulator
 PACKAGE = Path(simulator.__file__).parent
 PAGE = (PACKAGE / "EXTENDING.md").read_text("utf-8")
 FILES: dict[str, str] = dict(re.findall(r"```\w+\n# (simulator/\S+)\n(.*?)```", PAGE, re.DOTALL))
+LINES: dict[str, str] = dict(re.findall(r"```python\n# into (simulator/\S+)\n(.*?)```", PAGE, re.DOTALL))
 SCENARIO = """
 cluster: {gpu: %s, gpus: 64, network: roce-400g}
 model: %s
@@ -30,12 +31,16 @@ OLD = ("h100-80gb-sxm", "llama3-8b", "1f1b")
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a copy of the package and the files of the page."""
-    folder = tmp_path_factory.mktemp("extended")
-    ignored = shutil.ignore_patterns("__pycache__", "measurements")
-    shutil.copytree(PACKAGE, folder / "simulator", ignore=ignored)
+    folder = copy(tmp_path_factory.mktemp("extended"))
     for path, text in FILES.items():
         assert not (folder / path).exists()
         (folder / path).write_text(text, "utf-8")
+    return folder
+
+
+def copy(folder: Path) -> Path:
+    ignored = shutil.ignore_patterns("__pycache__", "measurements")
+    shutil.copytree(PACKAGE, folder / "simulator", ignore=ignored)
     return folder
 
 
@@ -74,6 +79,34 @@ def test_they_are_listed_and_shown(extended: Path) -> None:
     assert "0F0,0B0,0F1,0B1" in python(
         extended, "-m", "simulator", "schedule", "one-by-one", "--pp", "2", "--microbatches", "2", "--csv"
     )
+
+
+def test_a_new_line_of_a_stack_is_stated_and_explained(tmp_path: Path) -> None:
+    """The file's key, its unit, its source, its default with a reason and its sentence come from the line."""
+    code = (
+        "from simulator import catalogue, files\n"
+        "from simulator.documents import parse, validate\n"
+        "def stack(text):\n"
+        "    entry = validate(parse('{like: megatron-core, ' + text + '}'), catalogue.SoftwareEntry)\n"
+        "    software = entry.to_scenario('mine')\n"
+        "    return software.checkpoint_stall_s, software.sources['checkpoint_stall_s'].source\n"
+        "print(stack('checkpoint_stall: {value: 20 ms, source: my own log}'))\n"
+        "print(stack('bucket: 1 MB'))\n"
+        "fields = files.json_schema()['$defs']['SoftwareEntry']['properties']\n"
+        "print(fields['checkpoint_stall']['description'])\n"
+    )
+    folder = copy(tmp_path)
+    for path, lines in LINES.items():
+        text = (folder / path).read_text("utf-8")
+        (folder / path).write_text(
+            text.replace("    sources: Sources", lines + "    sources: Sources"), "utf-8"
+        )
+    assert LINES.keys() == {"simulator/scenario/software.py"}
+    assert python(folder, "-c", code).splitlines() == [
+        "(0.02, 'my own log')",
+        "(0.0, 'checkpoints are written beside the next step')",
+        "Time of a step in which ranks wait for their checkpoint to be copied.",
+    ]
 
 
 def test_the_cheapest_algorithm_runs_and_others_are_as_before(extended: Path) -> None:

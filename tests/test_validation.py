@@ -17,7 +17,6 @@ from simulator import validation
 from simulator.errors import InputError, SimulationError
 from simulator.reports.figure import figure_bytes
 from simulator.reports.validation_figure import validation_figure
-from simulator.validation import not_yet
 from simulator.validation.fits import judge_fits
 from simulator.validation.rows import RawRow, read_rows
 from simulator.validation.run import outcome
@@ -28,10 +27,10 @@ if TYPE_CHECKING:
 DATA = Path(__file__).parent / "data" / "published_rows.yaml"
 
 SKIPPED = {
-    "mb-26-06-llama3-1-405b-gb300-256-nvfp4": not_yet.PRECISIONS.get("nvfp4"),
+    "mb-26-06-llama3-1-405b-gb300-256-nvfp4": None,
     "moe-folding-t3-mixtral-8x22b-g8t8-folding-128g": None,
-    "zerobubble-t4-1.5b-m24-zb-2p": not_yet.SCHEDULES.get("zb-2p"),
-    "vocabpp-t5-g8-s2048-v64k-vocab-1": not_yet.METHODS.get("vocab-1"),
+    "zerobubble-t4-1.5b-m24-zb-2p": None,
+    "vocabpp-t5-g8-s2048-v64k-vocab-1": None,
     "levanter-v3-256-750m": "model's shape is not stated",
     "bloom-prequel-187b-h13824-l80-a64-n40-dp8-tp8-pp10-mb4-gb2048-02-21": "row contradicts itself",
 }
@@ -170,20 +169,6 @@ def test_rows_that_are_malformed_are_skipped_by_field(tmp_path: Path) -> None:
     assert [found.id for found in report.rows] == ["plain", "rows.yaml#2", "empty", "plain"]
     assert report.skipped_by_reason == {"row is malformed": 3}
     assert "gpus" in (report.rows[0].skipped or "")
-
-
-@pytest.mark.parametrize("registry", ["SCHEDULES", "PRECISIONS", "METHODS"])
-def test_a_line_deleted_from_the_registry_is_no_reason_any_more(
-    registry: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = read_rows([DATA])
-    before = [outcome(raw, Fixed).reason for raw in rows]
-    reasons = getattr(not_yet, registry)
-    monkeypatch.setattr(not_yet, registry, {})
-    after = [outcome(raw, Fixed).reason for raw in rows]
-    gone = set(reasons.values())
-    assert not gone & set(after)
-    assert all(old == new for old, new in zip(before, after, strict=True) if old not in gone)
 
 
 def test_figure_draws_simulated_rows_only() -> None:

@@ -57,7 +57,7 @@ def test_one_hardware_queue_exposes_the_gradients_of_sharded_weights() -> None:
 
 def test_notes_that_begin_with_a_commit_name_the_software() -> None:
     other = {"stack": "see notes", "source": "MegaScale-MoE, Table 3"}
-    assert parsed(**other, notes="Megatron-LM f1f03922 with TP=8").software == "Megatron-Core"
+    assert parsed(**other, notes="Megatron-LM f1f03922 with TP=8").software == "megatron-core"
     assert parsed(**other, notes="ours, not Megatron-LM f1f03922").software == other["source"]
 
 

@@ -6,12 +6,11 @@ scenario file.
 
 from simulator.catalogue.describe import Row, describe
 from simulator.catalogue.gpu_entry import GpuEntry
-from simulator.catalogue.load import gpu, model, network, software
+from simulator.catalogue.load import gpu, model, network, software, software_for_stack
 from simulator.catalogue.lookup import names
 from simulator.catalogue.model_entry import ModelEntry
 from simulator.catalogue.network_entry import NetworkEntry
 from simulator.catalogue.software_entry import SoftwareEntry
-from simulator.catalogue.stacks import software_for_stack
 
 __all__ = [
     "GpuEntry",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from simulator.catalogue.kernels import DEFAULT_LIKE, lender
-from simulator.documents import Sourced, parse
+from simulator.catalogue.lookup import fitted
+from simulator.documents import Sourced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +21,7 @@ def collective_fractions(name: str, like: str | None = None) -> dict[str, Source
         name: Catalogue name of the GPU, or any other name for one that the catalogue does not hold.
         like: GPU whose fit stands in where there is none; then the one that lends its kernels, then the H100.
     """
-    table = _fits()["gpus"]
+    table = fitted("collectives")["gpus"]
     found: str | None = name
     while found is not None and found not in table:
         found, like = like or lender(found), None
@@ -36,13 +35,5 @@ def collective_fractions(name: str, like: str | None = None) -> dict[str, Source
 
 def collective_corrections() -> Mapping[str, float]:
     """Return what measurements add to NCCL's own tables, by field of ``Corrections``."""
-    corrections: Mapping[str, float] = _fits()["corrections"]
+    corrections: Mapping[str, float] = fitted("collectives")["corrections"]
     return corrections
-
-
-@lru_cache(maxsize=1)
-def _fits() -> Mapping[str, Mapping[str, Any]]:
-    text = (files("simulator.catalogue") / "fitted" / "collectives.yaml").read_text("utf-8")
-    data: Any = parse(text, "fitted/collectives.yaml").data
-    fits: Mapping[str, Mapping[str, Any]] = data
-    return fits

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -12,7 +12,6 @@ from simulator.documents import Name, Sourced, Strict
 from simulator.errors import CatalogueError
 from simulator.scenario.provenance import Kind, Provenance
 
-Value = TypeVar("Value")
 _OWN = frozenset({"title", "aliases", "kernels_like"})
 
 
@@ -34,9 +33,9 @@ class Entry(Strict):
     """Entry that gives everything that is not stated here."""
     title: str = ""
     """The full name, for people."""
-    aliases: list[Name] = Field(default_factory=list)
+    aliases: list[Name] = Field(default=[])
     """Other names under which the catalogue finds it."""
-    sources: dict[str, Citation] = Field(default_factory=dict)
+    sources: dict[str, Citation] = Field(default={})
     """Citations by the short keys that ``source:`` may use."""
 
     @model_validator(mode="before")
@@ -58,8 +57,11 @@ class Entry(Strict):
         del name
         return {}
 
-    def provenance(self, number: Sourced[Any]) -> Provenance:
-        """Return where a number comes from, its short key replaced by the citation."""
+    def sources_of(self, numbers: Mapping[str, Sourced[Any]]) -> dict[str, Provenance]:
+        """Return where each number comes from, short keys replaced by their citations."""
+        return {path: self._provenance(number) for path, number in numbers.items()}
+
+    def _provenance(self, number: Sourced[Any]) -> Provenance:
         citation = self.sources.get(number.source)
         if citation is None:
             return number.provenance
@@ -72,8 +74,3 @@ def _merged(base: object, own: object) -> object:
     if not isinstance(base, Mapping) or not isinstance(own, Mapping) or "value" in {*base, *own}:
         return own
     return {**base, **{key: _merged(base[key], item) if key in base else item for key, item in own.items()}}
-
-
-def assumed(value: Value, why: str) -> Sourced[Value]:
-    """Return a default that the entry may replace."""
-    return Sourced(value=value, source=why, kind="assumed")

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
 from typing import Any
 
-from simulator.catalogue.lookup import document, find
-from simulator.documents import parse
+from simulator.catalogue.lookup import document, find, fits, fitted
 from simulator.errors import CatalogueError
 from simulator.scenario import AttentionEfficiency, AttentionPass, GemmEfficiency, Provenance
 from simulator.units import Dimension, parse_quantity
@@ -80,22 +78,11 @@ def fitted_document(name: str, like: str | None = None) -> dict[str, Any]:
 
 def is_measured(name: str) -> bool:
     """Tell whether fits for a GPU exist."""
-    return name in _measured()
+    return name in fits() - _OTHER_FITS
 
 
-@lru_cache(maxsize=1)
-def _measured() -> frozenset[str]:
-    names = (item.name.removesuffix(".yaml") for item in (files("simulator.catalogue") / "fitted").iterdir())
-    return frozenset(names) - _OTHER_FITS
-
-
-@lru_cache(maxsize=64)
 def _read(name: str) -> dict[str, Any]:
-    if not is_measured(name):
-        return {}
-    text = (files("simulator.catalogue") / "fitted" / f"{name}.yaml").read_text("utf-8")
-    data = parse(text, f"fitted/{name}.yaml").data
-    return data if isinstance(data, dict) else {}
+    return fitted(name) if is_measured(name) else {}
 
 
 def lender(name: str) -> str | None:

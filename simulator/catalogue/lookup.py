@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from importlib.resources import files
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 from simulator.documents import Document, parse
 from simulator.errors import CatalogueError, did_you_mean
 
-if TYPE_CHECKING:
-    from importlib.resources.abc import Traversable
-
+_HERE = Path(__file__).parent
 _FOLDERS: dict[str, str] = {"gpu": "gpus", "network": "networks", "model": "models", "software": "software"}
 _WORDS = {"gpu": "GPU", "network": "network", "model": "model", "software": "software stack"}
 _ALIASES = re.compile(r"^aliases: \[(.*)\]$", re.MULTILINE)
@@ -83,6 +81,19 @@ def document(kind: str, name: str) -> Document:
     return _document(_kind(kind), found)
 
 
+@lru_cache(maxsize=64)
+def fitted(name: str) -> dict[str, Any]:
+    """Return what a file of fitted numbers holds."""
+    data = parse((_HERE / "fitted" / f"{name}.yaml").read_text("utf-8"), f"fitted/{name}.yaml").data
+    return data if isinstance(data, dict) else {}
+
+
+@lru_cache(maxsize=1)
+def fits() -> frozenset[str]:
+    """Return the names of all files of fitted numbers."""
+    return frozenset(path.stem for path in (_HERE / "fitted").glob("*.yaml"))
+
+
 @lru_cache(maxsize=256)
 def _document(kind: str, name: str) -> Document:
     return parse((_folder(kind) / f"{name}.yaml").read_text("utf-8"), f"{_FOLDERS[kind]}/{name}.yaml")
@@ -111,8 +122,8 @@ def _kind(kind: str) -> str:
     return singular
 
 
-def _folder(kind: str) -> Traversable:
-    return files("simulator.catalogue") / _FOLDERS[_kind(kind)]
+def _folder(kind: str) -> Path:
+    return _HERE / _FOLDERS[_kind(kind)]
 
 
 def _list(kind: str) -> str:

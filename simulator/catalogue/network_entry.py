@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from simulator.catalogue.entry import Entry, assumed
+from simulator.catalogue.derive import assumed
+from simulator.catalogue.entry import Entry
 from simulator.documents import (
     Also,
     Count,
@@ -52,7 +53,7 @@ class NetworkEntry(Entry):
     """One-way bandwidth of a GPU's share of its NICs."""
     efficiency: Sourced[Fraction] = _EFFICIENCY
     """Share of that bandwidth that large messages reach."""
-    tiers: list[TierEntry] = Field(default_factory=list)
+    tiers: list[TierEntry] = Field(default=[])
     """Levels from the nearest to the farthest; one that spans the cluster unless stated."""
     oversubscription: Sourced[Oversubscription] | None = None
     """Oversubscription of the one level, where no tiers are given."""
@@ -104,12 +105,14 @@ class NetworkEntry(Entry):
         )
 
     def _sources(self, tiers: list[TierEntry]) -> dict[str, Provenance]:
-        numbers = {"bytes_per_s_per_gpu": self.bandwidth_per_gpu, "efficiency": self.efficiency}
-        sources = {path: self.provenance(number) for path, number in numbers.items()}
+        numbers: dict[str, Sourced[Any]] = {
+            "bytes_per_s_per_gpu": self.bandwidth_per_gpu,
+            "efficiency": self.efficiency,
+        }
         for i, tier in enumerate(tiers):
-            sources[f"tiers[{i}].gpus"] = self.provenance(tier.gpus)
-            sources[f"tiers[{i}].oversubscription"] = self.provenance(tier.oversubscription)
-            sources[f"tiers[{i}].latency_s"] = self.provenance(tier.latency)
+            numbers[f"tiers[{i}].gpus"] = tier.gpus
+            numbers[f"tiers[{i}].oversubscription"] = tier.oversubscription
+            numbers[f"tiers[{i}].latency_s"] = tier.latency
         if self.torus:
-            sources["torus"] = self.provenance(self.torus)
-        return sources
+            numbers["torus"] = self.torus
+        return self.sources_of(numbers)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from simulator.catalogue.derive import Numbers, fitted_fields
 from simulator.catalogue.kernels import lender
-from simulator.documents import Sourced, parse
+from simulator.catalogue.lookup import fitted
+from simulator.documents import Sourced
+from simulator.scenario import Software
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Numbers = dict[str, Sourced[float]]
-HABITS = ("kernel_launch_s", "module_call_s", "elementwise_slowdown", "step_overhead_s")
-"""What is fitted of a software stack, by field of ``Software``."""
-_SHARED = frozenset(HABITS) - {"module_call_s"}
-"""What every stack has some of; that calling a module takes long is said by the few where it does."""
+HABITS = fitted_fields(Software)
+"""What is fitted of a software stack, with whether it may be assumed: host times, slowdown, overhead."""
 
 
 def training_clocks(name: str, like: str | None = None) -> Numbers:
@@ -26,7 +24,7 @@ def training_clocks(name: str, like: str | None = None) -> Numbers:
         name: Catalogue name of the GPU, or any other name for one that the catalogue does not hold.
         like: GPU whose fit stands in where there is none; then the one that lends its kernels.
     """
-    table = _fits()["gpus"]
+    table = _fits("gpus")
     clocks = {key: number for key, number in _typical().items() if key not in HABITS}
     seen: list[str] = [name]
     while (other := like or lender(seen[-1])) is not None:
@@ -44,18 +42,21 @@ def training_clocks(name: str, like: str | None = None) -> Numbers:
 
 def stack_habits(name: str) -> Numbers:
     """Return the fitted numbers of a stack by field of ``Software``; none where nothing was fitted."""
-    return {key: _number(leaf) for key, leaf in _fits()["stacks"].get(name, {}).items()}
+    return {key: _number(leaf) for key, leaf in _fits("stacks").get(name, {}).items()}
 
 
 def typical_habits() -> Numbers:
-    """Return what all stacks share, by field of ``Software``: for one without runs that states none."""
-    return {key: number for key, number in _typical().items() if key in _SHARED}
+    """Return what all stacks share, by field of ``Software``: for one without runs that states none.
+
+    That calling a module takes long is said by the few where it does; elsewhere it is assumed away.
+    """
+    return {key: number for key, number in _typical().items() if HABITS.get(key) is False}
 
 
 def _typical() -> Numbers:
     return {
         key: _number({**leaf, "kind": "assumed", "source": f"typical: {leaf['source']}"})
-        for key, leaf in _fits()["typical"].items()
+        for key, leaf in _fits("typical").items()
     }
 
 
@@ -63,8 +64,5 @@ def _number(leaf: Mapping[str, Any]) -> Sourced[float]:
     return Sourced[float].model_validate({key: leaf[key] for key in ("value", "kind", "source")})
 
 
-@lru_cache(maxsize=1)
-def _fits() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
-    text = (files("simulator.catalogue") / "fitted" / "training.yaml").read_text("utf-8")
-    data: Any = parse(text, "fitted/training.yaml").data
-    return {key: data.get(key) or {} for key in ("gpus", "stacks", "typical")}
+def _fits(part: str) -> Mapping[str, Any]:
+    return fitted("training").get(part) or {}

@@ -25,6 +25,8 @@ def main(arguments: Iterable[str] | None = None) -> int:
     """
     gc.set_threshold(_NEW_OBJECTS, *gc.get_threshold()[1:])
     atexit.register(gc.freeze)  # what is left at the end goes with the process, unsearched
+    # NumPy's matrix library would start a thread for every core; matrices here are too small for them.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Looking for plug-ins, pydantic would read the metadata of every installed package.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from simulator.cli.application import run

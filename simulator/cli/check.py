@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
-from ruamel.yaml import YAML
+import yaml
 
 from simulator import api, files
 from simulator.cli.screen import show, show_json, show_text, warn
 from simulator.cli.settings import NO_SETTINGS, Flag, Json, ScenarioPath, Settings
+from simulator.documents import plain_scalar
 from simulator.reports.check_table import check_table
 from simulator.reports.derived import derived_sizes
 
@@ -35,7 +35,7 @@ def check_command(
     memory = api.estimate_memory(scenario)
     warn(scenario.warnings)
     if resolved:
-        show_json(scenario.document) if as_json else show_text(_yaml(scenario.document))
+        show_json(scenario.document) if as_json else show_text(yaml_text(scenario.document))
     elif as_json:
         sizes = derived_sizes(scenario)
         show_json({"name": scenario.name, **sizes, "memory": memory.to_dict(), "warnings": scenario.warnings})
@@ -44,11 +44,21 @@ def check_command(
     return 0 if memory.fits else 1
 
 
-def _yaml(document: Mapping[str, Any]) -> str:
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]  # PyYAML is untyped
+    """Quotes what the strict reader would not take for text: PyYAML itself knows YAML 1.1 only."""
+
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: tuple[bool, bool]) -> str:  # noqa: ANN401
+        """Return the tag that a plain scalar has for the reader."""
+        if kind is yaml.ScalarNode and implicit[0]:
+            return str(self.represent_data(plain_scalar(value)).tag)
+        return str(super().resolve(kind, value, implicit))
+
+    def ignore_aliases(self, data: object) -> bool:
+        """Write equal parts out in full."""
+        del data
+        return True
+
+
+def yaml_text(document: Mapping[str, Any]) -> str:
     """Write plain data as YAML that the strict reader takes back."""
-    yaml: Any = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False
-    text = io.StringIO()
-    yaml.dump(dict(document), text)
-    return text.getvalue()
+    return str(yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110))

@@ -12,8 +12,9 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from simulator import api, validation
+from simulator.cli.check import yaml_text
 from simulator.cli.progress import counted
-from simulator.cli.screen import show_json
+from simulator.cli.screen import show_json, show_text
 from simulator.cli.settings import Flag, Json
 from simulator.reports.output import check_writable, write_whole
 from simulator.reports.save import FIGURE_SUFFIXES
@@ -32,6 +33,7 @@ def validate_command(
     leave_one_out: Flag = False,
     jobs: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
     plot: Path | None = None,
+    show: Annotated[str | None, Parameter(name="--show", negative=())] = None,
 ) -> int:
     """Compare predictions with published results, row by row, source by source.
 
@@ -44,9 +46,12 @@ def validate_command(
         leave_one_out: Simulate every row once more with constants that were fitted without its source.
         jobs: Processes that share the work.
         plot: Draw predicted over published throughput into this .png, .pdf or .svg file.
+        show: Print the scenario that one row becomes, every assumption made, and its prediction.
     """
     if plot is not None:
         check_writable(plot, FIGURE_SUFFIXES)
+    if show is not None:
+        return _show_row(show, paths or [validation.PUBLISHED], engine, as_json=as_json)
     with counted("rows") as progress:
         report = validation.validate(
             paths or [validation.PUBLISHED],
@@ -76,3 +81,13 @@ def _write_plot(report: validation.ValidationReport, path: Path) -> None:
 
     rows = [row.to_dict() for row in report.rows]
     write_whole(path, figure_bytes(validation_figure(rows), path.suffix))
+
+
+def _show_row(row: str, paths: list[Path], engine: Literal["event", "compiled"], *, as_json: bool) -> int:
+    shown = validation.shown_row(paths, row, simulate=partial(_simulate, engine=engine))
+    if as_json:
+        show_json(shown.to_dict())
+    else:
+        comments = "".join(f"# {line}".rstrip() + "\n" for line in shown.lines())
+        show_text(comments + yaml_text(shown.document))
+    return 0

@@ -3,8 +3,6 @@
 from simulator.documents.aliases import Also, canonical, known_keys
 from simulator.documents.document import Document, Place, dotted
 from simulator.documents.fields import (
-    MAX_GPUS,
-    MAX_SIZE,
     Bytes,
     BytesPerSecond,
     Count,
@@ -20,13 +18,17 @@ from simulator.documents.fields import (
     PositiveFlopPerSecond,
     PositiveTokens,
     Seconds,
+    Sourced,
+    Strict,
     Tokens,
     Watts,
+    quantity,
 )
 from simulator.documents.parse import parse, read
 from simulator.documents.read import Limits
-from simulator.documents.schema import NameOr, Sourced, Strict
+from simulator.documents.scalars import plain_scalar
 from simulator.documents.validate import validate
+from simulator.scenario.stated import MAX_GPUS, MAX_SIZE
 
 __all__ = [
     "MAX_GPUS",
@@ -43,7 +45,6 @@ __all__ = [
     "Hertz",
     "Limits",
     "Name",
-    "NameOr",
     "Place",
     "PositiveBytes",
     "PositiveBytesPerSecond",
@@ -59,6 +60,8 @@ __all__ = [
     "dotted",
     "known_keys",
     "parse",
+    "plain_scalar",
+    "quantity",
     "read",
     "validate",
 ]

@@ -15,22 +15,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.engines import jit, loops
 from simulator.engines.check import check
 from simulator.engines.deadlock import report
 from simulator.engines.durations import Durations
-from simulator.engines.graph import Graph
-from simulator.engines.order import Order
+from simulator.engines.graph import nodes_of
+from simulator.engines.order import Order, run_streams
 from simulator.engines.timeline import Timeline
 from simulator.errors import DeadlockError
-from simulator.ragged import sorted_by
 
 if TYPE_CHECKING:
-    from simulator.workload.program import Bools, Floats, Ints, Program
-
-_NEVER = -1.0
-_FEW = 100
-"""Ops up to which handing arrays to compiled code takes longer than running them."""
+    from simulator.workload.program import Floats, Ints, Program
 
 
 def run(program: Program, durations: Durations) -> Timeline:
@@ -41,42 +35,12 @@ def run(program: Program, durations: Durations) -> Timeline:
         SimulationError: A duration, size or capacity is negative, infinite or missing.
     """
     check(program, durations)
-    start_s, end_s, finished = _run_streams(program, durations.alone_s())
-    if not finished.all():
+    start_s, end_s, order = run_streams(program, durations.alone_s())
+    if len(order) < program.num_ops:
+        finished = np.zeros(program.num_ops, dtype=np.bool_)
+        finished[order] = True
         raise DeadlockError(report(program, finished, end_s))
     return Timeline(program=program, start_s=start_s, end_s=end_s)
-
-
-def _run_streams(program: Program, seconds: Floats) -> tuple[Floats, Floats, Bools]:
-    """Return when each op starts and ends, and which ops do: times of the others mean nothing.
-
-    Args:
-        program: The ops.
-        seconds: [op] Seconds of each op; a join takes as long as the longest of its ops.
-    """
-    count = program.num_ops
-    queued, queue_start = program.in_queues()
-    queues = (queue_start, queued, program.dependency_start, program.dependency, seconds)
-    columns, missing = _joins(program, seconds)
-    start_s, end_s = np.zeros(count), np.full(count, _NEVER)
-    results = (missing, np.full(count, -1), start_s, end_s)
-    jit.run(loops.run_streams, count if count > _FEW else 0, (*queues, *columns), results)
-    return start_s, end_s, end_s >= 0.0
-
-
-def _joins(program: Program, seconds: Floats) -> tuple[tuple[Ints, Ints, Ints, Floats], Ints]:
-    """Return the join of each op, counted from 0; where the ops of each begin, these and its s; its size."""
-    joined = np.flatnonzero(program.join >= 0)
-    if not joined.size:
-        none = np.zeros(0, dtype=np.int64)
-        return (program.join, np.zeros(1, dtype=np.int64), none, np.zeros(0)), none
-    _, index, sizes = np.unique(program.join[joined], return_inverse=True, return_counts=True)
-    join = np.full(program.num_ops, -1)
-    join[joined] = index
-    join_s = np.zeros(len(sizes))
-    np.maximum.at(join_s, index, seconds[joined])
-    member_start = np.concatenate(([0], np.cumsum(sizes)))
-    return (join, member_start, joined[sorted_by(index)], join_s), sizes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -102,12 +66,13 @@ class Rows:
             row: [op] Row of each op.
             size: Rows of the table.
         """
-        graph = Graph.of(program)
-        if not graph.joined.size:
+        node = nodes_of(program)
+        joined = np.flatnonzero(node != np.arange(len(node)))
+        if not joined.size:
             return cls(of_op=row, members=np.zeros(0, dtype=np.int64), start=np.zeros(0, dtype=np.int64))
-        ops = np.flatnonzero(np.isin(graph.node, graph.node[graph.joined]))
-        ops = ops[np.argsort(graph.node[ops], kind="stable")]
-        _, start = np.unique(graph.node[ops], return_index=True)
+        ops = np.flatnonzero(np.isin(node, node[joined]))
+        ops = ops[np.argsort(node[ops], kind="stable")]
+        _, start = np.unique(node[ops], return_index=True)
         lengths = np.diff(start, append=len(ops))
         of_op = row.copy()
         of_op[ops] = size + np.repeat(np.arange(len(start)), lengths)
@@ -139,10 +104,7 @@ def run_batch(program: Program, seconds: Floats, rows: Rows | None = None) -> Fl
     if rows is None:
         rows = Rows.of(program, np.arange(program.num_ops), program.num_ops)
         seconds = rows.with_joins(seconds)
-    graph, order = Graph.of(program), order_of(program, seconds.T[:1, rows.of_op])
-    ends = order.ends(rows.of_op, seconds)
-    ends[graph.joined] = ends[graph.node[graph.joined]]
-    return ends
+    return order_of(program, seconds.T[:1, rows.of_op]).ends(rows.of_op, seconds)
 
 
 def order_of(program: Program, sample: Floats | None = None) -> Order:
@@ -157,7 +119,7 @@ def order_of(program: Program, sample: Floats | None = None) -> Order:
     """
     order = program.derived.get("order")
     if not isinstance(order, Order):
-        order = program.derived["order"] = Order.of(Graph.of(program))
+        order = program.derived["order"] = Order.of(program)
     if len(order.nodes) < program.num_ops:
         seconds = sample[0] if sample is not None and len(sample) else np.zeros(program.num_ops)
         run(program, Durations.of(seconds))
@@ -168,5 +130,7 @@ def last_ops(program: Program) -> Ints:
     """Return the ops that nothing waits for; found once."""
     last = program.derived.get("last ops")
     if not isinstance(last, np.ndarray):
-        last = program.derived["last ops"] = np.flatnonzero(np.diff(Graph.of(program).successor_start) == 0)
+        is_last = np.ones(program.num_ops, dtype=np.bool_)
+        is_last[order_of(program).predecessor] = False
+        last = program.derived["last ops"] = np.flatnonzero(is_last)
     return last

@@ -42,7 +42,7 @@ class Graph:
     @classmethod
     def _of(cls, program: Program) -> Graph:
         count = program.num_ops
-        node = nodes(program)
+        node = nodes_of(program)
         earlier, later = stream_order(program)
         waits = np.repeat(np.arange(count), np.diff(program.dependency_start))
         before = node[np.concatenate([earlier, program.dependency])]
@@ -60,7 +60,7 @@ class Graph:
         )
 
 
-def nodes(program: Program) -> Ints:
+def nodes_of(program: Program) -> Ints:
     """Return the node of each op: itself, or the first op of its join."""
     node = np.arange(program.num_ops)
     joined = np.flatnonzero(program.join >= 0)

@@ -87,7 +87,6 @@ def compiled_loops() -> SimpleNamespace:
             loop.__name__: compiled(loop)
             for loop in (
                 loops.run_streams,
-                loops.longest_path,
                 loops.longest_path_batch,
                 loops.longest_path_of_replicas,
                 loops.any_overlap,

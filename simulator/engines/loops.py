@@ -5,8 +5,8 @@ Lists of lists lie in two columns, as the streams of this program of two streams
     queue_start   0     2     4        where each stream begins in ``queued``, and where the last one ends
     queued        0  2  1  3           ops, stream by stream in their order: 0 and 2, then 1 and 3
 
-``dependency_start`` and ``dependency``, ``predecessor_start`` and ``predecessor`` and all other pairs of this
-kind read in the same way. Tables have a row for each node or slot and a column for each sample or replica.
+``dependency_start`` and ``dependency`` and all other pairs of this kind read in the same way. Tables have a
+row for each node or slot and a column for each sample or replica.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from simulator.workload.program import Floats, Ints
 
 
-def run_streams(  # noqa: C901, PLR0912  one loop, for numba
+def run_streams(  # noqa: C901, PLR0912, PLR0915  one loop, for numba
     queue_start: Sequence[int],
     queued: Sequence[int],
     dependency_start: Sequence[int],
@@ -35,7 +35,8 @@ def run_streams(  # noqa: C901, PLR0912  one loop, for numba
     waiter: MutableSequence[int],
     start_s: MutableSequence[float],
     end_s: MutableSequence[float],
-) -> None:
+    order: MutableSequence[int],
+) -> int:
     """Let every op run that can: each stream goes on until an op of another one keeps it waiting.
 
     Args:
@@ -52,7 +53,12 @@ def run_streams(  # noqa: C901, PLR0912  one loop, for numba
         waiter: [op] -1; becomes the last stream that waits for it.
         start_s: [op] Zeros; becomes the start of each op.
         end_s: [op] Negative numbers; becomes the end of each op that ends.
+        order: [op] Becomes the ops that end, each after all that it waits for.
+
+    Returns:
+        How many ops end.
     """
+    done = 0
     streams = len(queue_start) - 1
     position = [0] * streams  # of the op that each stream is at
     edge = [0] * streams  # of its first dependency that may not have ended
@@ -85,6 +91,8 @@ def run_streams(  # noqa: C901, PLR0912  one loop, for numba
                     break
                 if join[op] < 0:
                     end_s[op] = start + seconds[op]
+                    order[done] = op
+                    done += 1
                     woken = waiter[op]
                     while woken >= 0:
                         ready.append(woken)
@@ -96,6 +104,8 @@ def run_streams(  # noqa: C901, PLR0912  one loop, for numba
                     for partner in member[first:last]:
                         start_s[partner] = start
                         end_s[partner] = start + join_s[join[op]]
+                        order[done] = partner
+                        done += 1
                         woken = waiter[partner]
                         while woken >= 0:
                             ready.append(woken)
@@ -105,48 +115,7 @@ def run_streams(  # noqa: C901, PLR0912  one loop, for numba
                 start_s[queued[at]] = end_s[op]
                 edge[stream] = dependency_start[queued[at]]
         position[stream] = at
-
-
-def longest_path(
-    successor_start: Sequence[int],
-    successor: Sequence[int],
-    seconds: Sequence[float],
-    waiting: MutableSequence[int],
-    start_s: MutableSequence[float],
-    order: MutableSequence[int],
-) -> int:
-    """Let nodes end one after the other, each after all that it waits for.
-
-    Args:
-        successor_start: [node + 1] Where the nodes that wait for a node begin in ``successor``.
-        successor: Nodes that wait.
-        seconds: [node] s
-        waiting: [node] Edges that end at it; becomes those whose first node has not ended.
-        start_s: [node] Zeros; becomes the start of each node.
-        order: [node] Becomes the nodes in the order in which they ended.
-
-    Returns:
-        How many nodes ended.
-    """
-    count = 0
-    for node in range(len(waiting)):
-        if waiting[node] == 0:
-            order[count] = node
-            count += 1
-    done = 0
-    while done < count:
-        node = order[done]
-        done += 1
-        end = start_s[node] + seconds[node]
-        for edge in range(successor_start[node], successor_start[node + 1]):
-            later = successor[edge]
-            if end > start_s[later]:  # noqa: PLR1730  a call takes longer
-                start_s[later] = end
-            waiting[later] -= 1
-            if waiting[later] == 0:
-                order[count] = later
-                count += 1
-    return count
+    return done
 
 
 def any_overlap(
@@ -298,20 +267,27 @@ def peak_memory(
 
 
 def longest_path_batch(
-    order: Ints, predecessor_start: Ints, predecessor: Ints, row: Ints, seconds: Floats, end_s: Floats
+    order: Ints,
+    predecessor_start: Ints,
+    predecessor_end: Ints,
+    predecessor: Ints,
+    row: Ints,
+    seconds: Floats,
+    end_s: Floats,
 ) -> None:
     """Find the ends of all nodes for many samples at once.
 
     Args:
         order: Nodes, each after all that it waits for.
-        predecessor_start: [node + 1] Where the nodes that a node waits for begin in ``predecessor``.
+        predecessor_start: [node] Where the nodes that a node waits for begin in ``predecessor``.
+        predecessor_end: [node] Where they end.
         predecessor: Nodes that others wait for.
         row: [node] Row of each node in ``seconds``.
         seconds: [row, sample] s
         end_s: [node, sample] Becomes the ends of nodes.
     """
     for node in order:
-        first, last = predecessor_start[node], predecessor_start[node + 1]
+        first, last = predecessor_start[node], predecessor_end[node]
         if first == last:
             end_s[node] = seconds[row[node]]
             continue
@@ -325,6 +301,7 @@ def longest_path_batch(
 def longest_path_of_replicas(
     order: Ints,
     predecessor_start: Ints,
+    predecessor_end: Ints,
     predecessor: Ints,
     size: Ints,
     stride: Ints,
@@ -337,7 +314,8 @@ def longest_path_of_replicas(
 
     Args:
         order: Nodes, each after all that it waits for.
-        predecessor_start: [node + 1] Where the nodes that a node waits for begin in ``predecessor``.
+        predecessor_start: [node] Where the nodes that a node waits for begin in ``predecessor``.
+        predecessor_end: [node] Where they end.
         predecessor: Nodes that others wait for.
         size: [node] Replicas that run a node together.
         stride: [node] Distance between these replicas.
@@ -353,7 +331,7 @@ def longest_path_of_replicas(
     for node in order:
         own = seconds[node] if join[node] < 0 else joins[join[node]]
         sound &= all_durations(own)
-        first, last = predecessor_start[node], predecessor_start[node + 1]
+        first, last = predecessor_start[node], predecessor_end[node]
         end = end_s[node]
         if first == last:
             end[:] = 0.0

@@ -14,7 +14,6 @@ import numpy as np
 from simulator.engines import jit, loops
 from simulator.engines.check import check_numbers
 from simulator.engines.compiled import order_of
-from simulator.engines.graph import Graph
 from simulator.errors import SimulationError
 
 if TYPE_CHECKING:
@@ -57,20 +56,21 @@ def run_replicas(
     """
     if seconds.ndim != 3 or seconds.shape[1] != program.num_ops:
         raise SimulationError(f"seconds of shape {seconds.shape} for {program.num_ops} ops")
-    order, graph = order_of(program), Graph.of(program)
+    order = order_of(program)
+    node, joined = order.node, order.joined
     size, stride = np.ones((2, program.num_ops), dtype=np.int64)
-    np.maximum.at(size, graph.node, coupling.size)  # a join couples as the widest of its ops
-    np.maximum.at(stride, graph.node, coupling.stride)
-    nodes_of_joins, join = np.unique(graph.node[graph.joined]), np.full(program.num_ops, -1)
+    np.maximum.at(size, node, coupling.size)  # a join couples as the widest of its ops
+    np.maximum.at(stride, node, coupling.stride)
+    nodes_of_joins, join = np.unique(node[joined]), np.full(program.num_ops, -1)
     join[nodes_of_joins] = np.arange(len(nodes_of_joins))
-    columns = (order.nodes, order.predecessor_start, order.predecessor, size, stride)
+    columns = (order.nodes, order.predecessor_start, order.predecessor_end, order.predecessor, size, stride)
     if ends is None:
         ends = np.empty(seconds.shape)
     for sample_s, sample_end_s in zip(seconds, ends, strict=True):
         join_s = sample_s[nodes_of_joins]
-        np.maximum.at(join_s, join[graph.node[graph.joined]], sample_s[graph.joined])
+        np.maximum.at(join_s, join[node[joined]], sample_s[joined])
         times = (sample_s, join_s, join)
         if not jit.run(loops.longest_path_of_replicas, sample_s.size, (*columns, *times), (sample_end_s,)):
             check_numbers(program, "seconds", sample_s.T)
-        sample_end_s[graph.joined] = sample_end_s[graph.node[graph.joined]]
+        sample_end_s[joined] = sample_end_s[node[joined]]
     return ends

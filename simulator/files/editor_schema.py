@@ -6,14 +6,17 @@ import ast
 import inspect
 import itertools
 import textwrap
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from simulator.documents import Sourced
+from simulator.documents import Sourced, Strict
 from simulator.documents.aliases import aliases
 from simulator.files.scenario_file import ScenarioFile
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 
 def json_schema() -> dict[str, Any]:
@@ -44,25 +47,44 @@ class _WithOtherSpellings(GenerateJsonSchema):
             properties[key] = described if also.values else {**properties[name], **described}
             if name in result.get("required", []):
                 result["required"] = [required for required in result["required"] if required != name]
-        if issubclass(model, Sourced):
-            return {
-                "anyOf": [properties["value"], result],
-                "description": "A value, or a value with its source.",
-            }
-        return result
+        return _bare_or_sourced(result) if issubclass(model, Sourced) else result
+
+    def typed_dict_schema(self, schema: Any) -> Any:  # noqa: ANN401
+        return _bare_or_sourced(super().typed_dict_schema(schema))
+
+
+def _bare_or_sourced(mapping: dict[str, Any]) -> dict[str, Any]:
+    value = mapping["properties"]["value"]
+    return {"anyOf": [value, mapping], "description": "A value, or a value with its source."}
 
 
 def attribute_docstrings(model: type[BaseModel]) -> dict[str, str]:
     """Return the text under each field of a schema and its bases, by the key that a file uses."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for base in reversed(model.__mro__):
-        if not issubclass(base, BaseModel) or base is BaseModel or "[" in base.__name__:
+        if not issubclass(base, Strict) or base is Strict or "[" in base.__name__:
             continue
-        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
-        for field, text in itertools.pairwise(body.body if isinstance(body, ast.ClassDef) else []):
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                docstring = ast.get_docstring(ast.Module([text], []))
-                info = model.model_fields.get(field.target.id)
-                if docstring and info:
-                    found[info.alias or field.target.id] = docstring.replace("\n", " ")
-    return found
+        here = {} if base.origins else _sentences(base)
+        there = {key: _sentences(data)[field] for key, (data, field) in base.origins.items()}
+        texts |= here | there
+    sections = ((name, info.annotation) for name, info in model.model_fields.items())
+    texts |= {
+        name: str(kind.__doc__)
+        for name, kind in sections
+        if name not in texts and isinstance(kind, type) and issubclass(kind, Strict)
+    }
+    keys = {name: info.alias or name for name, info in model.model_fields.items()}
+    return {keys[name]: text for name, text in texts.items() if name in keys}
+
+
+@cache
+def _sentences(data: type) -> dict[str, str]:
+    """Return the text under each field of a class."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(data))).body[0]
+    pairs = itertools.pairwise(body.body if isinstance(body, ast.ClassDef) else [])
+    return {
+        field.target.id: text.replace("\n", " ")
+        for field, below in pairs
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if (text := ast.get_docstring(ast.Module([below], [])))
+    }

@@ -144,7 +144,7 @@ class MemorySettings(Strict):
         """Return which layers and modules are recomputed."""
         modules = self.recompute_modules or software.recompute_modules
         return RecomputeDetail(
-            modules=tuple(modules),  # type: ignore[arg-type]
+            modules=tuple(modules),
             method=self.recompute_method or "uniform",
             num_layers=self.recompute_num_layers,
             distribute_saved=self.distribute_saved_activations,

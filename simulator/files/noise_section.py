@@ -18,7 +18,7 @@ Spread = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 class StragglerSection(Strict):
     """GPUs that are slower than the others for the whole job."""
 
-    gpus: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
+    gpus: list[Annotated[int, Field(ge=0)]] = Field(default=[])
     """Global ranks, from 0."""
     count: Annotated[int, Field(ge=0)] = 0
     """How many to draw at random instead."""
@@ -43,7 +43,7 @@ class NoiseSection(Strict):
     """Standard deviation of sustained speed among the job's GPUs, relative; default: that of the GPU."""
     expert_imbalance: Annotated[float, Field(ge=0, le=1e3, allow_inf_nan=False)] = 0.0
     """Mean excess of the busiest expert rank's tokens over the mean, drawn for each layer anew."""
-    stragglers: list[StragglerSection] = Field(default_factory=list)
+    stragglers: list[StragglerSection] = Field(default=[])
     """GPUs that are known to be slow, or drawn to be."""
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _WIDTH_IN, _HEIGHT_IN = 8.4, 5.4
 _BAND = 0.1
 _MARKERS = "osD^vP*X"
+_FEW_ROWS = 10
+_MOST_SOURCES = 24
+"""More sources than that leave no room in the legend: those of few rows share an entry."""
 
 
 def validation_figure(rows: Sequence[Mapping[str, object]]) -> Figure:
@@ -38,6 +41,8 @@ def validation_figure(rows: Sequence[Mapping[str, object]]) -> Figure:
             points.setdefault(str(row["source"]), []).append((measured, measured * (1 + error)))
     if not points:
         raise InputError("no row was simulated: there is nothing to draw")
+    if len(points) > _MOST_SOURCES:
+        points = _folded(points)
     values = [value for pairs in points.values() for pair in pairs for value in pair]
     ends = [min(values) / 1.2, max(values) * 1.2]
     with house_style():
@@ -64,3 +69,11 @@ def validation_figure(rows: Sequence[Mapping[str, object]]) -> Figure:
         axes.set_ylabel("predicted")
         figure.legend(loc="outside right upper", fontsize=6)
     return figure
+
+
+def _folded(points: dict[str, list[tuple[float, float]]]) -> dict[str, list[tuple[float, float]]]:
+    """Put sources of few rows together."""
+    few = [source for source, pairs in points.items() if len(pairs) < _FEW_ROWS]
+    together = [pair for source in few for pair in points[source]]
+    kept = {source: pairs for source, pairs in points.items() if source not in few}
+    return kept | ({f"{len(few)} sources of few runs": together} if few else {})

@@ -1,73 +1,71 @@
 """The model to train: a decoder-only transformer, in Hugging Face's words."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal
 
 from simulator.scenario.content import content_hash
+from simulator.scenario.stated import Count, Size
 
 Positional = Literal["rope", "learned", "alibi", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experts:
-    """The mixture-of-experts part of a model.
+    """The mixture-of-experts part of a model."""
 
-    Attributes:
-        num_experts: Routed experts in each mixture-of-experts layer.
-        num_experts_per_tok: Experts that each token visits (top-k).
-        moe_intermediate_size: Width of one routed expert's hidden layer.
-        num_shared_experts: Experts that every token visits, of the same width as a routed one.
-        first_k_dense_replace: Leading layers that keep a dense feed-forward block.
-        moe_layer_step: Every how many layers (after the dense ones) one has experts.
-        n_group: Groups that the experts form; a token's experts lie in ``topk_group`` of them.
-        topk_group: Groups that one token visits at most (DeepSeek-V3, arXiv:2412.19437, section 2.1.2).
-        moe_latent_size: Width to which tokens are projected before they travel to routed experts, and from
-            which the results are projected back (LatentMoE of Nemotron 3); None: experts take whole tokens.
-    """
-
-    num_experts: int
-    num_experts_per_tok: int
-    moe_intermediate_size: int
-    num_shared_experts: int = 0
-    first_k_dense_replace: int = 0
-    moe_layer_step: int = 1
-    n_group: int = 1
-    topk_group: int = 1
-    moe_latent_size: int | None = None
+    num_experts: Size
+    """Routed experts in each mixture-of-experts layer."""
+    num_experts_per_tok: Size
+    """Experts that each token visits (top-k)."""
+    moe_intermediate_size: Size
+    """Width of one routed expert's hidden layer."""
+    num_shared_experts: Count = 0
+    """Experts that every token visits, of the same width as a routed one."""
+    first_k_dense_replace: Count = 0
+    """Leading layers that keep a dense feed-forward block."""
+    moe_layer_step: Size = 1
+    """Every how many layers (after the dense ones) one has experts."""
+    n_group: Size = 1
+    """Groups that the experts form; a token's experts lie in ``topk_group`` of them."""
+    topk_group: Size = 1
+    """Groups that one token visits at most (DeepSeek-V3, arXiv:2412.19437, section 2.1.2)."""
+    moe_latent_size: Size | None = None
+    """Width to which tokens are projected before they travel to routed experts, and from which the results
+    are projected back (LatentMoE of Nemotron 3); None: experts take whole tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatentAttention:
     """Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, section 2.1)."""
 
-    q_lora_rank: int | None
-    kv_lora_rank: int
-    qk_nope_head_dim: int
-    qk_rope_head_dim: int
-    v_head_dim: int
+    q_lora_rank: Size | None = None
+    """Width of the compressed query; None: queries are not compressed."""
+    kv_lora_rank: Size
+    """Width of the compressed key and value."""
+    qk_nope_head_dim: Size
+    """Width of the part of a query that carries no position."""
+    qk_rope_head_dim: Size
+    """Width of the rotated part of a query."""
+    v_head_dim: Size
+    """Width of a value head."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mamba:
-    """Mamba-2 layers (state-space duality, arXiv:2405.21060).
+    """Mamba-2 layers (state-space duality, arXiv:2405.21060)."""
 
-    Attributes:
-        num_heads: Heads.
-        head_dim: Width of one head; all heads together are the inner width.
-        state_size: Size of the state of each channel.
-        n_groups: Groups of heads that share the input and output projections of their states.
-        conv_kernel: Tokens that the causal convolution sees.
-        chunk_size: Tokens that are computed like attention; states pass from chunk to chunk.
-    """
-
-    num_heads: int
-    head_dim: int
-    state_size: int
-    n_groups: int
-    conv_kernel: int = 4
-    chunk_size: int = 128
+    num_heads: Size
+    """Heads."""
+    head_dim: Size
+    """Width of one head; all heads together are the inner width."""
+    state_size: Size
+    """Size of the state of each channel."""
+    n_groups: Size
+    """Groups of heads that share the input and output projections of their states."""
+    conv_kernel: Size = 4
+    """Tokens that the causal convolution sees."""
+    chunk_size: Size = 128
+    """Tokens that are computed like attention; states pass from chunk to chunk."""
 
     @property
     def inner(self) -> int:
@@ -98,72 +96,68 @@ def block_of(letter: str) -> Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A decoder-only transformer.
-
-    Attributes:
-        name: How reports call it.
-        num_hidden_layers: Transformer layers.
-        hidden_size: Width of the residual stream.
-        num_attention_heads: Query heads.
-        num_key_value_heads: Key and value heads (grouped-query attention when fewer than query heads).
-        head_dim: Width of one head.
-        intermediate_size: Width of the dense feed-forward block's hidden layer.
-        vocab_size: Rows of the embedding table as trained.
-        gated: Whether the feed-forward block has a gate (SwiGLU, GeGLU): three matrices instead of two.
-        tie_word_embeddings: Whether the output head shares the embedding's weights.
-        positional: How positions are encoded; ``learned`` adds ``max_position_embeddings`` rows.
-        max_position_embeddings: Rows of the learned position table.
-        norm: Kind of normalisation; a LayerNorm has a bias, an RMSNorm has none.
-        linear_bias: Whether projections carry a bias.
-        qkv_bias: Whether the query, key and value projections carry one (Qwen2) although others do not.
-        qk_norm: Whether queries and keys are normalised per head (Qwen3).
-        parallel_blocks: Whether attention and feed-forward read the same input (GPT-J, PaLM).
-        residual_dropout: Whether what is added to the residual stream goes through dropout.
-        sliding_window: Tokens that each query attends to at most; None for full attention.
-        attention_chunk_size: Length of the chunks that attention never leaves (Llama 4); None without.
-        sliding_window_every: Of every so many layers, all but the last use the window or the chunks; 1: every
-            layer does.
-        num_nextn_predict_layers: Multi-token-prediction layers at the end (DeepSeek-V3).
-        experts: The mixture-of-experts part, or None for a dense model.
-        latent_attention: Multi-head latent attention, or None.
-        layer_pattern: One letter per layer of a hybrid model, each layer being one block: ``M`` Mamba-2,
-            ``*`` attention, ``-`` dense feed-forward, ``E`` experts (Nemotron-H, arXiv:2504.03624); None:
-            every layer has attention and a feed-forward block.
-        mamba: Its Mamba-2 layers, or None.
-        mtp_layer_pattern: Blocks of one multi-token-prediction layer of a hybrid model.
-        mtp_repeats_layer: Whether all prediction layers share their weights.
-        source: Where the numbers were read.
-    """
+    """A decoder-only transformer."""
 
     name: str
-    num_hidden_layers: int
-    hidden_size: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    intermediate_size: int
-    vocab_size: int
+    """How reports call it."""
+    num_hidden_layers: Size
+    """Transformer layers."""
+    hidden_size: Size
+    """Width of the residual stream."""
+    num_attention_heads: Size
+    """Query heads."""
+    num_key_value_heads: Size
+    """Key and value heads (grouped-query attention when fewer than query heads)."""
+    head_dim: Size
+    """Width of one head."""
+    intermediate_size: Size
+    """Width of the dense feed-forward block's hidden layer."""
+    vocab_size: Size
+    """Rows of the embedding table as trained."""
     gated: bool = True
+    """Whether the feed-forward block has a gate (SwiGLU, GeGLU): three matrices instead of two."""
     tie_word_embeddings: bool = False
+    """Whether the output head shares the embedding's weights."""
     positional: Positional = "rope"
-    max_position_embeddings: int = 0
+    """How positions are encoded; ``learned`` adds ``max_position_embeddings`` rows."""
+    max_position_embeddings: Count = 0
+    """Rows of the learned position table."""
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
+    """Kind of normalisation; a LayerNorm has a bias, an RMSNorm has none."""
     linear_bias: bool = False
+    """Whether projections carry a bias."""
     qkv_bias: bool = False
+    """Whether the query, key and value projections carry one (Qwen2) although others do not."""
     qk_norm: bool = False
+    """Whether queries and keys are normalised per head (Qwen3)."""
     parallel_blocks: bool = False
+    """Whether attention and feed-forward read the same input (GPT-J, PaLM)."""
     residual_dropout: bool = False
-    sliding_window: int | None = None
-    sliding_window_every: int = 1
-    attention_chunk_size: int | None = None
-    num_nextn_predict_layers: int = 0
+    """Whether what is added to the residual stream goes through dropout."""
+    sliding_window: Size | None = None
+    """Tokens that each query attends to at most; None for full attention."""
+    sliding_window_every: Size = 1
+    """Of every so many layers, all but the last use the window or the chunks; 1: every layer does."""
+    attention_chunk_size: Size | None = None
+    """Length of the chunks that attention never leaves (Llama 4); None without."""
+    num_nextn_predict_layers: Count = 0
+    """Multi-token-prediction layers at the end (DeepSeek-V3)."""
     experts: Experts | None = None
+    """The mixture-of-experts part, or None for a dense model."""
     latent_attention: LatentAttention | None = None
+    """Multi-head latent attention, or None."""
     layer_pattern: str | None = None
+    """One letter per layer of a hybrid model, each layer being one block: ``M`` Mamba-2, ``*`` attention,
+    ``-`` dense feed-forward, ``E`` experts (Nemotron-H, arXiv:2504.03624); None: every layer has attention
+    and a feed-forward block."""
     mamba: Mamba | None = None
+    """Its Mamba-2 layers, or None."""
     mtp_layer_pattern: str = "*E"
+    """Blocks of one multi-token-prediction layer of a hybrid model."""
     mtp_repeats_layer: bool = False
+    """Whether all prediction layers share their weights."""
     source: str = field(default="", compare=False)
+    """Where the numbers were read."""
 
     def __hash__(self) -> int:
         """Hash by content, once for each object."""

@@ -43,24 +43,21 @@ def number_format(precision: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overlap:
-    """Which communication runs beside computation.
-
-    Attributes:
-        grad_reduce: Gradient reduction, bucket by bucket, beside the last backward passes.
-        param_gather: Parameter gathering beside the first forward passes.
-        p2p: Pipeline transfers beside computation.
-        tp: Tensor-parallel collectives, in pieces, beside the matrix multiplications that need them.
-        ep: Tokens on their way to experts and back, beside the computation of another micro-batch that the
-            rank takes the other way through the model (Megatron-Core's 1F1B overlap, DualPipe).
-        shared_experts: Tokens on their way to experts and back, beside the shared experts of the layer.
-    """
+    """Which communication runs beside computation."""
 
     grad_reduce: bool
+    """Gradient reduction, bucket by bucket, beside the last backward passes."""
     param_gather: bool
+    """Parameter gathering beside the first forward passes."""
     p2p: bool
+    """Pipeline transfers beside computation."""
     tp: bool
+    """Tensor-parallel collectives, in pieces, beside the matrix multiplications that need them."""
     ep: bool = False
+    """Tokens on their way to experts and back, beside the computation of another micro-batch that the rank
+    takes the other way through the model (Megatron-Core's 1F1B overlap, DualPipe)."""
     shared_experts: bool = False
+    """Tokens on their way to experts and back, beside the shared experts of the layer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from simulator.validation.nearest import nearest_gpu
 
 if TYPE_CHECKING:
     from simulator.scenario import Gpu, Network
-    from simulator.validation.blanks import Blanks
+    from simulator.validation.assumptions import Assumptions
     from simulator.validation.rows import Row
 
 _FABRICS: tuple[tuple[str, str], ...] = (
@@ -30,24 +30,24 @@ _RATES = (50, 100, 200, 400, 800)
 _SAME_RATE = 0.01
 
 
-def row_gpu(row: Row, blanks: Blanks) -> Gpu:
+def row_gpu(row: Row, assumptions: Assumptions) -> Gpu:
     """Return the catalogue's accelerator for a row, or the nearest one with a warning."""
     try:
         return catalogue.gpu(row.gpu)
     except CatalogueError:
         name = nearest_gpu(row.gpu, catalogue.names("gpu"))
-        blanks.note(f"GPU {row.gpu!r} is not in the catalogue: {name!r}, the nearest, is simulated")
+        assumptions.note(f"GPU {row.gpu!r} is not in the catalogue: {name!r}, the nearest, is simulated")
         return catalogue.gpu(name)
 
 
-def cluster_document(row: Row, blanks: Blanks) -> dict[str, object]:
+def cluster_document(row: Row, assumptions: Assumptions) -> dict[str, object]:
     """Describe a row's hardware; what it does not say is the accelerator's usual server.
 
     Args:
         row: The row.
-        blanks: Takes what had to be assumed.
+        assumptions: Takes what had to be assumed.
     """
-    gpu = row_gpu(row, blanks)
+    gpu = row_gpu(row, assumptions)
     document: dict[str, object] = {"gpu": gpu.name, "gpus": row.gpus}
     if row.gpus_per_node is not None:
         document["gpus_per_node"] = row.gpus_per_node
@@ -55,13 +55,13 @@ def cluster_document(row: Row, blanks: Blanks) -> dict[str, object]:
         document["scale_up_domain"] = row.nvlink_domain
     if row.num_slices is not None and row.num_slices > 1:
         document["num_slices"] = row.num_slices
-    network = _network(row, gpu, blanks)
+    network = _network(row, gpu, assumptions)
     if network is not None:
         document["network"] = network
     return document
 
 
-def _network(row: Row, gpu: Gpu, blanks: Blanks) -> str | dict[str, object] | None:
+def _network(row: Row, gpu: Gpu, assumptions: Assumptions) -> str | dict[str, object] | None:
     """Return the fabric: a catalogue name, that network at the row's rate, or None for the usual NIC."""
     text = (row.network or "").lower()
     if "single node" in text or (not text and row.network_gbps_per_gpu is None):
@@ -73,10 +73,10 @@ def _network(row: Row, gpu: Gpu, blanks: Blanks) -> str | dict[str, object] | No
     try:
         known = catalogue.network(name)
     except CatalogueError:
-        blanks.note(f"network {row.network!r} is not in the catalogue: the GPU's usual one is simulated")
+        assumptions.note(f"network {row.network!r} is not in the catalogue: the GPU's usual one is simulated")
         return None
     if fabric == _UNKNOWN_FABRIC:
-        blanks.note(f"shape of network {row.network!r} not stated: {name!r} is simulated")
+        assumptions.note(f"shape of network {row.network!r} not stated: {name!r} is simulated")
     if (
         row.network_gbps_per_gpu is None
         or abs(known.bytes_per_s_per_gpu / rate - 1) < _SAME_RATE

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from simulator.errors import RowError
 from simulator.scenario.training import number_format
 from simulator.validation.conventions import row_convention, stated_peak_tflops
-from simulator.validation.memory_quantity import published_memory
+from simulator.validation.stacks import stack_defaults
 
 if TYPE_CHECKING:
     from simulator.results.flops import Convention
     from simulator.scenario import Scenario
     from simulator.validation.rows import Row
+    from simulator.validation.stacks import MemoryQuantity
 
 METRICS = (
     "step_time_s",
@@ -28,6 +29,16 @@ METRICS = (
 
 _SAME_PEAK = 0.25
 _TIMES = ("step_time_s", "step_time_derived_s")
+
+_LEFT_OUT: dict[MemoryQuantity, frozenset[str]] = {
+    "allocated": frozenset({"framework", "fragmentation"}),
+    "reserved": frozenset({"framework"}),
+    "used": frozenset(),
+}
+"""Terms of memory that a quantity leaves out: ``allocated`` is what tensors took
+(``torch.cuda.max_memory_allocated``), ``reserved`` adds what the allocator holds beyond them
+(``max_memory_reserved``), ``used`` adds the CUDA context and the buffers of libraries that do not ask the
+allocator (``nvidia-smi``). Only ``used`` tells what fits."""
 
 
 class Answer(Protocol):
@@ -70,6 +81,24 @@ class Comparison:
     memory_error: float | None
     fits: bool
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedMemory:
+    """A measured peak.
+
+    Attributes:
+        peak_bytes: Its size.
+        quantity: What was measured.
+    """
+
+    peak_bytes: float
+    quantity: MemoryQuantity
+
+    def predicted(self, ranks: Iterable[Mapping[str, float]]) -> float:
+        """Return the same quantity of the rank that holds most of it, given bytes by term for each rank."""
+        left_out = _LEFT_OUT[self.quantity]
+        return max(sum(size for term, size in terms.items() if term not in left_out) for terms in ranks)
 
 
 def stated_metric(row: Row) -> tuple[str, float]:
@@ -138,6 +167,18 @@ def compare(row: Row, scenario: Scenario, answer: Answer) -> Comparison:
         fits=bool(memory["fits"]),
         warnings=tuple(warnings),
     )
+
+
+def published_memory(row: Row) -> PublishedMemory | None:
+    """Return the peak memory that a row states, in what its stack measures; None where it states none."""
+    measured, defaults = row.measured, stack_defaults(row.software)
+    quantity = row.memory_quantity or defaults.memory
+    if measured.peak_memory_gib is not None:
+        return PublishedMemory(peak_bytes=measured.peak_memory_gib * 2**30, quantity=quantity)
+    if measured.peak_memory_gb is None:
+        return None
+    unit = 2**30 if defaults.memory_in_gib else 1e9
+    return PublishedMemory(peak_bytes=measured.peak_memory_gb * unit, quantity=quantity)
 
 
 def _predicted(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from simulator.validation.defaults import stack_defaults
+from simulator.validation.stacks import stack_defaults
 
 if TYPE_CHECKING:
     from simulator.results.flops import Convention

@@ -10,7 +10,7 @@ from simulator.schedules import SCHEDULES
 from simulator.validation.stages import single_layer_chunks
 
 if TYPE_CHECKING:
-    from simulator.validation.blanks import Blanks
+    from simulator.validation.assumptions import Assumptions
     from simulator.validation.rows import Row
 
 DEVICES_PER_CHIP = {"tpu-v7": 2}
@@ -48,14 +48,14 @@ class Degrees:
     global_batch: int
 
 
-def row_degrees(row: Row, gpu: str, layers: int, blanks: Blanks) -> Degrees:
+def row_degrees(row: Row, gpu: str, layers: int, assumptions: Assumptions) -> Degrees:
     """Complete and check a row's degrees and batch.
 
     Args:
         row: The row.
         gpu: Catalogue name of its accelerator.
         layers: Transformer layers of its model.
-        blanks: Fills in what is not stated.
+        assumptions: Fills in what is not stated.
 
     Raises:
         RowError: The row contradicts itself.
@@ -68,15 +68,15 @@ def row_degrees(row: Row, gpu: str, layers: int, blanks: Blanks) -> Degrees:
     if devices > 1 and replica * dp == row.gpus * devices and dp % devices == 0:
         dp //= devices
         micro_batch = micro_batch * devices if micro_batch else None
-        blanks.note(f"degrees count devices, {devices} to a chip: dp {dp} of whole chips is simulated")
+        assumptions.note(f"degrees count devices, {devices} to a chip: dp {dp} of whole chips is simulated")
     if replica * dp != row.gpus:
         product = f"tp {tp} x pp {pp} x cp {cp} x dp {dp} = {replica * dp}"
         raise RowError(f"row contradicts itself: {row.gpus} GPUs, but {product}")
-    micro_batch, global_batch = _batches(row, dp, micro_batch, blanks)
+    micro_batch, global_batch = _batches(row, dp, micro_batch, assumptions)
     return Degrees(
         tp=tp,
         pp=pp,
-        vpp=_chunks(row, layers, global_batch // (micro_batch * dp), blanks),
+        vpp=_chunks(row, layers, global_batch // (micro_batch * dp), assumptions),
         cp=cp,
         ep=row.parallel.ep,
         dp=dp,
@@ -85,23 +85,23 @@ def row_degrees(row: Row, gpu: str, layers: int, blanks: Blanks) -> Degrees:
     )
 
 
-def _batches(row: Row, dp: int, micro_batch: int | None, blanks: Blanks) -> tuple[int, int]:
+def _batches(row: Row, dp: int, micro_batch: int | None, assumptions: Assumptions) -> tuple[int, int]:
     pipelined = row.parallel.pp > 1
     micro_batches = MICRO_BATCHES_PER_STAGE * row.parallel.pp if pipelined else 1
-    tokens = 0 if pipelined else blanks.defaults.microbatch_tokens
-    usual = micro_batch or max(1, tokens // (row.seq_len or blanks.defaults.seq_length))
-    global_batch = blanks.fill("global batch", row.global_batch, usual * dp * micro_batches)
+    tokens = 0 if pipelined else assumptions.defaults.microbatch_tokens
+    usual = micro_batch or max(1, tokens // (row.seq_len or assumptions.defaults.seq_length))
+    global_batch = assumptions.default("global batch", row.global_batch, usual * dp * micro_batches)
     whole = max(1, global_batch // dp)
-    micro_batch = blanks.fill("micro-batch", micro_batch, _usual_micro_batch(row, whole, blanks))
+    micro_batch = assumptions.default("micro-batch", micro_batch, _usual_micro_batch(row, whole, assumptions))
     if global_batch % (micro_batch * dp):
         text = f"global batch {global_batch} is no multiple of micro-batch {micro_batch} x dp {dp}"
         raise RowError(f"row contradicts itself: {text}")
     return micro_batch, global_batch
 
 
-def _usual_micro_batch(row: Row, replica_batch: int, blanks: Blanks) -> int:
+def _usual_micro_batch(row: Row, replica_batch: int, assumptions: Assumptions) -> int:
     """Return the sequences of a micro-batch where the row does not state them."""
-    pp, defaults = row.parallel.pp, blanks.defaults
+    pp, defaults = row.parallel.pp, assumptions.defaults
     if pp > 1 and defaults.one_microbatch_per_stage and replica_batch % pp == 0:
         return replica_batch // pp
     if pp == 1 and defaults.microbatch_tokens:
@@ -110,7 +110,7 @@ def _usual_micro_batch(row: Row, replica_batch: int, blanks: Blanks) -> int:
     return 1 if pp > 1 or defaults.accumulates else replica_batch
 
 
-def _interleaves(row: Row, layers: int, microbatches: int, blanks: Blanks) -> bool:
+def _interleaves(row: Row, layers: int, microbatches: int, assumptions: Assumptions) -> bool:
     """Tell whether a row's schedule is interleaved, must be, or usually is.
 
     Megatron overlaps messages in no other one (Megatron-LM arguments.py: "Overlap P2P communication is
@@ -119,19 +119,19 @@ def _interleaves(row: Row, layers: int, microbatches: int, blanks: Blanks) -> bo
     """
     if row.schedule is not None:
         return row.schedule == "interleaved"
-    if row.overlap.pp and blanks.defaults.p2p_overlap_interleaves:
+    if row.overlap.pp and assumptions.defaults.p2p_overlap_interleaves:
         return True
-    usual = blanks.defaults.interleaves_experts and bool(row.arch.experts)
+    usual = assumptions.defaults.interleaves_experts and bool(row.arch.experts)
     return usual and layers % row.parallel.pp == 0 and microbatches % row.parallel.pp == 0
 
 
-def _chunks(row: Row, layers: int, microbatches: int, blanks: Blanks) -> int:
+def _chunks(row: Row, layers: int, microbatches: int, assumptions: Assumptions) -> int:
     if row.parallel.pp == 1:
         return 1
     schedule = SCHEDULES.get(row.schedule or "")
     if schedule is not None and schedule.copies > 1:
         return schedule.chunks[0]  # rows count the copies of other ranks' stages as chunks
-    if row.parallel.vpp is not None or not _interleaves(row, layers, microbatches, blanks):
+    if row.parallel.vpp is not None or not _interleaves(row, layers, microbatches, assumptions):
         return row.parallel.vpp or (schedule.chunks[0] if schedule is not None else 1)
-    usual = blanks.defaults.chunks_per_rank or single_layer_chunks(layers, row.parallel.pp)
-    return blanks.fill("number of virtual stages", None, usual)
+    usual = assumptions.defaults.chunks_per_rank or single_layer_chunks(layers, row.parallel.pp)
+    return assumptions.default("number of virtual stages", None, usual)

@@ -23,19 +23,20 @@ def without_source(scenario: Scenario, source: str) -> Scenario:
     Kernel and collective fits stay: they are made from measurements of their own. So do the habits of stacks
     and the physics, which people chose who could see the rows.
     """
-    fitted = _fits().get(source, {})
+    fitted = fits_without().get(source, {})
     gpu, software = scenario.cluster.gpu, scenario.software
     clocks = fitted.get("gpus", {}).get(gpu.name)
-    habits = fitted.get("stacks", {}).get(software.name)
+    of_stack = fitted.get("stacks", {}).get(software.name)
     if clocks:
         gpu = replace(gpu, training_clock={**gpu.training_clock, **clocks})
-    if habits:
-        software = replace(software, **habits)
+    if of_stack:
+        software = replace(software, **of_stack)
     return replace(scenario, cluster=replace(scenario.cluster, gpu=gpu), software=software)
 
 
 @lru_cache(maxsize=1)
-def _fits() -> Mapping[str, Any]:
+def fits_without() -> Mapping[str, Any]:
+    """Return the constants of each fit without one source, by the source that it has not seen."""
     text = (files("simulator.catalogue") / "fitted" / _FILE).read_text("utf-8")
     data: Any = parse(text, f"fitted/{_FILE}").data
     return dict(data or {})

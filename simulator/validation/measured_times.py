@@ -22,7 +22,7 @@ from simulator.engines.continuous import continuous
 from simulator.engines.durations import Durations
 from simulator.errors import SimulatorError
 from simulator.schedules import StageTimes
-from simulator.validation.timed import Timed
+from simulator.validation.timed_part import Timed
 from simulator.validation.to_scenario import to_scenario
 from simulator.workload.pipeline import Pipeline
 from simulator.workload.program import OpKind

@@ -1,116 +1,86 @@
-"""Recomputation, offloading and number formats of a published row.
-
-The row's fields say how much is recomputed; which modules, how many layers and what is offloaded stand in its
-notes, in the words of the stack's own settings.
-"""
+"""Number formats, recomputation and sharding of a published row."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, get_args
 
 from simulator.errors import RowError
-from simulator.scenario.recompute import Recompute, RecomputeModule
+from simulator.scenario.recompute import Recompute
 from simulator.scenario.training import Precision
-from simulator.validation.recipes import recipe_of
 
 if TYPE_CHECKING:
-    from simulator.validation.blanks import Blanks
+    from simulator.validation.assumptions import Assumptions
+    from simulator.validation.degrees import Degrees
     from simulator.validation.rows import Row
 
-_MODULES = re.compile(
-    r"(?:recompute_modules ?= ?\[|recompute modules ?= ?\[|recompute modules: |\(recompute )([a-z_, ']+)"
-)
-_LATER_MODULES = re.compile(r"Recompute modules: [\w +]+ up to step \d+, ([\w +]+) afterwards")
-_BLOCK = re.compile(r"full recompute \(block\) of (\d+) layers per pipeline chunk")
-_OFFLOADED = re.compile(r"activation CPU offload of (\d+) layers")
-_REMAT = re.compile(r"remat(?:_policy)?[= ](minimal|full|save_qkv_proj|qkv_proj_offloaded)\b")
-_KEPT = re.compile(r"\b(query_proj|qkv_proj|context|decoder_layer_input)=(?:device|offload)\b")
-"""What a custom policy of MaxText keeps (configs/base.yml, remat_policy custom); the rest is recomputed."""
-_ROWWISE = re.compile(r"quantization (?:fp8|float8)[ -]?rowwise")
-_GATHERED = re.compile(r"float8 all-gather")
-_LATENT_NORM = re.compile(r"recompute of RMSNorm, MLA up-projection, SwiGLU")
+_UNSUPPORTED = ("int8",)
+"""Precisions of published rows that cannot be simulated yet."""
 _STACK_PARAMS = {"fp8-delayed", "fp8-current", "fp8-mx"}
+_ZERO2 = 2
 
 
-def precision_settings(row: Row, blanks: Blanks) -> dict[str, object]:
+def precision_settings(row: Row, assumptions: Assumptions) -> dict[str, object]:
     """Return the number formats that a row states; weights are stored as its stack's recipes store them.
 
     Raises:
         RowError: The precision is not known.
     """
-    stated = blanks.fill("precision", row.precision, blanks.defaults.precision)
+    defaults = assumptions.defaults
+    stated = assumptions.default("precision", row.precision, defaults.precision)
+    if stated in _UNSUPPORTED:
+        raise RowError(f"precision {stated} is not simulated yet")
     if stated not in get_args(Precision):
         raise RowError(f"precision {stated!r} is not known")
-    if stated == "fp8-current" and _ROWWISE.search(row.notes):
-        stated = "fp8-rowwise"
     document: dict[str, object] = {"precision": stated}
-    if _GATHERED.search(row.notes or ""):
+    if (
+        defaults.low_precision_params
+        and stated in _STACK_PARAMS
+        and "training.low_precision_params" not in row.settings
+    ):
+        assumptions.note(f"weights stored in {stated}: {defaults.name}'s recipes do so")
         document["low_precision_params"] = True
-    elif blanks.defaults.low_precision_params and stated in _STACK_PARAMS:
-        blanks.note(f"weights stored in {stated}: {blanks.defaults.name}'s recipes do so")
-        document["low_precision_params"] = True
-    kept = recipe_of(row).bf16_layers_at_end
-    if kept:
-        document["bf16_layers_at_end"] = kept
     return document
 
 
-def recompute_settings(row: Row, blanks: Blanks) -> dict[str, object]:
-    """Return what a row recomputes and offloads, as far as its fields and notes say."""
-    notes = row.notes or ""
+def recompute_settings(row: Row, assumptions: Assumptions) -> dict[str, object]:
+    """Return how much a row recomputes; which modules, if not stated, is up to recipe and software."""
     stated = row.recompute
-    block, remat = _BLOCK.search(notes), _REMAT.search(notes)
-    modules = _modules(notes) or list(recipe_of(row).recompute_modules)
-    if stated is None and block is not None:
-        stated = "full"
-    if stated is None and modules:
+    modules = "training.recompute_modules"
+    of_recipe = modules in assumptions.defaults.recipe(row).settings
+    if stated is None and (of_recipe or modules in row.settings):
         stated = "selective"
-    granularity = blanks.fill_known("recompute", stated, get_args(Recompute), blanks.defaults.recompute)
-    document: dict[str, object] = {"recompute": granularity}
-    if granularity == "full" and block is not None:
-        document |= {"recompute_method": "block", "recompute_num_layers": int(block[1])}
-    if granularity == "selective" and modules:
-        document["recompute_modules"] = modules
-    elif granularity == "selective" and remat is not None and remat[1] == "minimal":
-        document["recompute_modules"] = ["save_dots"]
-    elif granularity == "selective" and remat is not None and remat[1] == "qkv_proj_offloaded":
-        document |= {"recompute_modules": ["save_qkv"], "offload": {"activations": "all"}}
-    elif granularity == "selective" and (kept := set(_KEPT.findall(notes))):
-        document |= _custom_policy(kept)
-    elif granularity == "selective":
-        blanks.left("recomputed modules")
-    offloaded = _OFFLOADED.search(notes)
-    if offloaded is not None:
-        document["offload"] = {"activations": "all", "num_layers": int(offloaded[1])}
+    default = assumptions.defaults.recompute
+    granularity = assumptions.default_word("recompute", stated, get_args(Recompute), default)
+    if granularity == "selective" and not of_recipe:
+        assumptions.stack_default("recomputed modules", modules)
+    return {"recompute": granularity}
+
+
+def sharding_settings(row: Row, degrees: Degrees, assumptions: Assumptions) -> dict[str, object]:
+    """Return the settings of data-parallel sharding; FSDP's words stand before the number of a ZeRO stage.
+
+    The words of rows are those of FSDP and mean the same in a scenario. Behind a pipeline, weights that are
+    not resharded after forward stay whole for all micro-batches of a step, which is ZeRO-2 (Llama 3,
+    arXiv:2407.21783, section 3.3.2: "asynchronously prefetching sharded model weights"): a row that states
+    both leaves the size of FSDP's units open, and the stack's buckets hold. The slices of a TPU row are
+    replicas of each other, and a ``zero1_shard_size`` of -1 means all ranks.
+    """
+    if "parallelism.sharding" in row.settings:
+        return {}
+    stated = row.parallel.fsdp
+    stays_whole = stated == "shard_grad_op" and row.parallel.zero == _ZERO2 and degrees.pp > 1
+    if (stated is None or stays_whole) and row.parallel.zero is not None:
+        stated = f"zero{row.parallel.zero}" if row.parallel.zero else "none"
+    document: dict[str, object] = {
+        "sharding": assumptions.default("sharding", stated, assumptions.defaults.sharding)
+    }
+    if degrees.dp * degrees.cp == 1:
+        return document
+    sizes = {"parallelism.shard_size", "parallelism.shard_replicas"}
+    if stated == "hybrid" and not sizes & row.settings.keys():
+        if row.num_slices is not None and row.num_slices > 1:
+            return document | {"shard_replicas": row.num_slices}
+        assumptions.note("size of the shard group not stated: a node")
+    elif stated != "hybrid" and row.zero1_shard_size is not None and row.zero1_shard_size > 0:
+        document["shard_size"] = row.zero1_shard_size
     return document
-
-
-def _custom_policy(kept: set[str]) -> dict[str, object]:
-    """Return the recomputation that keeps the results named; with the layer's input alone, it is full.
-
-    >>> _custom_policy({"decoder_layer_input", "query_proj", "context"})
-    {'recompute_modules': ['save_attention']}
-    >>> _custom_policy({"decoder_layer_input"})
-    {'recompute': 'full'}
-    """
-    if "context" in kept:
-        return {"recompute_modules": ["save_attention"]}
-    if kept == {"decoder_layer_input"}:
-        return {"recompute": "full"}
-    return {"recompute_modules": ["save_qkv"]}
-
-
-def _modules(notes: str) -> list[str]:
-    """Return the modules that notes name, for example ``recompute_modules=['mla_up_proj']``.
-
-    >>> _modules("0.4.0: selective recompute modules=['moe_act', 'layernorm']; ...")
-    ['moe_act', 'layernorm']
-    """
-    if _LATENT_NORM.search(notes):
-        return ["layernorm", "mla_up_proj", "moe_act"]
-    found = _MODULES.search(notes) or _LATER_MODULES.search(notes)
-    if found is None:
-        return []
-    names = [name.strip(" '") for name in re.split(r"[,+]", found[1])]
-    return [name for name in names if name in get_args(RecomputeModule)]

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, get_args
 
 from simulator import catalogue
 from simulator.errors import CatalogueError, RowError
 from simulator.scenario.model import Positional
-from simulator.validation.noted_shape import noted_shape
 
 if TYPE_CHECKING:
     from simulator.scenario import Experts, LatentAttention, Model
-    from simulator.validation.blanks import Blanks
+    from simulator.validation.assumptions import Assumptions
     from simulator.validation.rows import Arch, Row
 
 
-_NO_PREDICTION = re.compile(r"\bNo MTP\b|\bw/o MTP\b")
-"""What the notes of a row say whose run left prediction layers out."""
-_PARALLEL_BLOCKS = re.compile(r"parallel transformer block|cumulative ablation step [2-8]:")
-"""What they say where attention and feed-forward read the same input: MegaScale, in the table of its parts
-(arXiv:2402.15627, Table 3) from the second row on."""
-
-
-def model_document(row: Row, blanks: Blanks) -> dict[str, object]:
+def model_document(row: Row, assumptions: Assumptions) -> dict[str, object]:
     """Describe a row's model in Hugging Face's words.
 
     The row's shape holds. What the row schema has no word for (norms, biases, windows, latent attention,
@@ -33,7 +24,7 @@ def model_document(row: Row, blanks: Blanks) -> dict[str, object]:
 
     Args:
         row: The row.
-        blanks: Fills in what is not stated.
+        assumptions: Fills in what is not stated.
 
     Raises:
         RowError: The shape is not stated and the catalogue has no such model, or it is no transformer.
@@ -42,15 +33,11 @@ def model_document(row: Row, blanks: Blanks) -> dict[str, object]:
     if row.arch.layers is None or _is_hybrid(row, known):
         document = _without_shape(row, known)
     else:
-        document = _shape(row, known, blanks)
-    if _NO_PREDICTION.search(row.notes):
-        document["num_nextn_predict_layers"] = 0
-    if _PARALLEL_BLOCKS.search(row.notes):
-        document["parallel_blocks"] = True
+        document = _shape(row, known, assumptions)
     document["name"] = row.model or "unnamed model"
-    document["vocab_size"] = _padded_vocabulary(row, document, blanks)
+    document["vocab_size"] = _padded_vocabulary(row, document, assumptions)
     if document["positional"] == "learned":
-        document["max_position_embeddings"] = row.seq_len or blanks.defaults.seq_length
+        document["max_position_embeddings"] = row.seq_len or assumptions.defaults.seq_length
     return document
 
 
@@ -106,14 +93,16 @@ def _stated(part: Experts | LatentAttention) -> dict[str, object]:
     return {name: value for name, value in asdict(part).items() if value is not None}
 
 
-def _shape(row: Row, known: Model | None, blanks: Blanks) -> dict[str, object]:
+def _shape(row: Row, known: Model | None, assumptions: Assumptions) -> dict[str, object]:
     arch = row.arch
     if arch.layers is None or arch.hidden is None or arch.heads is None:
         raise RowError("model's shape is not stated")
     gated = arch.gated if arch.gated is not None else known.gated if known else True
     document = _habits(known) if known else _usual_habits(gated=gated)
-    defaults = blanks.defaults
-    positional = blanks.fill_known("positions", arch.positional, get_args(Positional), defaults.positional)
+    defaults = assumptions.defaults
+    positional = assumptions.default_word(
+        "positions", arch.positional, get_args(Positional), defaults.positional
+    )
     latent = known is not None and known.latent_attention is not None
     document |= {
         "num_hidden_layers": arch.layers,
@@ -121,14 +110,12 @@ def _shape(row: Row, known: Model | None, blanks: Blanks) -> dict[str, object]:
         "num_attention_heads": arch.heads,
         "num_key_value_heads": arch.kv_heads or arch.heads,
         "head_dim": known.head_dim if latent and known else arch.head_dim or arch.hidden // arch.heads,
-        "intermediate_size": _feed_forward(arch, blanks, gated=gated),
-        "vocab_size": blanks.fill("vocabulary", arch.vocab, defaults.vocab_size),
+        "intermediate_size": _feed_forward(arch, assumptions, gated=gated),
+        "vocab_size": assumptions.default("vocabulary", arch.vocab, defaults.vocab_size),
         "gated": gated,
-        "tie_word_embeddings": blanks.fill("tied embeddings", arch.tied, defaults.tied),
+        "tie_word_embeddings": assumptions.default("tied embeddings", arch.tied, defaults.tied),
         "positional": positional,
     }
-    if known is None:
-        document |= noted_shape(row.notes)
     if arch.experts:
         document["experts"] = _groups(known, arch) | _experts(arch, arch.layers, arch.experts)
     return document
@@ -159,7 +146,7 @@ def _usual_habits(*, gated: bool) -> dict[str, object]:
     return {"norm": "rmsnorm" if gated else "layernorm", "linear_bias": not gated}
 
 
-def _feed_forward(arch: Arch, blanks: Blanks, *, gated: bool) -> int:
+def _feed_forward(arch: Arch, assumptions: Assumptions, *, gated: bool) -> int:
     """Return the dense width: as stated, an expert's where every layer has experts, or the usual multiple."""
     if arch.ffn is not None:
         return arch.ffn
@@ -169,7 +156,7 @@ def _feed_forward(arch: Arch, blanks: Blanks, *, gated: bool) -> int:
         return arch.expert_ffn
     hidden = arch.hidden or 0
     width = -(-8 * hidden // 3 // 256) * 256 if gated else 4 * hidden
-    blanks.note(f"feed-forward width not stated: {width}, 8/3 of the hidden size if gated, else 4 times")
+    assumptions.note(f"feed-forward width not stated: {width}, 8/3 of the hidden size if gated, else 4 times")
     return width
 
 
@@ -198,11 +185,11 @@ def _groups(known: Model | None, arch: Arch) -> dict[str, object]:
     return {"n_group": known.experts.n_group, "topk_group": known.experts.topk_group}
 
 
-def _padded_vocabulary(row: Row, document: dict[str, object], blanks: Blanks) -> int:
+def _padded_vocabulary(row: Row, document: dict[str, object], assumptions: Assumptions) -> int:
     """Pad the vocabulary as Megatron does, which makes it divisible among tensor-parallel ranks."""
     vocabulary = int(str(document["vocab_size"]))
-    multiple = blanks.defaults.vocab_multiple * row.parallel.tp or row.parallel.tp
+    multiple = assumptions.defaults.vocab_multiple * row.parallel.tp or row.parallel.tp
     padded = -(-vocabulary // multiple) * multiple
     if padded != vocabulary:
-        blanks.note(f"vocabulary {vocabulary} padded to {padded}, a multiple of {multiple}")
+        assumptions.note(f"vocabulary {vocabulary} padded to {padded}, a multiple of {multiple}")
     return padded

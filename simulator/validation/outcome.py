@@ -21,6 +21,7 @@ class RowOutcome:
         precision: Precision as simulated.
         has_experts: Whether the model is a mixture of experts.
         sweep: What it shares with the rows that differ from it in their layout only.
+        doubtful: Whether its own source leaves doubt about it.
         unseen_error: Error with constants that were fitted without its source, if that was asked for.
         comparison: Prediction beside measurement; None for a skipped row.
         skipped: Why the row was skipped, in full; None for a simulated one.
@@ -35,6 +36,7 @@ class RowOutcome:
     precision: str = ""
     has_experts: bool = False
     sweep: str = ""
+    doubtful: bool = False
     unseen_error: float | None = None
     comparison: Comparison | None = None
     skipped: str | None = None

@@ -157,7 +157,9 @@ def _cells(summary: ErrorSummary | None) -> tuple[str, ...]:
 
 def _closing(report: ValidationReport) -> str:
     total, simulated = len(report.rows), len(report.simulated)
-    lines = [f"{total} rows: {simulated} simulated, {total - simulated} skipped."]
+    doubtful = sum(row.doubtful for row, _ in report.simulated)
+    left_out = f" {doubtful} doubtful ones are left out of the errors." if doubtful else ""
+    lines = [f"{total} rows: {simulated} simulated, {total - simulated} skipped.{left_out}"]
     errors, memory = report.errors, report.memory_errors
     if errors:
         skill = (

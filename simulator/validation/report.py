@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from simulator.validation.campaign import Campaign, campaigns, predicted_speeds
 from simulator.validation.layout_sweeps import LayoutSweep, layout_sweeps
-from simulator.validation.sets import SETS
 from simulator.validation.statistics import ErrorSummary, constant_errors, summarise
+from simulator.validation.subsets import SETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,8 +59,8 @@ class ValidationReport:
 
     @property
     def errors(self) -> ErrorSummary | None:
-        """Throughput errors of all simulated rows; None where there are none."""
-        return self._summary(lambda _: True)
+        """Throughput errors of all simulated rows that are not doubtful; None where there are none."""
+        return self._summary(lambda row: not row.doubtful)
 
     @property
     def by_source(self) -> dict[str, ErrorSummary | None]:
@@ -75,7 +75,11 @@ class ValidationReport:
     @property
     def by_set(self) -> dict[str, ErrorSummary | None]:
         """Throughput errors by the kind of run that a user has in mind."""
-        return {name: self._summary(belongs) for name, belongs in SETS.items()}
+
+        def of(belongs: Callable[[RowOutcome], bool]) -> ErrorSummary | None:
+            return self._summary(lambda row: belongs(row) and not row.doubtful)
+
+        return {name: of(belongs) for name, belongs in SETS.items()}
 
     @property
     def unseen_errors(self) -> ErrorSummary | None:
@@ -117,6 +121,7 @@ class ValidationReport:
             "simulated": len(self.simulated),
             "skipped": len(self.rows) - len(self.simulated),
             "skipped_by_reason": self.skipped_by_reason,
+            "doubtful": [row.id for row in self.rows if row.doubtful],
             "errors": _plain(self.errors),
             "by_source": {name: _plain(summary) for name, summary in self.by_source.items()},
             "by_gpu": {name: _plain(summary) for name, summary in self.by_gpu.items()},

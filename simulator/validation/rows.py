@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 from pydantic import (
     BaseModel,
@@ -18,17 +17,13 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from simulator.errors import InputError, RowError
+from simulator.documents import Limits, read
+from simulator.errors import InputError, RowError, ScenarioError
+from simulator.validation.row_settings import flat_settings, over_fields
+from simulator.validation.stacks import MemoryQuantity  # noqa: TC001  pydantic reads it
 
-MemoryQuantity = Literal["allocated", "reserved", "used"]
-"""What a source measures as peak memory; see ``memory_quantity``."""
-_COMMIT = re.compile(r"Megatron-LM [0-9a-f]{7,}\b")
-"""A commit of the repository, as papers of today cite their baseline: Megatron-Core."""
-_ON_XLA = re.compile(r"\bJAX/XLA (MaxText|PAXML)\b")
-_COMPILED = re.compile(r"(?<!no )torch\.compile|local_batch_size=2, compile")
+_LIMITS = Limits(size_bytes=16 * 2**20, nodes=2_000_000)
 
 
 class _Part(BaseModel):
@@ -111,9 +106,13 @@ class ProfiledTimes(_Part):
 class Row(_Part):
     """One published measurement with the configuration that produced it.
 
+    ``settings`` (``set:`` in files) are those of a scenario file, by path; they win over all other fields.
+    ``notes`` are for people. ``doubtful`` rows, about which their own source leaves doubt, are reported and
+    kept out of headline figures. ``pytorch`` and ``version`` tell releases apart where ``stack`` does not,
+    ``inferred`` names fields that the row's author inferred rather than read.
     ``method`` is how the embedding and the head are placed in the pipeline (arXiv:2411.05288), ``kernel`` an
     implementation of attention and norms. The last three are measured times per micro-batch of each stage: of
-    all stages alike, and in microseconds of forward and backward passes by stage. All are extra keys of some
+    all stages, and in microseconds of forward and backward passes by stage. All are extra keys of some
     sources.
     """
 
@@ -147,22 +146,28 @@ class Row(_Part):
     profiled_ms_zb2p: ProfiledTimes | None = None
     stage_fwd_us: tuple[PositiveFloat, ...] | None = None
     stage_bwd_us: tuple[PositiveFloat, ...] | None = None
+    settings: dict[str, object] = Field(default_factory=dict, alias="set")
+    version: str | None = None
+    pytorch: str | None = None
+    memory_quantity: MemoryQuantity | None = None
+    inferred: tuple[str, ...] = ()
+    doubtful: bool = False
     notes: str = ""
 
     @property
     def software(self) -> str:
-        """What names the software: the stack, or the citation where that is ``see notes`` or not stated.
+        """What names the software: ``set:``, the stack, or else the citation."""
+        chosen = self.settings.get("software")
+        if isinstance(chosen, Mapping):
+            chosen = chosen.get("like")
+        if chosen is not None:
+            return str(chosen)
+        return self.source or "" if self.stack in {None, "see notes"} else self.stack or ""
 
-        Notes that begin with a commit of Megatron-LM name it better than the citation, which is another's.
-        A stack that the notes say is compiled carries that in its name. One vendor's collection of recipes
-        (DGXC) is listed under its own trainer, though some run on JAX: their notes say so.
-        """
-        if self.stack is None or self.stack == "see notes":
-            return "Megatron-Core" if _COMMIT.match(self.notes) else self.source or ""
-        notes = self.notes or ""
-        if (on_xla := _ON_XLA.search(notes)) is not None:
-            return f"{on_xla[1]} (XLA:GPU)"
-        return f"{self.stack}, torch.compile" if _COMPILED.search(notes) else self.stack
+    @property
+    def release(self) -> str:
+        """The stack with its version."""
+        return f"{self.stack or ''} {self.version or ''}".strip()
 
     @property
     def named(self) -> str:
@@ -197,8 +202,9 @@ class RawRow:
         """
         if not isinstance(self.content, Mapping):
             raise RowError("row is malformed: it is not a mapping of keys to values")
+        settings = flat_settings(self.content.get("set"))
         try:
-            return Row.model_validate(self.content)
+            return Row.model_validate({**over_fields(self.content, settings), "set": settings})
         except ValidationError as error:
             faults = (f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
             raise RowError("row is malformed: " + "; ".join(faults)) from error
@@ -214,10 +220,16 @@ def read_rows(paths: Iterable[str | Path]) -> tuple[RawRow, ...]:
         InputError: A path that does not exist, a directory without such files, or a file that is no YAML
             list.
     """
-    files: dict[Path, None] = {}
-    for path in map(Path, paths):
-        files.update(dict.fromkeys(_files(path)))
-    return tuple(row for file in files for row in _rows(file))
+    return tuple(row for file in files_of(paths) for row in _rows(file))
+
+
+def files_of(paths: Iterable[str | Path]) -> list[Path]:
+    """Return the files of rows that paths name: files, and the ``*.yaml`` files directly inside directories.
+
+    Raises:
+        InputError: A path that does not exist, or a directory without such files.
+    """
+    return list(dict.fromkeys(file for path in map(Path, paths) for file in _files(path)))
 
 
 def _files(path: Path) -> list[Path]:
@@ -225,21 +237,17 @@ def _files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise InputError(f"{path}: no such file or directory")
-    found = sorted([*path.glob("*.yaml"), *path.glob("*.yml")])
-    if not found:
+    files = sorted([*path.glob("*.yaml"), *path.glob("*.yml")])
+    if not files:
         raise InputError(f"{path}: the directory holds no .yaml file")
-    return found
+    return files
 
 
 def _rows(file: Path) -> list[RawRow]:
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: cannot be read as text: {error}") from error
-    try:
-        content: object = YAML(typ="safe").load(text)
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
+        content = read(file, _LIMITS).data
+    except ScenarioError as error:
+        raise InputError(f"cannot be read as published rows: {error}") from error
     if not isinstance(content, list):
         raise InputError(f"{file}: a file of published rows is a YAML list, not {type(content).__name__}")
     return [

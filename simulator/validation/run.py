@@ -60,10 +60,10 @@ def validate(
         InputError: A path that cannot be read as a list of rows.
     """
     rows = read_rows(paths)[:limit]
-    one = partial(outcome, simulate=simulate, leave_one_out=leave_one_out)
+    outcome_of = partial(outcome, simulate=simulate, leave_one_out=leave_one_out)
     outcomes: list[RowOutcome] = []
-    for found in _each(one, rows, jobs):
-        outcomes.append(found)
+    for row in _outcomes(outcome_of, rows, jobs):
+        outcomes.append(row)
         if progress is not None:
             progress(len(outcomes), len(rows))
     return ValidationReport(
@@ -74,12 +74,14 @@ def validate(
     )
 
 
-def _each(one: Callable[[RawRow], RowOutcome], rows: Sequence[RawRow], jobs: int) -> Iterator[RowOutcome]:
+def _outcomes(
+    outcome_of: Callable[[RawRow], RowOutcome], rows: Sequence[RawRow], jobs: int
+) -> Iterator[RowOutcome]:
     if jobs <= 1:
-        yield from map(one, rows)
+        yield from map(outcome_of, rows)
         return
     with ProcessPoolExecutor(jobs) as pool:
-        yield from pool.map(one, rows, chunksize=4)
+        yield from pool.map(outcome_of, rows, chunksize=4)
 
 
 def outcome(raw: RawRow, simulate: Simulate = api.simulate, *, leave_one_out: bool = False) -> RowOutcome:
@@ -94,10 +96,10 @@ def outcome(raw: RawRow, simulate: Simulate = api.simulate, *, leave_one_out: bo
         row = raw.parsed()
         stated_metric(row)
         scenario, warnings = to_scenario(row)
-        found = compare(row, scenario, simulate(scenario))
+        comparison = compare(row, scenario, simulate(scenario))
         if leave_one_out:
-            strange = without_source(scenario, raw.source)
-            unseen = compare(row, strange, simulate(strange)).error
+            unfitted = without_source(scenario, raw.source)
+            unseen = compare(row, unfitted, simulate(unfitted)).error
     except SimulatorError as error:
         text, reason = _reason(error)
         return RowOutcome(
@@ -114,9 +116,10 @@ def outcome(raw: RawRow, simulate: Simulate = api.simulate, *, leave_one_out: bo
         precision=scenario.training.precision,
         has_experts=scenario.model.experts is not None,
         sweep=sweep_name(row),
+        doubtful=row.doubtful,
         unseen_error=unseen,
-        comparison=found,
-        warnings=warnings + found.warnings,
+        comparison=comparison,
+        warnings=warnings + comparison.warnings,
     )
 
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
-
-_LAYOUT = re.compile(r"\blayout (E[Etm|()*\dL]*)")
-_REPEATED = re.compile(r"\(([^()]*)\)\*(\d+)|([A-Za-z])\*(\d+)")
 
 
 def stage_layers(layers: int, stages: int) -> tuple[int, ...]:
@@ -28,24 +24,6 @@ def stage_layers(layers: int, stages: int) -> tuple[int, ...]:
         return (full - 1, *(full,) * (stages - 2), full - 1)
     before = (stages - rest) // 2
     return (*(even,) * before, *(even + 1,) * rest, *(even,) * (stages - rest - before))
-
-
-def stated_stages(notes: str) -> tuple[int, ...]:
-    """Return the layers of each stage where notes quote Megatron-Core's pipeline layout, or nothing.
-
-    Its letters are embedding E, transformer layer t, multi-token prediction m and loss L
-    (``pipeline-model-parallel-layout``).
-
-    >>> stated_stages("same configuration throughout (layout Et*3|(tt|)*2mL)")
-    (3, 2, 2, 0)
-    """
-    found = _LAYOUT.search(notes)
-    if found is None:
-        return ()
-    layout = found[1]
-    while (again := _REPEATED.sub(lambda run: (run[1] or run[3]) * int(run[2] or run[4]), layout)) != layout:
-        layout = again
-    return tuple(stage.count("t") for stage in layout.split("|"))
 
 
 def full_stages(layers: int, stages: int) -> tuple[int, ...]:

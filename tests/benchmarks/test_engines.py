@@ -17,7 +17,6 @@ from factories import make_scenario
 from simulator import api
 from simulator.engines import compiled, event
 from simulator.engines.durations import Durations
-from simulator.engines.graph import Graph
 from simulator.engines.order import Order
 from simulator.workload.step.build import build_step
 
@@ -67,7 +66,7 @@ def test_one_run_over_the_event_engine(program: Program, loops: str) -> None:
 
 def test_a_batch_over_a_wavefront_in_numpy(program: Program, loops: str) -> None:
     own = np.random.default_rng(0).exponential(size=(program.num_ops, 128))
-    samples = own[Graph.of(program).node]  # those who start together take equally long
+    samples = own[Order.of(program).node]  # those who start together take equally long
     ours = best(lambda: compiled.run_batch(program, samples))
     wave = wavefront(program)
     theirs = best(lambda: wave(samples), 3)
@@ -81,28 +80,27 @@ def test_a_batch_over_a_wavefront_in_numpy(program: Program, loops: str) -> None
 
 def wavefront(program: Program) -> Callable[[np.ndarray], np.ndarray]:
     """Return the usual way in numpy: one level of the graph after the other."""
-    graph = Graph.of(program)
-    around = Order.of(graph)
+    around = Order.of(program)
     level = np.zeros(program.num_ops, dtype=np.int64)
-    bounds = around.predecessor_start
+    first, last = around.predecessor_start, around.predecessor_end
     for node in around.nodes:
-        before = around.predecessor[bounds[node] : bounds[node + 1]]
+        before = around.predecessor[first[node] : last[node]]
         level[node] = level[before].max(initial=-1) + 1
     levels = [np.flatnonzero(level == number) for number in range(level.max() + 1)]
     edges = [
         (
             nodes,
-            np.concatenate([around.predecessor[bounds[node] : bounds[node + 1]] for node in nodes]),
-            np.cumsum([0, *(bounds[nodes + 1] - bounds[nodes])[:-1]]),
+            np.concatenate([around.predecessor[first[node] : last[node]] for node in nodes]),
+            np.cumsum([0, *(last[nodes] - first[nodes])[:-1]]),
         )
         for nodes in levels[1:]
     ]
 
     def run(seconds: np.ndarray) -> np.ndarray:
         ends = seconds.copy()
-        for nodes, before, first in edges:
-            ends[nodes] += np.maximum.reduceat(ends[before], first, axis=0)
-        return ends[graph.node]
+        for nodes, before, begins in edges:
+            ends[nodes] += np.maximum.reduceat(ends[before], begins, axis=0)
+        return ends[around.node]
 
     return run
 

@@ -12,7 +12,7 @@ from simulator.durations.layers import device_s
 from simulator.units import Dimension, parse_quantity
 from simulator.validation.components.read import Component, read_components
 from simulator.validation.statistics import ErrorSummary, summarise
-from simulator.validation.timed import Timed
+from simulator.validation.timed_part import Timed
 from simulator.workload.layers.experts import expert_steps
 from simulator.workload.layers.kinds import layer_kinds, layer_steps
 from simulator.workload.layers.lower import backward_program, forward_program

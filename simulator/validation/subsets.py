@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from simulator.validation.leave_one_out import fits_without
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -27,6 +29,8 @@ def _dense_ampere_and_hopper(row: RowOutcome) -> bool:
 
 SETS: Mapping[str, Callable[[RowOutcome], bool]] = {
     "all": lambda _: True,
+    "sources that the fit of training has seen": lambda row: row.source in fits_without(),
+    "sources that it has not seen": lambda row: row.source not in fits_without(),
     "dense, A100 and H100, Megatron and NeMo": _dense_ampere_and_hopper,
     "mixture of experts, Hopper": lambda row: (
         row.has_experts and row.gpu.startswith(("h100", "h200", "h800"))
