@@ -45,22 +45,22 @@ def slot_works(settings: StepSettings, arrangement: Arrangement) -> dict[int, Wo
     """
     slots, apart = arrangement.slots, settings.mesh.stride("pp")
     works: dict[int, Work] = {}
-    for number, holding in enumerate(arrangement.holdings):
-        first = number * slots.per_holding
+    for index, holding in enumerate(arrangement.holdings):
+        first = index * slots.per_holding
         works.update((first + slot, work) for slot, work in _holding_works(settings, slots, holding))
-    for number, rank in enumerate(arrangement.ranks):
-        first = slots.first_rank + number * len(RankSlot)
+    for index, rank in enumerate(arrangement.ranks):
+        first = slots.first_rank + index * len(RankSlot)
         held = settings.stages.outlines(rank.stages)
         works.update(
             (first + slot, work) for slot, work in rank_works(settings.end, held, arrangement.end_ranks)
         )
         works.update((first + slot, work) for slot, work in output_works(settings))
-    for number, pair in enumerate(slots.pairs):
+    for index, pair in enumerate(slots.pairs):
         forward, backward = pair_works(settings, arrangement, pair)
-        works[slots.first_pair + 2 * number] = forward
-        works[slots.first_pair + 2 * number + 1] = backward
-    for number, (source, target, receives) in enumerate(slots.messages):
-        works[slots.first_message + number] = message(
+        works[slots.first_pair + 2 * index] = forward
+        works[slots.first_pair + 2 * index + 1] = backward
+    for index, (source, target, receives) in enumerate(slots.messages):
+        works[slots.first_message + index] = message(
             settings.message_bytes, apart, source, target, receives=receives
         )
     return works
@@ -72,23 +72,23 @@ def _holding_works(settings: StepSettings, slots: Slots, holding: HoldingKind) -
     units = stage_units(states, kind.outline)
     works = stage_works(kind, layers)
     bounds = [*units.starts, len(works)]
-    parts = [works, *(works[first:end] for first, end in pairwise(bounds))]
+    of_bucket = [works, *(works[first:end] for first, end in pairwise(bounds))]
     splits = all(work.halves is not None for work in works)
-    for number, pass_kind in enumerate(PASS_KINDS if splits else PASS_KINDS[:2]):
+    for kind_index, pass_kind in enumerate(PASS_KINDS if splits else PASS_KINDS[:2]):
         name = f"stage, {pass_kind.name.lower().replace('_', ' ')}"
-        for part, part_works_ in enumerate(parts):
-            work = BlockSequence(name, counted(blocks_of(pass_kind, part_works_)))
-            yield int(slots.of_pass(number, part - 1)), work
-    for part, index in enumerate(units.index):
-        unit = units.units[index]
+        for bucket, layers_of_bucket in enumerate(of_bucket, start=-1):
+            work = BlockSequence(name, counted(blocks_of(pass_kind, layers_of_bucket)))
+            yield int(slots.of_pass(kind_index, bucket)), work
+    for bucket, unit_index in enumerate(units.index):
+        unit = units.units[unit_index]
         for sort in range(len(COLLECTIVES)):
-            for number, collective in enumerate(unit.collectives[sort]):
-                yield slots.of_collective(part, sort, number), collective
+            for index, collective in enumerate(unit.collectives[sort]):
+                yield slots.of_collective(bucket, sort, index), collective
         if states.sharding.method == "zero3":
             copies = unit_copies(states, settings.copying, layers.options, unit.parameters)
-            for number, copy in enumerate(copies):
+            for index, copy in enumerate(copies):
                 if copy is not None:
-                    yield slots.of_copy(part, number), copy
+                    yield slots.of_copy(bucket, index), copy
     if holding.copies:
         pair = rank_pair(settings.mesh.stride("pp"), *holding.copies)
         yield slots.stage_copy, stage_copy_work(states, kind.outline, pair)
@@ -143,13 +143,13 @@ def output_works(settings: StepSettings) -> Iterator[tuple[int, Work]]:
     yield RankSlot.OUTPUT_GRADIENT, Collective(kind="all_reduce", group=group, bytes=activation, name=name)
 
 
-def _part_works(settings: StepSettings, kind: StageKind, part: int) -> tuple[LayerWork, ...]:
-    """Return the layers of a part of a stage; part -1 stands for all of them."""
+def _bucket_works(settings: StepSettings, kind: StageKind, bucket: int) -> tuple[LayerWork, ...]:
+    """Return the layers of a bucket of a stage; bucket -1 stands for all of them."""
     works = stage_works(kind, settings.layers)
-    if part < 0:
+    if bucket < 0:
         return works
     starts = [*stage_units(settings.states, kind.outline).starts, len(works)]
-    return works[starts[part] : starts[part + 1]]
+    return works[starts[bucket] : starts[bucket + 1]]
 
 
 def pair_works(
@@ -160,9 +160,9 @@ def pair_works(
         settings.stages.kinds[arrangement.holdings[holding].stage]
         for holding in (pair.forward_holding, pair.backward_holding)
     )
-    there = blocks_of(OpKind.FORWARD, _part_works(settings, forward, pair.forward_part))
-    back = blocks_of(OpKind.BACKWARD, _part_works(settings, backward, pair.backward_part))
-    both = counted(_beside(there, back))
+    there = blocks_of(OpKind.FORWARD, _bucket_works(settings, forward, pair.forward_bucket))
+    back = blocks_of(OpKind.BACKWARD, _bucket_works(settings, backward, pair.backward_bucket))
+    both = counted(_overlapped_blocks(there, back))
     forward_flops, backward_flops = (
         sum(floating_point_operations(block.program) for block in blocks) for blocks in (there, back)
     )
@@ -172,7 +172,8 @@ def pair_works(
     return BlockSequence(name, both, share), BlockSequence(name, both, 1.0 - share)
 
 
-def _beside(forward: Sequence[Block], backward: Sequence[Block]) -> Iterator[Block]:
+def _overlapped_blocks(forward: Sequence[Block], backward: Sequence[Block]) -> Iterator[Block]:
+    """Yield the blocks of two passes that run together, pair by pair, and then what is left of the longer."""
     made: dict[tuple[Block, Block], Block] = {}
     for first, second in zip_longest(forward, backward):
         if first is None or second is None:
@@ -190,7 +191,7 @@ def blocks_of(kind: OpKind, works: Sequence[LayerWork]) -> list[Block]:
 
 
 def block_of(kind: OpKind, work: LayerWork) -> Block:
-    """Return a layer's part of a pass.
+    """Return the block that a layer contributes to a pass.
 
     Raises:
         TypeError: The pass is half a backward pass, and the layer was built for whole ones.
