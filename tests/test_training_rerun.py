@@ -12,8 +12,7 @@ from ruamel.yaml import YAML
 
 from simulator.calibration.training import runs
 from simulator.calibration.training.document import constants_text, without_text
-from simulator.calibration.training.fit import fit_training
-from simulator.calibration.training.layers import measured_layers
+from simulator.calibration.training.fit import fit_training, measured_layers
 from simulator.cli import main
 
 if TYPE_CHECKING:

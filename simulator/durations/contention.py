@@ -7,6 +7,14 @@ The kernel of a collective holds some multiprocessors for as long as it runs (on
 
 Copy engines hold none, and memory-bound kernels reach their bandwidth without a few of them. Within a layer
 that is the time of its kernels; a pass over many layers loses the share of it that matrix kernels take.
+
+NCCL opens channels, each of which takes one SM: inside a scale-up domain as many as its links are worth.
+Across domains it looks for rings that use each NIC once, doubles what it finds (``ncclTopoPostset``,
+src/graph/connect.cc, commit 5067397c), and from compute capability 9.0 on doubles again as long as there are
+fewer than 16 ("4 compute channels per search channel to reach peak BW on <8 PPN"). So a data-parallel group
+with one rank per node takes 4 SMs on H100, not 24. Logs agree: 8 channels for two GPUs in each of two nodes
+(github:NVIDIA/nccl issue 1189), 16 for eight in each of three (issue 1453), both with 2 channels per peer for
+messages.
 """
 
 from __future__ import annotations
@@ -16,8 +24,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from simulator.costs.channels import channels
+from simulator.costs.collectives import leaves_domain
 from simulator.costs.send_once import KERNELS
+from simulator.costs.topology import place
 from simulator.engines import jit, loops
 from simulator.workload.program import Stream
 from simulator.workload.work import Attention, Collective, Gemm, Scan, Transfer
@@ -26,8 +35,39 @@ if TYPE_CHECKING:
     from simulator.costs.system import System
     from simulator.engines.durations import Durations
     from simulator.engines.timeline import Timeline
+    from simulator.scenario.gpu import Gpu
     from simulator.workload.program import Floats, Ints, Program, Work
     from simulator.workload.step.structure import Structure
+
+
+MOST_ACROSS = 16
+"""Channels at which NCCL stops doubling them for a group that spans domains."""
+PER_MESSAGE_ACROSS = 2
+"""Channels of a message that crosses the network (``ncclTopoGetNchannels``, src/graph/paths.cc)."""
+
+
+def per_nic(gpu: Gpu) -> int:
+    """Return the channels for each NIC that a group enters the network by.
+
+    Compute capability 9.0 brought fp8 to the accelerators that NVLink joins; it tells them from older ones.
+    """
+    return 4 if "fp8" in gpu.peak_flop_per_s else 2
+
+
+def channels(work: Collective | Transfer, system: System) -> int:
+    """Return the multiprocessors that NCCL's kernel takes for a collective or a message.
+
+    Args:
+        work: What is sent.
+        system: The hardware, and the software with its channels inside one domain.
+    """
+    inside, cluster = system.software.collective_multiprocessors, system.cluster
+    if isinstance(work, Transfer):
+        return min(inside, PER_MESSAGE_ACROSS) if leaves_domain(work, cluster) else inside
+    placement = place(work.group, cluster.network, domain=cluster.scale_up_domain, gpus=cluster.gpus)
+    if placement.one_domain:
+        return inside
+    return min(inside, MOST_ACROSS, per_nic(cluster.gpu) * placement.ranks_per_domain)
 
 
 def held_multiprocessors(work: Work, system: System) -> int:

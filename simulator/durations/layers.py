@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.costs.launch import launch_s
 from simulator.durations.contention import is_slowed, slowed
 from simulator.durations.power import at_best_s, relieved
 from simulator.durations.price import price_layer
@@ -20,9 +19,12 @@ if TYPE_CHECKING:
 
     from simulator.costs.system import System
     from simulator.engines.timeline import Timeline
+    from simulator.scenario import Software
     from simulator.workload.program import Program
+    from simulator.workload.work import Launches
 
     Answers = dict[Hashable, "LayerRun"]
+
 
 _CONTENTION_ROUNDS = 3
 _SYSTEMS = 32
@@ -207,3 +209,24 @@ def _timeline(program: Program, system: System) -> Timeline:
             break
         timeline = run(program, durations)
     return timeline
+
+
+LOOPED_LAUNCH_S = 5e-6
+"""One launch from a loop in compiled code (assumed: a CUDA launch alone takes the host about so long).
+
+Transformer Engine converts the rows of each expert and starts its product so
+(github:NVIDIA/TransformerEngine, ``split_quantize`` and ``nvte_multi_tensor_gemm``).
+"""
+
+
+def launch_s(launches: Launches, software: Software) -> float:
+    """Return the host's seconds for launches, those of a loop without the framework's share.
+
+    >>> from simulator import catalogue
+    >>> from simulator.workload.work import Launches
+    >>> software = catalogue.software("megatron-core")
+    >>> launch_s(Launches(first=0, further=64), software)
+    0.00032
+    """
+    looped_s = min(LOOPED_LAUNCH_S, software.kernel_launch_s)
+    return launches.first * software.kernel_launch_s + launches.further * looped_s

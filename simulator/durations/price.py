@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
+from statistics import NormalDist
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from simulator.costs.collectives import collective_cost, leaves_domain, transfer_cost
 from simulator.costs.kernels import kernel_s
-from simulator.costs.slowest import slowest_factor
 from simulator.costs.system import System
 from simulator.engines.durations import Durations
 from simulator.workload.program import BlockSequence, Work
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from simulator.costs.message import MessageCost
     from simulator.scenario import Cluster
     from simulator.workload.program import Program
+
 
 __all__ = ["System", "alone_s", "message_cost", "price", "price_layer"]
 
@@ -169,3 +170,26 @@ def with_routes(program: Program, system: System, fixed_s: np.ndarray, flow: np.
         link_bytes_per_s=np.repeat([system.nic_bytes_per_s(rank) for rank in range(program.num_ranks)], 2),
         link_names=tuple(f"{name} nic {way}" for name in program.rank_names for way in ("out", "in")),
     )
+
+
+@cache
+def slowest_factor(spread: float, gpus: int) -> float:
+    """Return the compute time of the slowest of ``gpus`` over that of a typical one.
+
+    GPUs of one type sustain different clocks (silicon, cooling). Collectives and pipelines make all wait for
+    the slowest, whose expected distance from the mean is that of the largest of n normal values: Blom's
+    approximation, Statistical Estimates and Transformed Beta-Variables, 1958, equation 6.9.1.
+
+    Args:
+        spread: Standard deviation of sustained speed among GPUs, relative to the mean.
+        gpus: GPUs of the job.
+
+    >>> slowest_factor(0.02, 1)
+    1.0
+    >>> round(slowest_factor(0.02, 8), 4), round(slowest_factor(0.02, 16384), 4)
+    (1.0287, 1.0791)
+    """
+    if gpus == 1 or not spread:
+        return 1.0
+    expected = NormalDist().inv_cdf((gpus - 0.375) / (gpus + 0.25))
+    return 1.0 + spread * expected

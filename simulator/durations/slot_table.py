@@ -53,18 +53,18 @@ def slot_costs(
     slots = arrangement.slots
     costs = np.zeros((3, slots.size))
     blocks = costs[:, : slots.first_rank].reshape(3, slots.holdings, -1)
-    for number, holding in enumerate(arrangement.holdings):
-        _put_holding(blocks[:, number], settings, system, slots, holding)
+    for index, holding in enumerate(arrangement.holdings):
+        _put_holding(blocks[:, index], settings, system, slots, holding)
     ranks = costs[:, slots.first_rank : slots.first_pair].reshape(3, slots.ranks, -1)
-    for number, rank in enumerate(arrangement.ranks):
+    for index, rank in enumerate(arrangement.ranks):
         at = HeldRank(rank=rank.rank, end_ranks=arrangement.end_ranks, whole_update=whole_update)
-        ranks[:, number] = rank_costs(settings.end, settings.stages.outlines(rank.stages), at, system)
+        ranks[:, index] = rank_costs(settings.end, settings.stages.outlines(rank.stages), at, system)
     if settings.vocabulary != "none":
         _put_output_layer(ranks, settings, system, arrangement)
-    for number, pair in enumerate(slots.pairs):
-        own = system.at(arrangement.holdings[pair.forward_holding].rank)
-        for place, work in enumerate(pair_works(settings, arrangement, pair)):
-            costs[[FIXED_S, SHARE], slots.first_pair + 2 * number + place] = sequence_costs(work, own)
+    for index, pair in enumerate(slots.pairs):
+        local = system.at(arrangement.holdings[pair.forward_holding].rank)
+        for second, work in enumerate(pair_works(settings, arrangement, pair)):
+            costs[[FIXED_S, SHARE], slots.first_pair + 2 * index + second] = sequence_costs(work, local)
     apart = settings.mesh.stride("pp")
     sent = message_costs(slots.messages, settings.message_bytes, apart, system)
     costs[[FIXED_S, NETWORK_BYTES], slots.first_message :] = sent
@@ -75,13 +75,13 @@ def _put_output_layer(
     ranks: Floats, settings: StepSettings, system: System, arrangement: Arrangement
 ) -> None:
     """Fill in what passes S and T of a divided output layer cost on each kind of rank."""
-    for number, rank in enumerate(arrangement.ranks):
+    for index, rank in enumerate(arrangement.ranks):
         for slot, work in output_works(settings):
             if isinstance(work, BlockSequence):
                 cost = sequence_costs(work, system.at(rank.rank))
-                ranks[[FIXED_S, SHARE], number, slot] = cost
+                ranks[[FIXED_S, SHARE], index, slot] = cost
             else:
-                ranks[[FIXED_S, NETWORK_BYTES], number, slot] = leaf_cost(work, system, rank.rank)
+                ranks[[FIXED_S, NETWORK_BYTES], index, slot] = leaf_cost(work, system, rank.rank)
 
 
 def _put_holding(
@@ -89,15 +89,15 @@ def _put_holding(
 ) -> None:
     """Fill the block of a stage on a rank."""
     states, layers, kind = settings.states, settings.layers, settings.stages.kinds[holding.stage]
-    own = system.at(holding.rank)
+    local = system.at(holding.rank)
     units = stage_units(states, kind.outline)
-    passes = pass_costs(kind, layers, units.starts, own)
+    passes = pass_costs(kind, layers, units.starts, local)
     put_passes(block[:: SHARE - FIXED_S], passes, slots)
-    # Where no pass is cut, the layout has one part and the stage may have more.
+    # Where no pass is cut, the layout has one bucket and the stage may have more.
     collectives = collective_costs(units, system, holding.rank)[:, : slots.copies - slots.collectives]
     block[:, slots.collectives : slots.collectives + collectives.shape[1]] = collectives
     if states.sharding.method == "zero3":
-        copies = copy_seconds(units, states, settings.copying, layers.options, own)
+        copies = copy_seconds(units, states, settings.copying, layers.options, local)
         copies = copies[: slots.stage_copy - slots.copies]
         block[FIXED_S, slots.copies : slots.copies + len(copies)] = copies
     if holding.copies:

@@ -28,18 +28,18 @@ def pass_costs(kind: StageKind, settings: LayerSettings, starts: tuple[int, ...]
     Args:
         kind: The stage.
         settings: Settings of its layers.
-        starts: The work with which each part of the stage begins.
+        starts: The work with which each bucket of the stage begins.
         system: The hardware and the software of the rank that runs it.
 
     Returns:
-        [seconds or share, PASS_KINDS, 1 + part] Of the whole stage, and of each part; zero for halves of
+        [seconds or share, PASS_KINDS, 1 + bucket] Of the whole stage, and of each bucket; zero for halves of
         passes that are not split.
     """
     works = stage_works(kind, settings)
     different = dict.fromkeys(works)
-    place = {work: number for number, work in enumerate(different)}
+    index = {work: position for position, work in enumerate(different)}
     costs = np.array([_work_seconds(work, system) for work in different])
-    by_work = np.moveaxis(costs, 0, -1)[..., [place[work] for work in works]]
+    by_work = np.moveaxis(costs, 0, -1)[..., [index[work] for work in works]]
     seconds, matrix_s = sums_of_parts(by_work, starts)
     share = np.divide(matrix_s, seconds, out=np.zeros_like(seconds), where=seconds > 0.0)
     return np.stack((seconds, np.minimum(share, 1.0)))  # kernels that overlap with others count whole
@@ -49,8 +49,8 @@ def pass_costs(kind: StageKind, settings: LayerSettings, starts: tuple[int, ...]
 def _work_seconds(work: LayerWork, system: System) -> Floats:
     """Return the seconds of a work's passes, and of the matrix kernels in them."""
     seconds = np.zeros((2, len(PASS_KINDS)))
-    for number, kind in enumerate(PASS_KINDS if work.halves is not None else PASS_KINDS[:2]):
-        seconds[:, number] = _block_costs(block_of(kind, work), system)
+    for index, kind in enumerate(PASS_KINDS if work.halves is not None else PASS_KINDS[:2]):
+        seconds[:, index] = _block_costs(block_of(kind, work), system)
     return seconds
 
 

@@ -109,5 +109,5 @@ def _update_s(states: ModelStates, stages: tuple[StageOutline, ...], seconds: Fl
         overlaps=states.offload.overlaps,
         buckets=(rank_buckets(states, rank_end(states, stages).parameters),),
     )
-    program = update_program(offloaded, Slots(holdings=0, parts=0, ranks=1, pairs=(), messages=()))
+    program = update_program(offloaded, Slots(holdings=0, buckets=0, ranks=1, pairs=(), messages=()))
     return compiled.run(program, Durations.of(seconds[program.work])).makespan_s

@@ -11,14 +11,14 @@ from simulator.documents import Document, validate
 from simulator.errors import CatalogueError, ScenarioError
 from simulator.files.base import beside
 from simulator.files.cluster_rules import check_cluster
-from simulator.files.clusters import cluster_of
+from simulator.files.clusters import cluster_of, software_of
 from simulator.files.context_rules import check_context, check_loss_chunks, with_context
 from simulator.files.effect_rules import warn
 from simulator.files.expert_rules import warn_experts
 from simulator.files.hugging_face import read_config
 from simulator.files.layers import stage_layers
 from simulator.files.layout_rules import check_layout, data_parallel
-from simulator.files.memory_rules import check_memory_settings, check_precision
+from simulator.files.memory_rules import check_attention, check_memory_settings, check_precision
 from simulator.files.model_rules import check_model
 from simulator.files.named import HuggingFaceModel
 from simulator.files.noise_section import NoiseSection, noise
@@ -103,7 +103,7 @@ def scenario_of(
     if model is None or parallelism is None or (checks and findings.problems):
         raise ScenarioError(findings.problems)
     cluster = cluster_of(file.cluster)
-    software = software_of(file)
+    software = software_of(file.software)
     training = _training(file.training, software, parallelism.schedule)
     parallelism = with_context(parallelism, file, model, training, software, findings)
     parallelism = with_sharding(parallelism, file.parallelism, cluster, software)
@@ -167,6 +167,7 @@ def check_settings(file: ScenarioFile, model: Model | None, findings: Findings) 
     """Check what does not depend on the layout."""
     check_cluster(file, findings)
     check_precision(file, findings)
+    check_attention(file, model, findings)
     check_memory_settings(file, model, findings)
 
 
@@ -184,12 +185,6 @@ def model_of(file: ScenarioFile, findings: Findings) -> Model | None:
             text = ": ".join(part for part in (problem.file, problem.path, problem.message) if part)
             findings.problem("model.hf_config", text)
         return None
-
-
-def software_of(file: ScenarioFile) -> Software:
-    """Return the stack of a file."""
-    named = file.software
-    return catalogue.software(named) if isinstance(named, str) else named.to_scenario("software")
 
 
 def _parallelism(file: ScenarioFile, model: Model | None, findings: Findings) -> Parallelism | None:

@@ -1,4 +1,4 @@
-"""The hardware that a scenario file describes."""
+"""The hardware and the software that a scenario file names or describes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ from simulator import catalogue
 from simulator.catalogue import NetworkEntry
 from simulator.documents import Sourced
 from simulator.errors import CatalogueError
-from simulator.scenario import Cluster, Gpu, Network, Pool
+from simulator.scenario import Cluster, Gpu, Network, Pool, Software
 
 if TYPE_CHECKING:
     from simulator.files.cluster_section import ClusterSection, PoolSection
-    from simulator.files.named import GpuChoice, NetworkChoice
+    from simulator.files.named import GpuChoice, NetworkChoice, SoftwareChoice
 
 
 def gpu_of(choice: GpuChoice) -> Gpu:
     """Return the accelerator that a file names or describes."""
     return catalogue.gpu(choice) if isinstance(choice, str) else choice.to_scenario("gpu")
+
+
+def software_of(choice: SoftwareChoice) -> Software:
+    """Return the stack that a file names or describes."""
+    return catalogue.software(choice) if isinstance(choice, str) else choice.to_scenario("software")
 
 
 def cluster_of(section: ClusterSection) -> Cluster:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from simulator.documents import Document, validate
 from simulator.errors import ScenarioError
-from simulator.files.build import check_settings, model_of, scenario_of, software_of
-from simulator.files.clusters import cluster_of
+from simulator.files.build import check_settings, model_of, scenario_of
+from simulator.files.clusters import cluster_of, software_of
 from simulator.files.overrides import apply
 from simulator.files.report import Findings
 from simulator.files.scenario_file import ScenarioFile
@@ -62,7 +62,7 @@ class Variations:
             file=file,
             model=model,
             cluster=cluster_of(file.cluster),
-            software=software_of(file),
+            software=software_of(file.software),
             name=scenario.name,
         )
 

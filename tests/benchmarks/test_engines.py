@@ -16,8 +16,8 @@ from factories import make_scenario
 
 from simulator import api
 from simulator.engines import compiled, event
+from simulator.engines.compiled import Order
 from simulator.engines.durations import Durations
-from simulator.engines.order import Order
 from simulator.workload.step.build import build_step
 
 from .timing import MODEL, best, machine, say, side_by_side

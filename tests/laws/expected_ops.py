@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from simulator.workload.parameters.buckets import unit_parts
+from simulator.workload.parameters.buckets import unit_spans
 from simulator.workload.parameters.counts import LocalParameters
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def shards_of(scenario: Scenario, stage: Stage) -> list[Shard]:
     shards: list[Shard] = []
     units: list[int] = []
     dense = experts = 0.0
-    parts = unit_parts(LocalParameters.of(scenario.model, scenario.parallelism), stage.outline)
+    parts = unit_spans(LocalParameters.of(scenario.model, scenario.parallelism), stage.outline)
     for number, part in enumerate(parts):
         units.append(number)
         dense, experts = dense + part.parameters.dense, experts + part.parameters.experts

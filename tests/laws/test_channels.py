@@ -8,8 +8,8 @@ import pytest
 from factories import SOFTWARE
 
 from simulator import catalogue
-from simulator.costs.channels import channels
 from simulator.costs.system import System
+from simulator.durations.contention import channels
 from simulator.scenario import Cluster
 from simulator.workload.work import Collective, Group, Transfer
 

@@ -12,8 +12,12 @@ from hypothesis import strategies as st
 
 from laws.layers import head, layer, ops
 from simulator.scenario import Experts, Overlap
+from simulator.workload.layers.elementwise import norm
+from simulator.workload.layers.experts.products import _bias, _fused_activation
 from simulator.workload.layers.mamba import StateSpaceScan
+from simulator.workload.layers.operation import Pointwise
 from simulator.workload.layers.ring_attention import ring_kernels
+from simulator.workload.layers.settings import layer_settings
 from simulator.workload.work import Attention, Collective, Elementwise, Scan
 
 if TYPE_CHECKING:
@@ -237,3 +241,50 @@ def test_results_that_come_round_in_chunks_are_read_once_and_one_chunk_is_writte
     for merge, whole in zip(merged, apart, strict=True):
         assert isinstance(merge, Elementwise)
         assert merge.bytes_moved == pytest.approx(whole.bytes + whole.bytes / tp)
+
+
+@pytest.mark.parametrize(
+    ("fused", "kept", "taken"),
+    [
+        ((), "w x", "w w w"),  # the input and the normalised values; three gradients of the former
+        (("norm",), "x", "x x"),
+        (("norm", "norm_gradient"), "x", "x x"),
+    ],
+)
+def test_a_norm_keeps_its_input_and_eager_ones_their_values_in_fp32(
+    fused: tuple[str, ...], kept: str, taken: str
+) -> None:
+    scenario = make_scenario(tp=2)
+    scenario = replace(scenario, software=replace(scenario.software, fused=frozenset(fused)))
+    settings_ = layer_settings(scenario)
+    step = norm(settings_.sizes, settings_.kernels, "norm", 512)
+    elements = scenario.training.seq_length / 2 * 512
+    width = {"x": 2, "w": 4}
+    assert step.saved_bytes == elements * sum(width[one] for one in kept.split())
+    assert step.working_bytes == elements * sum(width[one] for one in taken.split())
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_an_activation_inside_grouped_products_moves_what_it_converts(gated: bool) -> None:
+    """Backward it reads the first product's result, gate and value, and writes its gradient converted."""
+    scenario = make_scenario()
+    settings_ = layer_settings(replace(scenario, training=replace(scenario.training, precision="fp8-mx")))
+    step = _fused_activation(settings_.sizes, settings_.kernels, 64, 128, gated=gated)
+    (there,), (back,) = step.forward, step.backward
+    assert isinstance(there, Elementwise)
+    assert isinstance(back, Elementwise)
+    converted = 2 * (1 + 1 / 32)  # along rows and along columns, a scale for 32 values
+    assert there.bytes_moved == 64 * 128 * converted
+    assert back.bytes_moved == 64 * 128 * (2 if gated else 1) * (2 + converted)
+
+
+@pytest.mark.parametrize("experts", [1, 2, 5])
+def test_each_expert_runs_kernels_of_its_own_for_its_bias(experts: int) -> None:
+    """Forward a product and a sum each; then all are put together and cast."""
+    (step,) = _bias(experts, 64, 128)
+    assert isinstance(step, Pointwise)
+    (forward,), (backward,) = step.forward, step.backward
+    assert isinstance(forward, Elementwise)
+    assert isinstance(backward, Elementwise)
+    assert (forward.kernels, backward.kernels) == (2 * experts + 2, 5 * experts + 1)
+    assert (forward.bytes_moved, backward.bytes_moved) == (28 * experts * 64 * 128, 40 * experts * 64 * 128)

@@ -79,7 +79,21 @@ SETTINGS: dict[str, list[object]] = {
     "training.precision": ["fp16", "fp8-delayed", "fp8-current", "fp8-rowwise", "fp8-blockwise", "fp8-mx"],
     "training.recompute": ["selective", "full"],
     "training.loss_chunks": [4],
+    "training.attention": ["unfused", "flash2"],
 }
+SELECTIONS = [
+    [],
+    [],
+    ["core_attn"],
+    ["layernorm"],
+    ["mlp"],
+    ["moe"],
+    ["moe_act", "layernorm"],
+    ["mla_up_proj", "mlp"],
+    ["save_attention"],
+    ["save_dots"],
+]
+"""What a layer runs again: nothing, or some modules."""
 SWITCHES = {
     path: value
     for path, (_, value) in EXAMPLES.items()
@@ -107,6 +121,10 @@ def document(draw: st.DrawFn) -> tuple[dict[str, Any], tuple[str, ...]]:
     }
     for path in draw(st.lists(st.sampled_from(sorted(SETTINGS)), max_size=4, unique=True)):
         put(content, path, draw(st.sampled_from(SETTINGS[path])))
+    selection = draw(st.sampled_from(SELECTIONS))
+    if selection:
+        put(content, "training.recompute", "selective")
+        put(content, "training.recompute_modules", list(selection))
     for path in draw(st.lists(st.sampled_from(sorted(SWITCHES)), max_size=4, unique=True)):
         put(content, path, copy.deepcopy(SWITCHES[path]))
     return content, sizes

@@ -55,3 +55,15 @@ def test_recomputation_leaves_the_forward_pass_as_it_is() -> None:
     assert again is not plain
     assert again.forward.program is plain.forward.program
     assert again.backward.program.num_ops > plain.backward.program.num_ops
+
+
+def test_a_prediction_module_is_treated_as_the_only_layer_of_its_stage() -> None:
+    model = replace(make_scenario().model, num_nextn_predict_layers=1)
+    plain = make_scenario(model=model)
+    offload = replace(plain.training.offload, modules=("all",), num_layers=1)
+    moved = replace(plain, training=replace(plain.training, offload=offload))
+    before, after = (stages_of(scenario)[0].works for scenario in (plain, moved))
+    kept = [work.offloaded_bytes for work in after]
+    assert kept[1] == before[1].saved_bytes > 0  # the first layer of the stage
+    assert kept[2] == 0
+    assert kept[-3] == before[-3].saved_bytes > 0  # the module, before its head and the head

@@ -6,14 +6,20 @@ are the smallest over all models and settings here, rounded down; what they leav
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from laws.search_spaces import bounded_layouts, put
 from laws.test_search_bounds import MODELS
 from simulator import files
 from simulator.batch.evaluate import evaluate
+from simulator.explore.search.branch import BranchAndBound
+from simulator.explore.search.candidates import Candidates
 
 
 class Case(NamedTuple):
@@ -69,3 +75,57 @@ def test_bounds_count_most_of_a_step_and_of_its_memory(name: str, model: str) ->
         assert rows[number].placed_s >= case.time * results.step_time_s[number], about
         assert rows[number].memory_bytes >= case.memory * results.peak_memory_bytes[number], about
         assert rows[number].near_s >= 0.5 * rows[number].placed_s, about
+
+
+@pytest.mark.parametrize("model", ["dense", "few key-value heads", "large vocabulary"])
+@pytest.mark.parametrize("degrees", [{"pp": 4}, {"pp": 2, "tp": 2}], ids=str)
+def test_a_pipeline_of_one_micro_batch_has_one_path_and_its_bound_is_exact(
+    degrees: dict[str, object], model: str
+) -> None:
+    """Forward through all stages and back, a slow message between any two: no rank hides anything."""
+    content: dict[str, Any] = {
+        "cluster": {
+            "gpu": "h100-80gb-sxm",
+            "gpus": 4,
+            "network": {"bandwidth_per_gpu": "1 Gb/s"},
+            "scale_up_domain": 1,
+        },
+        "model": dict(MODELS[model]),
+        "parallelism": {**degrees, "placement": ["pp", "tp", "cp", "dp"]},
+        "training": {"seq_length": 2048, "global_batch_size": 1},
+    }
+    free = {"parallelism.schedule": ["1f1b", "gpipe"], "training.overlap.p2p": [True, False]}
+    put(content, "search", {"free": free})
+    rows = bounded_layouts(files.from_document(content))
+    step_time_s = evaluate([row.scenario for row in rows]).step_time_s
+    assert len(rows) == 4
+    for row, seconds in zip(rows, step_time_s, strict=True):
+        about = f"{row.scenario.parallelism} {row.scenario.training}"
+        assert row.placed_s >= 0.999 * seconds, about
+
+
+NUMBERS = st.integers(1, 6).map(float)
+POINTS = st.lists(st.tuples(NUMBERS, NUMBERS), max_size=6)
+
+
+@given(timed=POINTS, waiting=POINTS)
+def test_a_candidate_is_dominated_where_a_timed_layout_is_no_worse_in_both_respects(
+    timed: list[tuple[float, float]], waiting: list[tuple[float, float]]
+) -> None:
+    found = [SimpleNamespace(pace=pace, memory_bytes=size, region=0, timed=True) for pace, size in timed]
+    search = SimpleNamespace(_gpus=np.ones(1), found=found, front="memory")
+    count = len(waiting)
+    nothing = np.zeros(count, dtype=np.int64)
+    pace, memory = np.array(waiting, dtype=np.float64).reshape(-1, 2).T
+    candidates = Candidates(
+        region=nothing,
+        family=nothing,
+        pair=nothing,
+        step=nothing,
+        score=pace,
+        pace=pace,
+        memory=memory,
+        placed=np.zeros(count, dtype=np.bool_),
+    )
+    dominated = BranchAndBound._is_dominated(search, candidates)  # type: ignore[arg-type]
+    assert dominated.tolist() == [any(a <= one and b <= other for a, b in timed) for one, other in waiting]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from laws.step_scenarios import scenarios
 from simulator.workload.step.settings import NOT_READ, settings_of, step_settings
@@ -40,6 +41,21 @@ def test_settings_left_out_of_the_key_change_no_work(path: str, scenario: Scenar
     if path == "training.global_batch_size" and scenario.num_microbatches == 1:
         scenario = changed(scenario, path.split("."), OTHER[path])
     assert settings_of(changed(scenario, path.split("."), OTHER[path])) is settings_of(scenario)
+
+
+@settings(max_examples=15)
+@given(scenario=scenarios(), counts=st.permutations([1, 2, 3]))
+def test_settings_kept_of_other_numbers_of_micro_batches_are_those_that_would_be_made(
+    scenario: Scenario, counts: list[int]
+) -> None:
+    """Gradients of a single micro-batch are added to none."""
+    software = replace(scenario.software, fused=frozenset())
+    per_step = scenario.training.global_batch_size // scenario.num_microbatches
+    for count in counts:
+        training = replace(scenario.training, global_batch_size=count * per_step)
+        one = replace(scenario, software=software, training=training)
+        assert one.num_microbatches == count
+        assert step_settings(one) is settings_of(one)
 
 
 @settings(max_examples=30)

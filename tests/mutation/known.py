@@ -18,8 +18,8 @@ ERRORS: dict[str, tuple[str, str, str]] = {
     ),
     "parts of the first pass wait for no gather of their own": (
         f"{_LAYOUT}/data_parallel.py",
-        "segments.cut_start[first[of_holding]] + part[owner], np.arange(len(ops))",
-        "(segments.cut_start[first[of_holding]] + part[owner])[:0], np.arange(0)",
+        "segments.cut_start[first[of_holding]] + bucket[of_bucket], np.arange(len(ops))",
+        "(segments.cut_start[first[of_holding]] + bucket[of_bucket])[:0], np.arange(0)",
     ),
     "reductions wait for no backward pass": (
         f"{_LAYOUT}/layout.py",

@@ -28,8 +28,10 @@ HANGS_S, HANGS_TIMES = 10.0, 5.0
 """A test hangs once it takes so many CPU seconds more than so many times what it takes without the error."""
 FAILED = 1
 """pytest's exit code where tests failed; higher ones where none could be run."""
-LOOPS = "simulator/engines/"
-"""Its loops run as plain Python where one is changed: numba would compile them anew, or keep the old ones."""
+LOOPS = "simulator/engines/loops.py"
+"""Its loops run as plain Python where one is changed: compiling them would take most of the time."""
+COMPILER = "simulator/engines/jit.py"
+"""Where it is changed, what numba compiled before counts no more."""
 
 CRASHED = -11
 """Of a segmentation fault."""
@@ -75,9 +77,12 @@ def attempt(mutant: Mutant, tree: Path, covered: Covered) -> Trial:
     tests = covered.of(mutant.path, mutant.lines)
     spent = accumulate(covered.cpu_s[test] for test in tests)
     tests = [test for test, total in zip(tests, spent, strict=True) if total - covered.cpu_s[test] < LIMIT_S]
+    if mutant.path == COMPILER:
+        for compiled in file.parent.glob("__pycache__/*.nb[ci]"):
+            compiled.unlink()
     file.write_text(mutant.applied(source))
     try:
-        code, log, output = run_tests(tree, tests, LIMIT_S, plain_loops=mutant.path.startswith(LOOPS))
+        code, log, output = run_tests(tree, tests, LIMIT_S, plain_loops=mutant.path == LOOPS)
     finally:
         file.write_text(source)
         os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))

@@ -1,4 +1,9 @@
-"""One layer, the embedding or the head on one rank and one micro-batch: its passes, and what they keep."""
+"""One layer, the embedding or the head on one rank and one micro-batch: its passes, and what they keep.
+
+Multi-token prediction (DeepSeek-V3, arXiv:2412.19437, section 2.2) joins the model's output with the
+embedding of the next token: two norms, a projection of 2h to h, one more layer, and the shared head.
+Megatron-Core runs it on the last pipeline stage, which holds a copy of the embedding.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +12,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from simulator.scenario.parameters import prediction_layers
+from simulator.workload.layers.elementwise import norm
 from simulator.workload.layers.embedding_and_head import embedding_steps, final_norm, head_steps
 from simulator.workload.layers.host import host_work
 from simulator.workload.layers.kinds import LayerKind, layer_kinds, layer_steps
+from simulator.workload.layers.linear import column_parallel, tensor_collective
 from simulator.workload.layers.lower import (
     LayerOptions,
     backward_program,
@@ -17,20 +24,22 @@ from simulator.workload.layers.lower import (
     weight_gradient_bytes,
     weight_gradient_program,
 )
-from simulator.workload.layers.multi_token_prediction import joining_steps
-from simulator.workload.layers.operation import Exchange
+from simulator.workload.layers.operation import Exchange, Pointwise, Step
 from simulator.workload.layers.plan import LayerPlan, memory_plan
 from simulator.workload.program import Block
+from simulator.workload.work import Elementwise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from simulator.scenario import Model
+    from simulator.workload.layers.architecture import KernelOptions
     from simulator.workload.layers.local_sizes import LocalSizes
     from simulator.workload.layers.operation import Step
     from simulator.workload.layers.plan import PlanOptions
     from simulator.workload.layers.settings import LayerSettings
     from simulator.workload.program import Program
+
 
 _WORKS = 4096
 """Works that are kept, of layers as of each other kind: some 100 kB each."""
@@ -233,3 +242,26 @@ def _edge_work(name: str, steps: Sequence[Step], settings: LayerSettings) -> Lay
         working_bytes=_working_bytes(steps),
         halves=_split(name, settings.sizes, steps, options) if settings.splits_backward else None,
     )
+
+
+def joining_steps(sizes: LocalSizes, kernels: KernelOptions, hidden: int) -> list[Step]:
+    """Return what a prediction module does before its layers."""
+    both = 2 * sizes.element_bytes * sizes.divided_tokens * 2 * hidden
+    joined = Elementwise(name="prediction_join", bytes_moved=both)
+    return [
+        *embedding_steps(sizes, hidden),
+        norm(sizes, kernels, "prediction_embedding_norm", hidden),
+        norm(sizes, kernels, "prediction_hidden_norm", hidden),
+        Pointwise(forward=(joined,), backward=(joined,)),
+        *column_parallel(sizes, kernels, "prediction_projection", hidden // sizes.tp.size, 2 * hidden),
+        *_gathered(sizes, hidden),
+    ]
+
+
+def _gathered(sizes: LocalSizes, hidden: int) -> list[Step]:
+    """Gather the projection's columns, of which each rank keeps its tokens with sequence parallelism."""
+    gather = tensor_collective(sizes, "all_gather", sizes.tokens, hidden, "prediction_gather")
+    if gather is None:
+        return []
+    back = tensor_collective(sizes, "reduce_scatter", sizes.tokens, hidden, "prediction_scatter")
+    return [Exchange(forward=gather, backward=back, stream="tp")]

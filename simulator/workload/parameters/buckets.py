@@ -78,7 +78,7 @@ def weight_tensors(*, gated: bool, has_bias: bool, layer_norm: bool, separate_pr
 
 
 @lru_cache(maxsize=16384)
-def bucket_parts(
+def bucket_spans(
     local: LocalParameters, stage: StageOutline, gradient_bytes: float, bucket_bytes: float
 ) -> tuple[BucketSpan, ...]:
     """Divide a stage into buckets of whole layers, each at least ``bucket_bytes`` of gradients.
@@ -89,21 +89,21 @@ def bucket_parts(
         gradient_bytes: Bytes of one accumulated gradient.
         bucket_bytes: Bytes of gradients that fill a bucket.
     """
-    parts: list[BucketSpan] = []
+    spans: list[BucketSpan] = []
     first = 0
     dense = experts = 0.0
-    units = unit_parts(local, stage)
+    units = unit_spans(local, stage)
     for unit in units:
         dense, experts = dense + unit.parameters.dense, experts + unit.parameters.experts
         if (dense + experts) * gradient_bytes >= bucket_bytes or unit.end == len(units):
             parameters = StageParameters(dense=dense, experts=experts)
-            parts.append(BucketSpan(first=first, end=unit.end, parameters=parameters))
+            spans.append(BucketSpan(first=first, end=unit.end, parameters=parameters))
             first, dense, experts = unit.end, 0.0, 0.0
-    return tuple(parts)
+    return tuple(spans)
 
 
 @lru_cache(maxsize=16384)
-def unit_parts(local: LocalParameters, stage: StageOutline) -> tuple[BucketSpan, ...]:
+def unit_spans(local: LocalParameters, stage: StageOutline) -> tuple[BucketSpan, ...]:
     """Return each work of a stage with its parameters: FSDP's units."""
     return tuple(
         BucketSpan(first=index, end=index + 1, parameters=parameters)

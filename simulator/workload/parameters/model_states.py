@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, overload
 
-from simulator.workload.parameters.buckets import BucketPolicy, BucketSpan, bucket_parts, unit_parts
+from simulator.workload.parameters.buckets import BucketPolicy, BucketSpan, bucket_spans, unit_spans
 from simulator.workload.parameters.bytes import ParameterBytes
 from simulator.workload.parameters.counts import LocalParameters, rank_parameters, stage_parameters
 from simulator.workload.parameters.optimizer_offload import StateOffload, held_state_bytes
@@ -69,11 +69,11 @@ class ModelStates:
             framework_bytes=software.framework_bytes,
         )
 
-    def parts(self, stage: StageOutline) -> tuple[BucketSpan, ...]:
+    def bucket_spans(self, stage: StageOutline) -> tuple[BucketSpan, ...]:
         """Divide a stage into what gathers its weights, or reduces its gradients, in one message."""
         if self.sharding.method == "zero3":
-            return unit_parts(self.local, stage)
-        return bucket_parts(self.local, stage, self.sizes.gradient, self.buckets.bucket_bytes)
+            return unit_spans(self.local, stage)
+        return bucket_spans(self.local, stage, self.sizes.gradient, self.buckets.bucket_bytes)
 
 
 _model_states = lru_cache(maxsize=4096)(ModelStates)
@@ -183,7 +183,7 @@ def _gathered_parameters(states: ModelStates, stages: tuple[StageOutline, ...]) 
     Without resharding after forward all of them are before the first backward pass. With it, these are the
     embedding and the head (FSDP's outermost unit) and the layer that runs with those gathered ahead of it.
     """
-    units = [unit_parts(states.local, stage) for stage in stages]
+    units = [unit_spans(states.local, stage) for stage in stages]
     everything = sum(unit.parameters.total for of_stage in units for unit in of_stage)
     if not states.reshards:
         return everything
@@ -202,7 +202,7 @@ def _buffers(states: ModelStates, stages: tuple[StageOutline, ...]) -> float:
         return 0.0
     largest = 0.0
     if sharding.method == "zero3":
-        largest = max(unit.parameters.total for stage in stages for unit in unit_parts(states.local, stage))
+        largest = max(unit.parameters.total for stage in stages for unit in unit_spans(states.local, stage))
     return buffer_bytes(sharding.method, largest, states.sizes, states.buckets.bucket_bytes)
 
 

@@ -97,8 +97,8 @@ def hardware_kinds(cluster: Cluster, pp: int) -> tuple[int, ...]:
     """Return for each pipeline rank one rank with the same hardware, the same one for all of these."""
     if not cluster.pools:
         return (0,) * pp
-    clusters = [id(part) for part in cluster.of_pipeline_ranks(pp)]
-    return tuple(clusters.index(part) for part in clusters)
+    clusters = [id(pool) for pool in cluster.of_pipeline_ranks(pp)]
+    return tuple(clusters.index(pool) for pool in clusters)
 
 
 def layout_inputs(
@@ -134,9 +134,9 @@ def _offloaded(states: ModelStates, ends: list[RankEnd]) -> OffloadedUpdate:
 
 def _own_buckets(units: list[StageUnits], index: tuple[int, ...]) -> BucketLists:
     """Return the buckets of every stage as they are, given those of each kind and the kind of each stage."""
-    buckets = tuple(dict.fromkeys(each.buckets for each in units))
-    place = {runs: index for index, runs in enumerate(buckets)}
-    lists = tuple(place[units[kind].buckets] for kind in index)
+    buckets = tuple(dict.fromkeys(stage.buckets for stage in units))
+    index_of = {runs: index for index, runs in enumerate(buckets)}
+    lists = tuple(index_of[units[kind].buckets] for kind in index)
     return buckets, lists if len(buckets) > 1 else ()
 
 
@@ -179,9 +179,9 @@ def _shared_parts(
     if not any(most):
         return end, ((((most, 1),),), ())
     works = max(kind.works for kind in kinds)  # as many however large buckets are
-    parts = next((size for size in _SIZES if size >= works), works)
+    buckets = next((size for size in _SIZES if size >= works), works)
     counts = BucketCounts(*map(max, zip(most, _USUAL, strict=True)))
-    return end, ((((counts, parts),),), ())
+    return end, ((((counts, buckets),),), ())
 
 
 def _inputs(
@@ -228,14 +228,15 @@ def slot_bytes(settings: StepSettings, arrangement: Arrangement) -> Floats:
     slots, states = arrangement.slots, settings.states
     table = np.zeros((2, slots.size))
     blocks = table[:, : slots.first_rank].reshape(2, slots.holdings, -1)
-    for number, holding in enumerate(arrangement.holdings):
+    for index, holding in enumerate(arrangement.holdings):
         kind = settings.stages.kinds[holding.stage]
         passes = stage_bytes(kind, settings.layers, stage_units(states, kind.outline).starts).table
-        put_passes(blocks[:, number], passes, slots)
-    for number, pair in enumerate(slots.pairs):
-        forward, backward = slots.first_pair + 2 * number, slots.first_pair + 2 * number + 1
-        of_forward = pair.forward_holding * slots.per_holding + slots.of_pass(0, pair.forward_part)
-        of_backward = pair.backward_holding * slots.per_holding + slots.of_pass(1, pair.backward_part)
+        put_passes(blocks[:, index], passes, slots)
+    for index, pair in enumerate(slots.pairs):
+        forward = slots.first_pair + 2 * index
+        backward = forward + 1
+        of_forward = pair.forward_holding * slots.per_holding + slots.of_pass(0, pair.forward_bucket)
+        of_backward = pair.backward_holding * slots.per_holding + slots.of_pass(1, pair.backward_bucket)
         table[:, forward], table[:, backward] = table[:, of_forward], table[:, of_backward]
     if settings.vocabulary != "none":
         saved = output_layer(settings.layers, settings.mesh.pp, settings.vocabulary).saved_bytes

@@ -35,24 +35,24 @@ if TYPE_CHECKING:
 
 _GATHERS, _REDUCES, _SUMS = range(len(COLLECTIVES))
 
-UnitOp = tuple[int, OpKind, Stream]
+BucketOp = tuple[int, OpKind, Stream]
 """Slot of an op in its holding's block, what it is for, and its stream."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class UnitOps:
+class BucketOps:
     """Ops that every bucket of every stage has, one list behind the other.
 
     Attributes:
-        first_unit: [stage] Place of the first bucket of each stage's list.
-        start: [unit] Where the ops of each bucket begin.
-        count: [unit] How many it has.
+        first_bucket: [stage] Index of the first bucket of each stage's list.
+        start: [bucket] Where the ops of each bucket begin.
+        count: [bucket] How many it has.
         slot: [op] Slot in the holding's block.
         kind: [op] ``OpKind``.
         stream: [op] Stream.
     """
 
-    first_unit: Ints
+    first_bucket: Ints
     start: Ints
     count: Ints
     slot: Ints
@@ -60,15 +60,15 @@ class UnitOps:
     stream: Ints
 
     @classmethod
-    def of(cls, inputs: LayoutInputs, ops: Callable[[int, BucketCounts], Sequence[UnitOp]]) -> UnitOps:
-        """List the ops of each bucket, given its number in its stage and how many collectives it has."""
-        buckets = inputs.bucket_lists()
-        lists = [list(ops(part, unit)) for units in buckets for part, unit in enumerate(units)]
-        count = np.array([len(unit) for unit in lists], dtype=np.int64)
-        sizes = np.array([len(units) for units in buckets], dtype=np.int64)
-        columns = np.array([op for unit in lists for op in unit], dtype=np.int64).reshape(-1, 3).T
+    def of(cls, inputs: LayoutInputs, ops: Callable[[int, BucketCounts], Sequence[BucketOp]]) -> BucketOps:
+        """List the ops of each bucket, given its index in its stage and how many collectives it has."""
+        stages = inputs.bucket_lists()
+        lists = [list(ops(index, bucket)) for buckets in stages for index, bucket in enumerate(buckets)]
+        count = np.array([len(of_bucket) for of_bucket in lists], dtype=np.int64)
+        sizes = np.array([len(buckets) for buckets in stages], dtype=np.int64)
+        columns = np.array([op for of_bucket in lists for op in of_bucket], dtype=np.int64).reshape(-1, 3).T
         return cls(
-            first_unit=(np.cumsum(sizes) - sizes)[inputs.list_of_stage()],
+            first_bucket=(np.cumsum(sizes) - sizes)[inputs.list_of_stage()],
             start=np.cumsum(count) - count,
             count=count,
             slot=columns[0],
@@ -76,15 +76,23 @@ class UnitOps:
             stream=columns[2],
         )
 
-    def counts(self, stage: Ints, part: Ints) -> Ints:
+    def counts(self, stage: Ints, bucket: Ints) -> Ints:
         """Return how many ops buckets have."""
-        counts: Ints = self.count[self.first_unit[stage] + part]
+        counts: Ints = self.count[self.first_bucket[stage] + bucket]
         return counts
 
-    def expand(self, stage: Ints, part: Ints) -> tuple[Ints, Ints]:
-        """Return the ops of some buckets, one list behind the other: which bucket, and the place here."""
-        unit = self.first_unit[stage] + part
-        return np.repeat(np.arange(len(unit)), self.count[unit]), ranges(self.start[unit], self.count[unit])
+    def expand(self, stage: Ints, bucket: Ints) -> tuple[Ints, Ints]:
+        """Return the ops of some buckets, one list behind the other.
+
+        Args:
+            stage: [asked] Stage of each bucket.
+            bucket: [asked] Its index in the stage.
+
+        Returns:
+            [op] Index of the bucket among those asked for, and index of the op in the columns here.
+        """
+        row = self.first_bucket[stage] + bucket
+        return np.repeat(np.arange(len(row)), self.count[row]), ranges(self.start[row], self.count[row])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -112,40 +120,40 @@ class AttachedOps:
     @classmethod
     def of(
         cls,
-        units: UnitOps,
-        place: Ints,
+        buckets: BucketOps,
+        op: Ints,
         *,
         group: Ints,
         first_slot: Ints,
         stage: Ints,
         microbatch: Ints | int = -1,
     ) -> AttachedOps:
-        """Take ops of buckets by their places, given the first slot of their holding's block."""
+        """Take ops of buckets by their indices, given the first slot of their holding's block."""
         return cls(
             group=group,
-            slot=first_slot + units.slot[place],
-            kind=units.kind[place],
-            stream=units.stream[place],
+            slot=first_slot + buckets.slot[op],
+            kind=buckets.kind[op],
+            stream=buckets.stream[op],
             stage=stage,
-            microbatch=np.broadcast_to(np.asarray(microbatch), len(place)),
+            microbatch=np.broadcast_to(np.asarray(microbatch), len(op)),
         )
 
     def __len__(self) -> int:
         return len(self.group)
 
 
-def gather_ops(inputs: LayoutInputs, slots: Slots) -> UnitOps:
+def gather_ops(inputs: LayoutInputs, slots: Slots) -> BucketOps:
     """Return the ops that gather the weights of each bucket."""
-    return UnitOps.of(
+    return BucketOps.of(
         inputs,
-        lambda part, unit: [
-            (slots.of_collective(part, _GATHERS, number), OpKind.COLLECTIVE, Stream.DP_GATHER)
-            for number in range(unit.gathers)
+        lambda bucket, counts: [
+            (slots.of_collective(bucket, _GATHERS, index), OpKind.COLLECTIVE, Stream.DP_GATHER)
+            for index in range(counts.gathers)
         ],
     )
 
 
-def reduction_ops(inputs: LayoutInputs, slots: Slots) -> UnitOps:
+def reduction_ops(inputs: LayoutInputs, slots: Slots) -> BucketOps:
     """Return the ops that reduce the gradients of each bucket.
 
     FSDP runs its reduce-scatters on the communicator of its gathers (arXiv:2304.11277, section 3.3.2), and
@@ -154,30 +162,33 @@ def reduction_ops(inputs: LayoutInputs, slots: Slots) -> UnitOps:
     stream = Stream.DP_REDUCE if inputs.fsdp is None else Stream.DP_GATHER
     copies = () if inputs.fsdp is None else inputs.fsdp.copies_out
 
-    def ops(part: int, unit: BucketCounts) -> list[UnitOp]:
+    def ops(bucket: int, counts: BucketCounts) -> list[BucketOp]:
         collectives = [
-            (slots.of_collective(part, kind, number), OpKind.COLLECTIVE, queue)
-            for kind, count, queue in ((_REDUCES, unit.reduces, stream), (_SUMS, unit.sums, Stream.DP_REDUCE))
-            for number in range(count)
+            (slots.of_collective(bucket, kind, index), OpKind.COLLECTIVE, queue)
+            for kind, count, queue in (
+                (_REDUCES, counts.reduces, stream),
+                (_SUMS, counts.sums, Stream.DP_REDUCE),
+            )
+            for index in range(count)
         ]
         if not collectives:
             return []
-        return [(slots.of_copy(part, copy), OpKind.KERNEL, Stream.COMPUTE) for copy in copies] + collectives
+        return [(slots.of_copy(bucket, copy), OpKind.KERNEL, Stream.COMPUTE) for copy in copies] + collectives
 
-    return UnitOps.of(inputs, ops)
+    return BucketOps.of(inputs, ops)
 
 
 def has_any(inputs: LayoutInputs, counts: Callable[[BucketCounts], int]) -> Bools:
     """Tell for each stage whether some of its buckets have a kind of collective."""
-    any_of_list = np.array([any(map(counts, units)) for units in inputs.bucket_lists()], dtype=np.bool_)
+    any_of_list = np.array([any(map(counts, buckets)) for buckets in inputs.bucket_lists()], dtype=np.bool_)
     any_of_stage: Bools = any_of_list[inputs.list_of_stage()]
     return any_of_stage
 
 
-def bucket_numbers(inputs: LayoutInputs) -> Ints:
+def num_buckets(inputs: LayoutInputs) -> Ints:
     """Return the number of buckets of each stage."""
-    numbers: Ints = np.array([len(units) for units in inputs.bucket_lists()])[inputs.list_of_stage()]
-    return numbers
+    count: Ints = np.array([len(buckets) for buckets in inputs.bucket_lists()])[inputs.list_of_stage()]
+    return count
 
 
 def reducing_passes(inputs: LayoutInputs, passes: PassTable) -> Ints:
@@ -187,23 +198,23 @@ def reducing_passes(inputs: LayoutInputs, passes: PassTable) -> Ints:
     return np.flatnonzero(is_one_of(passes.kind, MAKES_GRADIENTS))
 
 
-def bucketed_parts(inputs: LayoutInputs, passes: PassTable) -> Ints:
+def bucketed_passes(inputs: LayoutInputs, passes: PassTable) -> Ints:
     """Return into how many buckets each pass is cut where ranks hold whole weights; 0: it runs whole.
 
     Cut are a stage's first forward pass, which can start when its first bucket is gathered, and the passes
     whose gradients are reduced while they run.
     """
-    parts = np.zeros(len(passes), dtype=np.int64)
-    numbers = bucket_numbers(inputs)
+    buckets = np.zeros(len(passes), dtype=np.int64)
+    count = num_buckets(inputs)
     if inputs.overlaps_param_gather:
         first = passes.first_forward()
         stage = passes.stage[first]
-        parts[first] = numbers[stage] * has_any(inputs, lambda unit: unit.gathers)[stage]
+        buckets[first] = count[stage] * has_any(inputs, lambda counts: counts.gathers)[stage]
     if inputs.overlaps_grad_reduce:
         reducing = reducing_passes(inputs, passes)
         stage = passes.stage[reducing]
-        parts[reducing] = numbers[stage] * has_any(inputs, lambda unit: unit.reduces + unit.sums)[stage]
-    return parts
+        buckets[reducing] = count[stage] * has_any(inputs, lambda counts: counts.reduces + counts.sums)[stage]
+    return buckets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -225,41 +236,41 @@ def reductions(inputs: LayoutInputs, segments: Segments, slots: Slots) -> Reduct
     With overlap, and with FSDP, the gradients of a bucket are reduced after the segment that completes them.
     Without, those of the whole stage are after its pass, or those of all stages after the rank's last pass.
     """
-    passes, units = segments.passes, reduction_ops(inputs, slots)
+    passes, bucket_ops = segments.passes, reduction_ops(inputs, slots)
     if inputs.overlaps_grad_reduce or inputs.fsdp is not None:
         reduces = np.zeros(len(passes), dtype=np.bool_)
         reduces[reducing_passes(inputs, passes)] = True
-        segment = np.flatnonzero(reduces[segments.pass_] & (segments.part >= 0))
-        part = segments.part[segment]
+        segment = np.flatnonzero(reduces[segments.pass_] & (segments.bucket >= 0))
+        bucket = segments.bucket[segment]
         holding = passes.holding[segments.pass_[segment]]
     elif inputs.reduces_every_microbatch:
         reducing = reducing_passes(inputs, passes)
-        segment, part = _backwards(
-            bucket_numbers(inputs)[passes.stage[reducing]], segments.cut_start[reducing]
+        segment, bucket = _backwards(
+            num_buckets(inputs)[passes.stage[reducing]], segments.cut_start[reducing]
         )
         holding = passes.holding[segments.pass_[segment]]
     else:
         last = segments.pass_end[passes.rank_start[1:] - 1]
         by_rank = np.array(
-            sorted(range(len(passes.holdings)), key=lambda at: (passes.holdings[at].rank, -at)),
+            sorted(range(len(passes.holdings)), key=lambda index: (passes.holdings[index].rank, -index)),
             dtype=np.int64,
         )
-        stage = np.array([passes.holdings[at].stage for at in by_rank])
-        rank = np.array([passes.holdings[at].rank for at in by_rank])
-        numbers = bucket_numbers(inputs)[stage]
-        segment, part = _backwards(numbers, last[rank])
-        holding = np.repeat(by_rank, numbers)
+        stage = np.array([passes.holdings[index].stage for index in by_rank])
+        rank = np.array([passes.holdings[index].rank for index in by_rank])
+        count = num_buckets(inputs)[stage]
+        segment, bucket = _backwards(count, last[rank])
+        holding = np.repeat(by_rank, count)
     stage = np.array([held.stage for held in passes.holdings])[holding]
-    owner, place = units.expand(stage, part)
-    is_first = np.diff(owner, prepend=-1) > 0
-    microbatch = -1 if inputs.fsdp is None else passes.microbatch[segments.pass_[segment[owner]]]
+    of_bucket, op = bucket_ops.expand(stage, bucket)
+    is_first = np.diff(of_bucket, prepend=-1) > 0
+    microbatch = -1 if inputs.fsdp is None else passes.microbatch[segments.pass_[segment[of_bucket]]]
     ops = AttachedOps.of(
-        units,
-        place,
-        group=segments.group[segment[owner]],
-        first_slot=holding[owner] * slots.per_holding,
-        stage=stage[owner],
-        microbatch=np.where(units.kind[place] == OpKind.KERNEL, -1, microbatch),
+        bucket_ops,
+        op,
+        group=segments.group[segment[of_bucket]],
+        first_slot=holding[of_bucket] * slots.per_holding,
+        stage=stage[of_bucket],
+        microbatch=np.where(bucket_ops.kind[op] == OpKind.KERNEL, -1, microbatch),
     )
     return Reductions(
         ops=ops,
@@ -269,8 +280,8 @@ def reductions(inputs: LayoutInputs, segments: Segments, slots: Slots) -> Reduct
 
 def _backwards(count: Ints, segment: Ints) -> tuple[Ints, Ints]:
     """Return each of some segments as often as it has buckets, and the buckets, the last one first."""
-    part = np.repeat(count - 1, count) - ranges(np.zeros(len(count), dtype=np.int64), count)
-    return np.repeat(segment, count), part
+    bucket = np.repeat(count - 1, count) - ranges(np.zeros(len(count), dtype=np.int64), count)
+    return np.repeat(segment, count), bucket
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -293,24 +304,24 @@ class InitialGathers:
 
 def initial_gathers(inputs: LayoutInputs, segments: Segments, slots: Slots) -> InitialGathers:
     """Return the gathers with which a step begins where ranks hold whole weights."""
-    passes, units = segments.passes, gather_ops(inputs, slots)
+    passes, bucket_ops = segments.passes, gather_ops(inputs, slots)
     stage, rank = np.array(passes.holdings, dtype=np.int64).reshape(-1, 2).T
-    numbers = bucket_numbers(inputs)[stage]
-    holding = np.repeat(np.arange(len(stage)), numbers)
-    part = ranges(np.zeros(len(stage), dtype=np.int64), numbers)
-    owner, place = units.expand(stage[holding], part)
-    of_holding = holding[owner]
+    count = num_buckets(inputs)[stage]
+    holding = np.repeat(np.arange(len(stage)), count)
+    bucket = ranges(np.zeros(len(stage), dtype=np.int64), count)
+    of_bucket, op = bucket_ops.expand(stage[holding], bucket)
+    of_holding = holding[of_bucket]
     ops = AttachedOps.of(
-        units,
-        place,
-        group=np.zeros(len(place), dtype=np.int64),
+        bucket_ops,
+        op,
+        group=np.zeros(len(op), dtype=np.int64),
         first_slot=of_holding * slots.per_holding,
         stage=stage[of_holding],
     )
     if inputs.overlaps_param_gather:
         first = np.full(len(stage), -1)
         first[passes.holding[passes.first_forward()]] = passes.first_forward()
-        waiting, awaited = segments.cut_start[first[of_holding]] + part[owner], np.arange(len(ops))
+        waiting, awaited = segments.cut_start[first[of_holding]] + bucket[of_bucket], np.arange(len(ops))
     else:
         last = np.full(passes.ranks, -1)
         last[rank[of_holding]] = np.arange(len(ops))  # of several the last one stays

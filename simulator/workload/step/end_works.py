@@ -80,8 +80,8 @@ class OffloadedWorks:
 def offloaded_works(states: ModelStates, parameters: float) -> OffloadedWorks:
     """Return what updating one bucket of a rank that updates so many parameters takes."""
     offload, sizes = states.offload, states.sizes
-    part = parameters * offload.share / rank_buckets(states, parameters)
-    traffic = OffloadTraffic.of(part, sizes, offload)
+    bucket = parameters * offload.share / rank_buckets(states, parameters)
+    traffic = OffloadTraffic.of(bucket, sizes, offload)
     fetched, returned = HostCopy(bytes=traffic.fetched), HostCopy(bytes=traffic.returned)
     if offload.method == "cpu":
         return OffloadedWorks(into=returned, update=HostUpdate(bytes=traffic.updated), out=fetched)
@@ -136,11 +136,11 @@ def tied_work(table: int, reduced_bytes: float, pair: Group) -> Collective:
 
 def stage_copy_work(states: ModelStates, stage: StageOutline, pair: Group) -> Collective:
     """Return the sum of a stage's gradients over the two ranks that hold it (DualPipe), each its shard."""
-    part = stage_parameters(states.local, stage)
-    size = states.sharding.updated(part.dense, part.experts) * states.sizes.reduced
+    held = stage_parameters(states.local, stage)
+    size = states.sharding.updated(held.dense, held.experts) * states.sizes.reduced
     return Collective(kind="all_reduce", group=pair, bytes=size, name="stage copies")
 
 
-def rank_pair(apart: int, one: int, other: int) -> Group:
+def rank_pair(apart: int, first: int, second: int) -> Group:
     """Return the group of two pipeline ranks, neighbours being ``apart`` global ranks apart."""
-    return Group(axis="pp", size=2, stride=abs(other - one) * apart)
+    return Group(axis="pp", size=2, stride=abs(second - first) * apart)

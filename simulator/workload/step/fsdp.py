@@ -25,9 +25,9 @@ from simulator.schedules.op_kind import OpKind
 from simulator.workload.program import Stream
 from simulator.workload.step.data_parallel import (
     AttachedOps,
-    bucket_numbers,
     gather_ops,
     has_any,
+    num_buckets,
     reducing_passes,
 )
 from simulator.workload.step.segments import NEEDS_WEIGHTS, is_one_of
@@ -39,24 +39,24 @@ if TYPE_CHECKING:
     from simulator.workload.step.slots import Slots
 
 
-def unit_parts(inputs: LayoutInputs, passes: PassTable, fsdp: FsdpInputs) -> Ints:
+def unit_passes(inputs: LayoutInputs, passes: PassTable, fsdp: FsdpInputs) -> Ints:
     """Return into how many units each pass is cut; 0: it runs whole, for it gathers and reduces nothing."""
     of_layers, of_boundary = _gathering(passes, fsdp)
     stage = np.maximum(passes.stage, 0)
-    numbers = bucket_numbers(inputs)
+    count = num_buckets(inputs)
     last = inputs.pipeline.stages - 1
     has_layers, has_boundary = np.zeros((2, last + 1), dtype=np.bool_)
     lists = inputs.bucket_lists()
-    for number, index in enumerate(inputs.list_of_stage().tolist()):
-        gathers = [unit.gathers > 0 for unit in lists[index]]
-        first, end = int(number == 0), len(gathers) - (number == last)
-        has_layers[number] = any(gathers[first:end])
-        has_boundary[number] = any(gathers[:first] + gathers[end:])
+    for index, of_stage in enumerate(inputs.list_of_stage().tolist()):
+        gathers = [counts.gathers > 0 for counts in lists[of_stage]]
+        first, end = int(index == 0), len(gathers) - (index == last)
+        has_layers[index] = any(gathers[first:end])
+        has_boundary[index] = any(gathers[:first] + gathers[end:])
     cut = (of_layers & has_layers[stage]) | (of_boundary & has_boundary[stage])
     reducing = reducing_passes(inputs, passes)
-    cut[reducing] |= has_any(inputs, lambda unit: unit.reduces + unit.sums)[passes.stage[reducing]]
-    parts: Ints = np.where(cut & (passes.stage >= 0), numbers[stage], 0)
-    return parts
+    cut[reducing] |= has_any(inputs, lambda counts: counts.reduces + counts.sums)[passes.stage[reducing]]
+    units: Ints = np.where(cut & (passes.stage >= 0), count[stage], 0)
+    return units
 
 
 def _gathering(passes: PassTable, fsdp: FsdpInputs) -> tuple[Bools, Bools]:
@@ -91,29 +91,29 @@ class UnitGathers:
 
 def unit_gathers(inputs: LayoutInputs, segments: Segments, slots: Slots, fsdp: FsdpInputs) -> UnitGathers:
     """Return what gathers the weights of a step's units."""
-    passes, units = segments.passes, gather_ops(inputs, slots)
+    passes, unit_ops = segments.passes, gather_ops(inputs, slots)
     of_layers, of_boundary = _gathering(passes, fsdp)
-    pass_, part = segments.pass_, segments.part
+    pass_, unit = segments.pass_, segments.bucket
     stage = passes.stage[pass_]
-    last = np.append(bucket_numbers(inputs), 0)[stage] - 1
-    is_boundary = ((stage == 0) & (part == 0)) | ((stage == inputs.pipeline.stages - 1) & (part == last))
-    gathers = np.where(is_boundary, of_boundary[pass_], of_layers[pass_]) & (part >= 0)
+    last = np.append(num_buckets(inputs), 0)[stage] - 1
+    is_boundary = ((stage == 0) & (unit == 0)) | ((stage == inputs.pipeline.stages - 1) & (unit == last))
+    gathers = np.where(is_boundary, of_boundary[pass_], of_layers[pass_]) & (unit >= 0)
     segment = np.flatnonzero(gathers)
-    segment = segment[units.counts(stage[segment], part[segment]) > 0]
+    segment = segment[unit_ops.counts(stage[segment], unit[segment]) > 0]
     issued, freed = _issue(segments, fsdp.ahead)
-    owner, place = units.expand(stage[segment], part[segment])
+    of_unit, op = unit_ops.expand(stage[segment], unit[segment])
     first_slot = passes.holding[pass_] * slots.per_holding
-    of_gather = segment[owner]
+    of_gather = segment[of_unit]
     # Segments of a group may be issued together: a stable sort keeps the order of segments.
     order = np.argsort(segments.group[issued[of_gather]], kind="stable")
-    of_gather, place = of_gather[order], place[order]
+    of_gather, op = of_gather[order], op[order]
     copied = np.repeat(segment, len(fsdp.copies_in))
     copy = np.tile(np.array(fsdp.copies_in, dtype=np.int64), len(segment))
-    first_copy = np.array([slots.of_copy(unit, 0) for unit in range(slots.parts)], dtype=np.int64)
+    first_copy = np.array([slots.of_copy(index, 0) for index in range(slots.buckets)], dtype=np.int64)
     return UnitGathers(
         ops=AttachedOps.of(
-            units,
-            place,
+            unit_ops,
+            op,
             group=segments.group[issued[of_gather]],
             first_slot=first_slot[of_gather],
             stage=stage[of_gather],
@@ -123,7 +123,7 @@ def unit_gathers(inputs: LayoutInputs, segments: Segments, slots: Slots, fsdp: F
         freed=freed[of_gather],
         copies=AttachedOps(
             group=segments.group[copied],
-            slot=first_slot[copied] + first_copy[part[copied]] + copy,
+            slot=first_slot[copied] + first_copy[unit[copied]] + copy,
             kind=np.full(len(copied), OpKind.KERNEL),
             stream=np.full(len(copied), Stream.COMPUTE),
             stage=stage[copied],

@@ -38,9 +38,9 @@ import numpy as np
 
 from simulator.ragged import ranges
 from simulator.workload.program import Program, Stream
-from simulator.workload.step.data_parallel import AttachedOps, bucketed_parts, initial_gathers, reductions
+from simulator.workload.step.data_parallel import AttachedOps, bucketed_passes, initial_gathers, reductions
 from simulator.workload.step.end import end_ops
-from simulator.workload.step.fsdp import unit_gathers, unit_parts
+from simulator.workload.step.fsdp import unit_gathers, unit_passes
 from simulator.workload.step.p2p import message_ops
 from simulator.workload.step.queues import Queues
 from simulator.workload.step.segments import Segments, pass_table
@@ -86,13 +86,13 @@ def lay_out(inputs: LayoutInputs) -> StepLayout:
     """Lay out one training step."""
     passes = pass_table(inputs.pipeline, inputs.times)
     fsdp = inputs.fsdp
-    parts = bucketed_parts(inputs, passes) if fsdp is None else unit_parts(inputs, passes, fsdp)
-    segments = Segments.of(passes, parts)
+    buckets = bucketed_passes(inputs, passes) if fsdp is None else unit_passes(inputs, passes, fsdp)
+    segments = Segments.of(passes, buckets)
     messages = message_ops(passes, inputs.pipeline.stages, overlaps=inputs.overlaps_p2p)
     pairs, pair = _pairs(segments)
     slots = Slots(
         holdings=len(passes.holdings),
-        parts=max(1, *(sum(length for _, length in runs) for runs in inputs.buckets)),
+        buckets=max(1, *(sum(length for _, length in runs) for runs in inputs.buckets)),
         ranks=passes.ranks,
         pairs=pairs,
         messages=messages.messages,
@@ -139,14 +139,14 @@ def _pairs(segments: Segments) -> tuple[tuple[PairSegments, ...], Ints]:
         return (), pair
     first = segments.group_start[groups]
     holding = segments.passes.holding[segments.pass_]
-    columns = (holding[first], segments.part[first], holding[first + 1], segments.part[first + 1])
+    columns = (holding[first], segments.bucket[first], holding[first + 1], segments.bucket[first + 1])
     rows, index = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
     pair[groups] = index.reshape(-1)
     return tuple(PairSegments(*row) for row in rows.tolist()), pair
 
 
 def _compute_ops(segments: Segments, slots: Slots, pair: Ints) -> AttachedOps:
-    """Return the passes and parts of passes.
+    """Return the passes, and the buckets of passes that are cut.
 
     Args:
         segments: Which they are.
@@ -155,7 +155,7 @@ def _compute_ops(segments: Segments, slots: Slots, pair: Ints) -> AttachedOps:
     """
     passes, pass_, group = segments.passes, segments.pass_, segments.group
     kind, stage = passes.kind[pass_], passes.stage[pass_]
-    slot = passes.holding[pass_] * slots.per_holding + slots.of_pass(kind, segments.part)
+    slot = passes.holding[pass_] * slots.per_holding + slots.of_pass(kind, segments.bucket)
     in_pair = np.flatnonzero(pair[group] >= 0)
     is_second = in_pair - segments.group_start[group[in_pair]]
     slot[in_pair] = slots.first_pair + 2 * pair[group[in_pair]] + is_second
@@ -173,7 +173,7 @@ def _compute_ops(segments: Segments, slots: Slots, pair: Ints) -> AttachedOps:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Step:
-    """A step whose ops have their places, as far as it is connected.
+    """A step whose ops are in order, while they are connected.
 
     Attributes:
         segments: Its compute ops.
@@ -302,8 +302,8 @@ class _Step:
         segments = self.segments
         first = segments.group_start[:-1]
         through_stage = np.flatnonzero(segments.passes.stage[segments.pass_[first]] >= 0)
-        place = np.searchsorted(through_stage, groups, side="right")
-        following = np.append(through_stage, -1)[place]
+        index = np.searchsorted(through_stage, groups, side="right")
+        following = np.append(through_stage, -1)[index]
         rank = segments.rank[first]
         return np.where(rank[following] == rank[groups], following, -1)
 

@@ -31,10 +31,10 @@ def sums_of_parts(values: Floats, starts: Sequence[int]) -> Floats:
 
     Args:
         values: [..., work] One number for each work, in model order.
-        starts: The work with which each part begins; the first is 0.
+        starts: The work with which each bucket begins; the first is 0.
 
     Returns:
-        [..., 1 + part] First of all works, then of those of each part.
+        [..., 1 + bucket] First of all works, then of those of each bucket.
 
     >>> sums_of_parts(np.array([1.0, 2.0, 3.0]), [0, 2]).tolist()
     [6.0, 3.0, 3.0]
@@ -84,7 +84,7 @@ class StageBytes:
     """Activation memory of a stage.
 
     Attributes:
-        table: [ALLOCATED or FREED, PASS_KINDS, 1 + part] Bytes that a pass over the whole stage, or over a
+        table: [ALLOCATED or FREED, PASS_KINDS, 1 + bucket] Bytes that a pass over the whole stage, or over a
             part of it, takes when it starts and gives back when it ends; zero for halves of passes that are
             not split.
         working_bytes: The largest transient of a backward pass.
@@ -101,7 +101,7 @@ def stage_bytes(kind: StageKind, settings: LayerSettings, starts: tuple[int, ...
     Args:
         kind: The stage.
         settings: Settings of its layers.
-        starts: The work with which each part of the stage begins.
+        starts: The work with which each bucket of the stage begins.
     """
     works = stage_works(kind, settings)
     splits = all(work.halves is not None for work in works)
@@ -122,14 +122,14 @@ def stage_bytes(kind: StageKind, settings: LayerSettings, starts: tuple[int, ...
 def put_passes(block: Floats, table: Floats, slots: Slots) -> None:
     """Put what passes over a stage cost, or take, into the block of a holding.
 
-    Where no pass is cut, the layout has one part and the stage may have more; another stage may have more
-    parts than this one.
+    Where no pass is cut, the layout has one bucket and the stage may have more; another stage may have more
+    buckets than this one.
 
     Args:
         block: [row, slot of the holding] Zeros; becomes what each pass has.
-        table: [row, PASS_KINDS, 1 + part]
+        table: [row, PASS_KINDS, 1 + bucket]
         slots: The slots of the layout.
     """
-    parts = block[:, : slots.collectives].reshape(len(block), len(PASS_KINDS), -1)
-    width = min(parts.shape[2], table.shape[2])
-    parts[..., :width] = table[..., :width]
+    table_of_stage = block[:, : slots.collectives].reshape(len(block), len(PASS_KINDS), -1)
+    width = min(table_of_stage.shape[2], table.shape[2])
+    table_of_stage[..., :width] = table[..., :width]

@@ -1,8 +1,9 @@
 """Compute ops of every pipeline rank in order: passes, cut into segments where collectives hook in.
 
-A segment is one compute op: a whole pass, or its part over one gradient bucket (or FSDP unit). A forward and
-a backward pass that run together (DualPipe) do so segment by segment: two segments form a group, one op
-behind the other, which start together and share the time of both. Every other segment is a group by itself.
+A segment is one compute op: a whole pass, or the part of a pass over one gradient bucket (or FSDP unit). A
+forward and a backward pass that run together (DualPipe) do so segment by segment: two segments form a group,
+one op behind the other, which start together and share the time of both. Every other segment is a group by
+itself.
 
 One rank of 1F1B with two micro-batches, whose first forward and last backward pass are cut into two buckets:
 
@@ -11,10 +12,10 @@ One rank of 1F1B with two micro-batches, whose first forward and last backward p
     microbatch    0         1     0     1
     segment       0    1    2     3     4    5
     pass          0    0    1     2     3    3
-    part          0    1   -1    -1     1    0        backward passes run the last bucket first
+    bucket        0    1   -1    -1     1    0        backward passes run the last bucket first
     group         0    1    2     3     4    5
 
-Two passes of three and two parts that run together, F before B:
+Two passes of three and two buckets that run together, F before B:
 
     segment       F 0  B 1  F 1  B 0  F 2
     group         0    0    1    1    2
@@ -68,7 +69,7 @@ class PassTable:
         stage: [pass] Global pipeline stage.
         microbatch: [pass] Micro-batch.
         rank: [pass] Pipeline rank.
-        entry: [pass] Number of its entry in the schedule: two passes that run together share one.
+        entry: [pass] Index of its entry in the schedule: two passes that run together share one.
         holding: [pass] Index into ``holdings``.
         rank_start: [rank + 1] First pass of each rank.
         holdings: The stages that ranks hold, by stage and rank.
@@ -90,7 +91,7 @@ class PassTable:
         kind, stage, microbatch, entry = (np.concatenate(column) for column in zip(*ranks, strict=True))
         lengths = np.array([len(rank[0]) for rank in ranks])
         rank = np.repeat(np.arange(len(ranks)), lengths)
-        entry += np.repeat(np.cumsum([0, *(1 + _last(part[3]) for part in ranks[:-1])]), lengths)
+        entry += np.repeat(np.cumsum([0, *(1 + _last(columns[3]) for columns in ranks[:-1])]), lengths)
         holding = np.full(len(stage), -1)
         through_stage = np.flatnonzero(stage >= 0)
         codes, holding[through_stage] = distinct((stage * len(ranks) + rank)[through_stage])
@@ -145,12 +146,12 @@ def _flat(entries: Sequence[Entry]) -> tuple[Ints, Ints, Ints, Ints]:
     if isinstance(entries, Passes):
         return entries.kind, entries.stage, entries.microbatch, np.arange(len(entries))
     rows = [
-        (action.kind, -1 if action.kind > OpKind.BACKWARD_WEIGHT else action.stage, action.microbatch, number)
-        for number, entry in enumerate(entries)
+        (action.kind, -1 if action.kind > OpKind.BACKWARD_WEIGHT else action.stage, action.microbatch, index)
+        for index, entry in enumerate(entries)
         for action in (entry if isinstance(entry, Overlapped) else (entry,))
     ]
-    kind, stage, microbatch, number = np.array(rows, dtype=np.int64).reshape(-1, 4).T
-    return kind, stage, microbatch, number
+    kind, stage, microbatch, entry = np.array(rows, dtype=np.int64).reshape(-1, 4).T
+    return kind, stage, microbatch, entry
 
 
 def _last(entry: Ints) -> int:
@@ -162,9 +163,9 @@ class Segments:
     """The compute ops of a step, rank by rank, in the order in which each rank runs them.
 
     Attributes:
-        passes: The passes that they are parts of.
+        passes: The passes that they are cut from.
         pass_: [segment] Its pass.
-        part: [segment] Its gradient bucket, or -1 for a whole pass.
+        bucket: [segment] Its gradient bucket, or -1 for a whole pass.
         group: [segment] Its group.
         group_start: [group + 1] First segment of each group.
         pass_start: [pass] First segment of its entry: what a pass needs, its whole group waits for.
@@ -174,7 +175,7 @@ class Segments:
 
     passes: PassTable
     pass_: Ints
-    part: Ints
+    bucket: Ints
     group: Ints
     group_start: Ints
     pass_start: Ints
@@ -182,14 +183,14 @@ class Segments:
     cut_start: Ints
 
     @classmethod
-    def of(cls, passes: PassTable, parts: Ints) -> Segments:
+    def of(cls, passes: PassTable, buckets: Ints) -> Segments:
         """Cut passes.
 
         Args:
             passes: All passes.
-            parts: [pass] Into how many parts each is cut; 0 for passes that run whole.
+            buckets: [pass] Into how many buckets each is cut; 0 for passes that run whole.
         """
-        count = np.maximum(parts, 1)
+        count = np.maximum(buckets, 1)
         entries = 1 + _last(passes.entry)
         segments_of_entry = np.bincount(passes.entry, count, entries).astype(np.int64)
         groups_of_entry = np.zeros(entries, dtype=np.int64)
@@ -200,25 +201,27 @@ class Segments:
         # of the first has as many of the second before it as there are among the first k; one more the other
         # way.
         is_second = np.diff(passes.entry, prepend=-1) == 0
-        other = segments_of_entry[passes.entry] - count
-        owner = np.repeat(np.arange(len(passes)), count)
+        of_other = segments_of_entry[passes.entry] - count  # [pass] segments of the pass that runs with it
+        of_pass = np.repeat(np.arange(len(passes)), count)
         k = ranges(np.zeros(len(passes), dtype=np.int64), count)
-        place = first_segment[passes.entry[owner]] + k + np.minimum(k + is_second[owner], other[owner])
+        index = (
+            first_segment[passes.entry[of_pass]] + k + np.minimum(k + is_second[of_pass], of_other[of_pass])
+        )
         backwards = passes.kind != OpKind.FORWARD
-        part = np.where(backwards[owner], count[owner] - 1 - k, k)
-        part[parts[owner] == 0] = -1
-        pass_, part_, group = np.empty((3, len(owner)), dtype=np.int64)
-        pass_[place], part_[place], group[place] = owner, part, first_group[passes.entry[owner]] + k
+        bucket = np.where(backwards[of_pass], count[of_pass] - 1 - k, k)
+        bucket[buckets[of_pass] == 0] = -1
+        pass_, bucket_, group = np.empty((3, len(of_pass)), dtype=np.int64)
+        pass_[index], bucket_[index], group[index] = of_pass, bucket, first_group[passes.entry[of_pass]] + k
         starts = np.flatnonzero(np.diff(group, prepend=-1))
         return cls(
             passes=passes,
             pass_=pass_,
-            part=part_,
+            bucket=bucket_,
             group=group,
             group_start=np.append(starts, len(group)),
             pass_start=first_segment[passes.entry],
             pass_end=(first_segment + segments_of_entry - 1)[passes.entry],
-            cut_start=place[np.cumsum(count) - count],
+            cut_start=index[np.cumsum(count) - count],
         )
 
     def __len__(self) -> int:

@@ -114,23 +114,23 @@ _read = attrgetter(
 _MOST = 16384
 _end_settings = lru_cache(maxsize=_MOST)(EndSettings)
 _step_settings = lru_cache(maxsize=_MOST)(StepSettings)
-_known: dict[Hashable, StepSettings] = {}
+_kept: dict[Hashable, StepSettings] = {}
 
 
 def step_settings(scenario: Scenario) -> StepSettings:
     """Return what the works of a scenario's step are made of; kept by all that they may depend on."""
     key = _read(scenario), scenario.num_microbatches == 1
-    settings = _known.get(key)
+    settings = _kept.get(key)
     if settings is None:
-        if len(_known) >= _MOST:
-            _known.clear()
-        settings = _known[key] = settings_of(scenario)
+        if len(_kept) >= _MOST:
+            _kept.clear()
+        settings = _kept[key] = settings_of(scenario)
     return settings
 
 
 def forget() -> None:
     """Drop all settings."""
-    _known.clear()
+    _kept.clear()
 
 
 def settings_of(scenario: Scenario) -> StepSettings:
@@ -158,7 +158,9 @@ def settings_of(scenario: Scenario) -> StepSettings:
             training.mean_document_length,
         ),
         layers=layers,
-        copying=UnitCopying(whole=software.unshard_copies, part_by_part=software.gathers_tensor_by_tensor),
+        copying=UnitCopying(
+            whole_unit=software.unshard_copies, shard_by_shard=software.gathers_tensor_by_tensor
+        ),
         mesh=mesh,
         vocabulary=parallelism.vocabulary,
         message_bytes=stage_message_bytes(sizes, model.hidden_size, whole_messages=software.whole_messages),

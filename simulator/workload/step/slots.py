@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from simulator.workload.program import Ints
 
 PASS_KINDS = (OpKind.FORWARD, OpKind.BACKWARD, OpKind.BACKWARD_INPUT, OpKind.BACKWARD_WEIGHT)
-"""Kinds of passes through a stage, in the order of their slots; each kind's number is its place."""
+"""Kinds of passes through a stage, in the order of their slots; each kind is its own index."""
 COLLECTIVES = ("gathers", "reduces", "sums")
 """Collectives of a bucket, in the order of their slots: at most ``MAX_PER_BUCKET`` of each."""
 MAX_PER_BUCKET = 2
@@ -73,16 +73,16 @@ class Holding(NamedTuple):
 
 
 class PairSegments(NamedTuple):
-    """A part of a forward and a part of a backward pass that run together; -1 stands for a whole pass."""
+    """Buckets of a forward and of a backward pass that run together; -1 stands for a whole pass."""
 
     forward_holding: int
-    forward_part: int
+    forward_bucket: int
     backward_holding: int
-    backward_part: int
+    backward_bucket: int
 
 
 class Message(NamedTuple):
-    """A pipeline message between two ranks, or the receiver's part in it."""
+    """A P2P message between two pipeline ranks: the send, or the receive."""
 
     source: int
     target: int
@@ -95,14 +95,14 @@ class Slots:
 
     Attributes:
         holdings: How many holdings there are.
-        parts: Buckets of the stage with most.
+        buckets: Gradient buckets (or FSDP units) of the stage with most.
         ranks: How many ranks there are.
         pairs: Pairs of passes that run together.
         messages: Pipeline messages.
     """
 
     holdings: int
-    parts: int
+    buckets: int
     ranks: int
     pairs: tuple[PairSegments, ...]
     messages: tuple[Message, ...]
@@ -110,17 +110,17 @@ class Slots:
     @cached_property
     def collectives(self) -> int:
         """First slot of the collectives of a holding, counted from the holding's own first slot."""
-        return len(PASS_KINDS) * (1 + self.parts)
+        return len(PASS_KINDS) * (1 + self.buckets)
 
     @cached_property
     def copies(self) -> int:
         """First slot of the copies of a holding, likewise."""
-        return self.collectives + len(COLLECTIVES) * MAX_PER_BUCKET * self.parts
+        return self.collectives + len(COLLECTIVES) * MAX_PER_BUCKET * self.buckets
 
     @cached_property
     def stage_copy(self) -> int:
         """Slot of the sum of a stage's copies, likewise."""
-        return self.copies + len(COPIES) * self.parts
+        return self.copies + len(COPIES) * self.buckets
 
     @cached_property
     def per_holding(self) -> int:
@@ -147,18 +147,18 @@ class Slots:
         """Number of slots."""
         return self.first_message + len(self.messages)
 
-    def of_pass(self, kind: Ints | int, part: Ints | int) -> Ints:
-        """Return the slots of passes in their holding's block; part -1 stands for a whole pass."""
-        slots: Ints = np.asarray(kind) * (1 + self.parts) + 1 + np.asarray(part)
+    def of_pass(self, kind: Ints | int, bucket: Ints | int) -> Ints:
+        """Return the slots of passes in their holding's block; bucket -1 stands for a whole pass."""
+        slots: Ints = np.asarray(kind) * (1 + self.buckets) + 1 + np.asarray(bucket)
         return slots
 
-    def of_collective(self, part: int, kind: int, number: int) -> int:
+    def of_collective(self, bucket: int, kind: int, index: int) -> int:
         """Return the slot of a bucket's collective in its holding's block."""
-        return self.collectives + (part * len(COLLECTIVES) + kind) * MAX_PER_BUCKET + number
+        return self.collectives + (bucket * len(COLLECTIVES) + kind) * MAX_PER_BUCKET + index
 
-    def of_copy(self, part: int, copy: int) -> int:
+    def of_copy(self, bucket: int, copy: int) -> int:
         """Return the slot of a bucket's copy in its holding's block."""
-        return self.copies + part * len(COPIES) + copy
+        return self.copies + bucket * len(COPIES) + copy
 
     def of_rank(self, rank: Ints | int, slot: RankSlot) -> Ints:
         """Return the slots of what ranks do besides their stages."""
@@ -191,13 +191,13 @@ class Slots:
         kinds = dict.fromkeys(pairs)
         small = Slots(
             holdings=1 + max(holding_kind),
-            parts=self.parts,
+            buckets=self.buckets,
             ranks=1 + max(rank_kind),
             pairs=tuple(kinds),
             messages=self.messages,
         )
-        place = {pair: index for index, pair in enumerate(kinds)}
-        pair_kind = np.array([place[pair] for pair in pairs], dtype=np.int64)
+        kind_of_pair = {pair: index for index, pair in enumerate(kinds)}
+        pair_kind = np.array([kind_of_pair[pair] for pair in pairs], dtype=np.int64)
         blocks = (
             np.asarray(holding_kind)[:, None] * self.per_holding + np.arange(self.per_holding),
             small.first_rank + np.asarray(rank_kind)[:, None] * len(RankSlot) + np.arange(len(RankSlot)),

@@ -139,12 +139,12 @@ class Structure:
 
 
 def _kinds(values: Sequence[object]) -> tuple[list[int], tuple[int, ...]]:
-    """Number equal values alike; return the numbers, and where each number comes first."""
+    """Return the kind of each value, equal ones of one kind, and where each kind comes first."""
     first = dict[object, int]()
-    for place, value in enumerate(values):
-        first.setdefault(value, place)
-    number = {value: index for index, value in enumerate(first)}
-    return [number[value] for value in values], tuple(first.values())
+    for index, value in enumerate(values):
+        first.setdefault(value, index)
+    kind = {value: index for index, value in enumerate(first)}
+    return [kind[value] for value in values], tuple(first.values())
 
 
 @dataclass(slots=True)

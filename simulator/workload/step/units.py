@@ -64,28 +64,28 @@ class StageUnits:
 @lru_cache(maxsize=16384)
 def stage_units(states: ModelStates, stage: StageOutline) -> StageUnits:
     """Divide a stage into the buckets or units of its data parallelism."""
-    parts = states.parts(stage)
-    keys = [(part.parameters, part.end - part.first) for part in parts]
+    spans = states.bucket_spans(stage)
+    keys = [(span.parameters, span.end - span.first) for span in spans]
     units: dict[tuple[object, int], Unit] = {}
     for parameters, works in dict.fromkeys(keys):
         made = bucket_collectives(parameters, works, states.sharding, states.sizes, states.buckets)
         units[parameters, works] = Unit(
             collectives=(made.gathers, made.reduces, made.sums), parameters=parameters.total
         )
-    number = {key: index for index, key in enumerate(units)}
-    index = tuple(number[key] for key in keys)
+    index_of = {key: index for index, key in enumerate(units)}
+    index = tuple(index_of[key] for key in keys)
     distinct = tuple(units.values())
     return StageUnits(
-        starts=tuple(part.first for part in parts),
+        starts=tuple(span.first for span in spans),
         units=distinct,
         index=index,
-        buckets=_runs([distinct[place].counts for place in index]),
+        buckets=_runs([distinct[unit].counts for unit in index]),
         most=BucketCounts(*map(max, zip(*(unit.counts for unit in distinct), strict=True))),
     )
 
 
 def _runs(counts: list[BucketCounts]) -> Buckets:
-    """Write equal buckets behind each other as one run."""
+    """Write equal buckets that follow each other as one run."""
     runs: list[tuple[BucketCounts, int]] = []
     for bucket in counts:
         if runs and runs[-1][0] == bucket:
@@ -100,22 +100,22 @@ class UnitCopying:
     """Copies that some stacks make of FSDP's units on the GPU.
 
     Attributes:
-        whole: Whether gathered weights are copied into the layer's tensors, and gradients into one buffer.
-        part_by_part: Whether every rank's part of every tensor is copied by a kernel of its own.
+        whole_unit: Whether gathered weights are copied into a layer's tensors, and gradients into one buffer.
+        shard_by_shard: Whether every rank's shard of every tensor is copied by a kernel of its own.
     """
 
-    whole: bool
-    part_by_part: bool
+    whole_unit: bool
+    shard_by_shard: bool
 
     @property
     def before(self) -> tuple[int, ...]:
         """Copies of gathered weights, by ``slots.COPIES``."""
-        return (0,) * self.whole + (1,) * self.part_by_part
+        return (0,) * self.whole_unit + (1,) * self.shard_by_shard
 
     @property
     def after(self) -> tuple[int, ...]:
         """Copies of gradients before they are reduced, likewise."""
-        return (2,) * self.whole + (3,) * self.part_by_part
+        return (2,) * self.whole_unit + (3,) * self.shard_by_shard
 
 
 def unit_copies(
@@ -129,18 +129,18 @@ def unit_copies(
     sizes = states.sizes
     weights, gradients = sizes.weight * parameters, sizes.reduced * parameters
     copies: list[Copy | None] = [None] * 4
-    if copying.whole:
+    if copying.whole_unit:
         copies[0] = Elementwise(name="unshard_copy", bytes_moved=2.0 * weights)
         size = parameters * (sizes.made + sizes.reduced)
         copies[2] = Elementwise(name="gradient_copy", bytes_moved=size)
-    if copying.part_by_part:
+    if copying.shard_by_shard:
         count = states.buckets.tensors * states.sharding.dense.shard.size
-        copies[1] = _part_by_part("gathered parts", 2.0 * weights, count, options)
-        copies[3] = _part_by_part("gradient parts", 2.0 * gradients, count, options)
+        copies[1] = _shard_by_shard("gathered parts", 2.0 * weights, count, options)
+        copies[3] = _shard_by_shard("gradient parts", 2.0 * gradients, count, options)
     return tuple(copies)
 
 
-def _part_by_part(name: str, size: float, count: int, options: LayerOptions) -> BlockSequence:
-    """Copy every rank's part of every tensor of a unit by a kernel of its own."""
+def _shard_by_shard(name: str, size: float, count: int, options: LayerOptions) -> BlockSequence:
+    """Copy every rank's shard of every tensor of a unit by a kernel of its own."""
     copies = Pointwise(forward=(Elementwise(name=name, bytes_moved=size, kernels=count),), backward=())
     return BlockSequence(name, ((Block(name, forward_program([copies], options)), 1),))

@@ -1,4 +1,10 @@
-"""What the ops of one scenario's step run: the work of every slot."""
+"""What the ops of one scenario's step run: the work of every slot.
+
+A forward and a backward pass that run together are one program: the kernels of one hide the other's
+communication. Kernels of both share the compute stream and alternate where either has to wait for a
+collective (DualPipe, DeepSeek-V3, arXiv:2412.19437, figure 4: attention, dispatch, experts and combine of one
+pass overlap with those of the other). Whether a collective is hidden is found by running the program.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +13,14 @@ from typing import TYPE_CHECKING
 
 from simulator.schedules.op_kind import OpKind
 from simulator.workload.layers.output_layer import output_layer
-from simulator.workload.layers.overlapped import overlapped_block
-from simulator.workload.program import BlockSequence, floating_point_operations
+from simulator.workload.program import (
+    Block,
+    BlockSequence,
+    Program,
+    ProgramBuilder,
+    Stream,
+    floating_point_operations,
+)
 from simulator.workload.step.end_works import (
     amax_works,
     offloaded_works,
@@ -28,7 +40,7 @@ if TYPE_CHECKING:
 
     from simulator.workload.layers.layer_work import LayerWork
     from simulator.workload.parameters.stage_outline import StageOutline
-    from simulator.workload.program import Block, Work
+    from simulator.workload.program import Work
     from simulator.workload.step.settings import EndSettings, StepSettings
     from simulator.workload.step.slots import PairSegments, Slots
     from simulator.workload.step.stages import StageKind
@@ -45,22 +57,22 @@ def slot_works(settings: StepSettings, arrangement: Arrangement) -> dict[int, Wo
     """
     slots, apart = arrangement.slots, settings.mesh.stride("pp")
     works: dict[int, Work] = {}
-    for number, holding in enumerate(arrangement.holdings):
-        first = number * slots.per_holding
+    for index, holding in enumerate(arrangement.holdings):
+        first = index * slots.per_holding
         works.update((first + slot, work) for slot, work in _holding_works(settings, slots, holding))
-    for number, rank in enumerate(arrangement.ranks):
-        first = slots.first_rank + number * len(RankSlot)
+    for index, rank in enumerate(arrangement.ranks):
+        first = slots.first_rank + index * len(RankSlot)
         held = settings.stages.outlines(rank.stages)
         works.update(
             (first + slot, work) for slot, work in rank_works(settings.end, held, arrangement.end_ranks)
         )
         works.update((first + slot, work) for slot, work in output_works(settings))
-    for number, pair in enumerate(slots.pairs):
+    for index, pair in enumerate(slots.pairs):
         forward, backward = pair_works(settings, arrangement, pair)
-        works[slots.first_pair + 2 * number] = forward
-        works[slots.first_pair + 2 * number + 1] = backward
-    for number, (source, target, receives) in enumerate(slots.messages):
-        works[slots.first_message + number] = message(
+        works[slots.first_pair + 2 * index] = forward
+        works[slots.first_pair + 2 * index + 1] = backward
+    for index, (source, target, receives) in enumerate(slots.messages):
+        works[slots.first_message + index] = message(
             settings.message_bytes, apart, source, target, receives=receives
         )
     return works
@@ -72,23 +84,23 @@ def _holding_works(settings: StepSettings, slots: Slots, holding: HoldingKind) -
     units = stage_units(states, kind.outline)
     works = stage_works(kind, layers)
     bounds = [*units.starts, len(works)]
-    parts = [works, *(works[first:end] for first, end in pairwise(bounds))]
+    of_bucket = [works, *(works[first:end] for first, end in pairwise(bounds))]
     splits = all(work.halves is not None for work in works)
-    for number, pass_kind in enumerate(PASS_KINDS if splits else PASS_KINDS[:2]):
+    for kind_index, pass_kind in enumerate(PASS_KINDS if splits else PASS_KINDS[:2]):
         name = f"stage, {pass_kind.name.lower().replace('_', ' ')}"
-        for part, part_works_ in enumerate(parts):
-            work = BlockSequence(name, counted(blocks_of(pass_kind, part_works_)))
-            yield int(slots.of_pass(number, part - 1)), work
-    for part, index in enumerate(units.index):
-        unit = units.units[index]
+        for bucket, layers_of_bucket in enumerate(of_bucket, start=-1):
+            work = BlockSequence(name, counted(blocks_of(pass_kind, layers_of_bucket)))
+            yield int(slots.of_pass(kind_index, bucket)), work
+    for bucket, unit_index in enumerate(units.index):
+        unit = units.units[unit_index]
         for sort in range(len(COLLECTIVES)):
-            for number, collective in enumerate(unit.collectives[sort]):
-                yield slots.of_collective(part, sort, number), collective
+            for index, collective in enumerate(unit.collectives[sort]):
+                yield slots.of_collective(bucket, sort, index), collective
         if states.sharding.method == "zero3":
             copies = unit_copies(states, settings.copying, layers.options, unit.parameters)
-            for number, copy in enumerate(copies):
+            for index, copy in enumerate(copies):
                 if copy is not None:
-                    yield slots.of_copy(part, number), copy
+                    yield slots.of_copy(bucket, index), copy
     if holding.copies:
         pair = rank_pair(settings.mesh.stride("pp"), *holding.copies)
         yield slots.stage_copy, stage_copy_work(states, kind.outline, pair)
@@ -143,13 +155,13 @@ def output_works(settings: StepSettings) -> Iterator[tuple[int, Work]]:
     yield RankSlot.OUTPUT_GRADIENT, Collective(kind="all_reduce", group=group, bytes=activation, name=name)
 
 
-def _part_works(settings: StepSettings, kind: StageKind, part: int) -> tuple[LayerWork, ...]:
-    """Return the layers of a part of a stage; part -1 stands for all of them."""
+def _bucket_works(settings: StepSettings, kind: StageKind, bucket: int) -> tuple[LayerWork, ...]:
+    """Return the layers of a bucket of a stage; bucket -1 stands for all of them."""
     works = stage_works(kind, settings.layers)
-    if part < 0:
+    if bucket < 0:
         return works
     starts = [*stage_units(settings.states, kind.outline).starts, len(works)]
-    return works[starts[part] : starts[part + 1]]
+    return works[starts[bucket] : starts[bucket + 1]]
 
 
 def pair_works(
@@ -160,9 +172,9 @@ def pair_works(
         settings.stages.kinds[arrangement.holdings[holding].stage]
         for holding in (pair.forward_holding, pair.backward_holding)
     )
-    there = blocks_of(OpKind.FORWARD, _part_works(settings, forward, pair.forward_part))
-    back = blocks_of(OpKind.BACKWARD, _part_works(settings, backward, pair.backward_part))
-    both = counted(_beside(there, back))
+    there = blocks_of(OpKind.FORWARD, _bucket_works(settings, forward, pair.forward_bucket))
+    back = blocks_of(OpKind.BACKWARD, _bucket_works(settings, backward, pair.backward_bucket))
+    both = counted(_overlapped_blocks(there, back))
     forward_flops, backward_flops = (
         sum(floating_point_operations(block.program) for block in blocks) for blocks in (there, back)
     )
@@ -172,7 +184,8 @@ def pair_works(
     return BlockSequence(name, both, share), BlockSequence(name, both, 1.0 - share)
 
 
-def _beside(forward: Sequence[Block], backward: Sequence[Block]) -> Iterator[Block]:
+def _overlapped_blocks(forward: Sequence[Block], backward: Sequence[Block]) -> Iterator[Block]:
+    """Yield the blocks of two passes that run together, pair by pair, and then what is left of the longer."""
     made: dict[tuple[Block, Block], Block] = {}
     for first, second in zip_longest(forward, backward):
         if first is None or second is None:
@@ -190,7 +203,7 @@ def blocks_of(kind: OpKind, works: Sequence[LayerWork]) -> list[Block]:
 
 
 def block_of(kind: OpKind, work: LayerWork) -> Block:
-    """Return a layer's part of a pass.
+    """Return the block that a layer contributes to a pass.
 
     Raises:
         TypeError: The pass is half a backward pass, and the layer was built for whole ones.
@@ -207,3 +220,44 @@ def block_of(kind: OpKind, work: LayerWork) -> Block:
 def counted(blocks: Iterable[Block]) -> tuple[tuple[Block, int], ...]:
     """Return blocks that run one after the other, each with how often it runs; empty ones are left out."""
     return tuple((block, len(list(same))) for block, same in groupby(blocks) if block.program.num_ops)
+
+
+def overlapped_block(forward: Block, backward: Block) -> Block:
+    """Return a block that runs a layer's forward pass beside another layer's backward pass."""
+    program = overlapped_program(forward.program, backward.program)
+    captured = forward.captured + backward.captured
+    calls = forward.calls + backward.calls
+    return Block(f"{forward.name} beside {backward.name}", program, captured, calls)
+
+
+def overlapped_program(forward: Program, backward: Program) -> Program:
+    """Return both programs as one, their parts between collectives taking turns, backward first."""
+    builder = ProgramBuilder(rank_names=forward.rank_names)
+    numbers: tuple[dict[int, int], dict[int, int]] = ({}, {})
+    for turn in zip_longest(_parts(backward), _parts(forward)):
+        for program, known, part in zip((backward, forward), numbers, turn, strict=True):
+            for op in part or ():
+                known[op] = _copy(builder, program, op, known)
+    return builder.build()
+
+
+def _copy(builder: ProgramBuilder, program: Program, op: int, known: dict[int, int]) -> int:
+    return builder.add(
+        OpKind(program.kind[op]),
+        int(program.rank[op]),
+        Stream(program.stream[op]),
+        program.works[program.work[op]],
+        after=[known[other] for other in program.dependencies(op).tolist()],
+    )
+
+
+def _parts(program: Program) -> Sequence[list[int]]:
+    """Cut a program where a kernel has to wait for a collective."""
+    parts: list[list[int]] = [[]]
+    stream = program.stream.tolist()
+    for op in range(program.num_ops):
+        waits = any(stream[other] != Stream.COMPUTE for other in program.dependencies(op).tolist())
+        if stream[op] == Stream.COMPUTE and waits and parts[-1]:
+            parts.append([])
+        parts[-1].append(op)
+    return parts
