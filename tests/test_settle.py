@@ -13,6 +13,7 @@ from published_rows import Fixed, parsed, row, settled
 
 from simulator import validation
 from simulator.cli import main
+from simulator.cli.check import yaml_text
 from simulator.documents import parse
 from simulator.errors import RowError
 from simulator.files import from_document
@@ -408,11 +409,36 @@ def test_every_field_of_a_setting_exists() -> None:
         ({"training.cuda_graph": ["attn"]}, "did you mean 'training.cuda_graphs'"),
         ({"trainig": {"attention": "flash2"}}, "is not a setting"),
         (["training.attention"], "not a mapping"),
+        ({"parallelism.tp": 2, "parallelism": {"tp": 4}}, "'parallelism.tp' is given twice"),
     ],
 )
 def test_a_wrong_setting_names_the_nearest_right_one(wrong: object, message: str) -> None:
     with pytest.raises(RowError, match=message):
         RawRow("plain", "tests", row(set=wrong)).parsed()
+
+
+def test_a_wrong_set_is_listed_with_row_source_and_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = [row(id="good"), row(id="first", set={"training.cuda_graph": ["attn"]})]
+    wrong += [row(id="second", set={"parallelism": {"tp": 2, "tensor_model_parallel_size": 4}})]
+    wrong += [row(id="third", parallel="tp8", set={"parallelism.pp": 2})]
+    (tmp_path / "mine.yaml").write_text("".join(f"- {flow(content)}\n" for content in wrong), "utf-8")
+    assert main(["validate", str(tmp_path), "--all", "--engine", "compiled"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "first mine wrong set: 'training.cuda_graph' is not a setting; did you mean" in text
+    assert "second mine wrong set: parallelism.tp: 'tp' is given twice" in text
+    assert "third mine row is malformed: parallel" in text
+    assert main(["validate", str(tmp_path), "--show", "first"]) == 2
+    assert "mine, row 'first': wrong set: 'training.cuda_graph'" in capsys.readouterr().err
+
+
+def test_every_row_of_the_gate_survives_being_written_as_a_scenario_file() -> None:
+    for raw in read_rows([GATE]):
+        document, _ = row_document(raw.parsed())
+        content = parse(yaml_text(document)).data
+        assert isinstance(content, dict)
+        assert from_document(content).digest() == from_document(document).digest()
 
 
 def test_a_wrong_value_skips_the_row_with_its_path() -> None:

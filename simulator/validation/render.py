@@ -36,7 +36,7 @@ def render(report: ValidationReport, stream: IO[str], *, all_rows: bool = False)
     kinds = {kind: summary for kind, summary in report.by_set.items() if summary is not None}
     tables = [
         _rows_table("All simulated rows" if all_rows else f"The {len(shown)} worst rows", shown),
-        _reasons_table(report),
+        _skipped_table(report) if all_rows else _reasons_table(report),
         _summary_table("source", report.by_source),
         _summary_table("GPU", report.by_gpu),
         _summary_table("kind of run", kinds),
@@ -82,6 +82,16 @@ def _reasons_table(report: ValidationReport) -> Table:
     table.add_column("reason", overflow="fold")
     for reason, count in report.skipped_by_reason.items():
         table.add_row(str(count), reason)
+    return table
+
+
+def _skipped_table(report: ValidationReport) -> Table:
+    table = _table("Skipped rows")
+    for column in ("row", "source", "reason"):
+        table.add_column(column, overflow="fold")
+    for row in report.rows:
+        if row.skipped is not None:
+            table.add_row(row.id, row.source, row.skipped)
     return table
 
 

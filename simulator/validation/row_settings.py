@@ -60,28 +60,31 @@ def flat_settings(settings: object) -> dict[str, object]:
     >>> flat_settings({"tensor_model_parallel_size": 2})
     Traceback (most recent call last):
     ...
-    simulator.errors.RowError: set: 'tensor_model_parallel_size' is not a setting; did you mean ...
+    simulator.errors.RowError: wrong set: 'tensor_model_parallel_size' is not a setting; did you mean ...
     >>> flat_settings({"parallelism": {"tensor_model_parallel_size": 2}, "training.cuda_graphs": ["attn"]})
     {'parallelism.tp': 2, 'training.cuda_graphs': ['attn']}
     """
     if settings is None:
         return {}
     if not isinstance(settings, Mapping):
-        raise RowError("set: is not a mapping of paths to values")
+        raise RowError("wrong set: it is not a mapping of paths to values")
     nested: dict[str, object] = {}
     problems = []
+    paths: set[str] = set()
     for path, value in _leaves(settings):
-        why = unknown_setting(path)
+        why = f"{path!r} is given twice" if path in paths else unknown_setting(path)
+        paths.add(path)
         if why is not None:
             problems.append(why)
         else:
             put(nested, path.split("."), value)
     if problems:
-        raise RowError("set: " + "; ".join(problems))
+        raise RowError("wrong set: " + "; ".join(problems))
     try:
         content = canonical(Document(nested), ScenarioFile).data
     except ScenarioError as error:
-        raise RowError("set: " + "; ".join(problem.message for problem in error.problems)) from error
+        problems = [": ".join(filter(None, (item.path, item.message))) for item in error.problems]
+        raise RowError("wrong set: " + "; ".join(problems)) from error
     return dict(_leaves(cast("Mapping[str, object]", content)))
 
 
@@ -112,10 +115,16 @@ def put(document: dict[str, object], keys: Sequence[str], value: object) -> None
 def over_fields(content: Mapping[str, object], settings: Mapping[str, object]) -> dict[str, object]:
     """Return the fields of a row with those replaced that its settings mean too."""
     fields: dict[str, object] = dict(content)
-    if not all(path not in settings for path in _DIVIDES_RANKS) and "parallelism.dp" not in settings:
+    if (
+        not all(path not in settings for path in _DIVIDES_RANKS)
+        and "parallelism.dp" not in settings
+        and (isinstance(fields.get("parallel"), Mapping))
+    ):
         put(fields, FIELD_OF["parallelism.dp"], None)
     for path, field in FIELD_OF.items():
         value = settings.get(path)
+        if len(field) > 1 and not isinstance(fields.get(field[0]) or {}, Mapping):
+            continue  # a malformed row, which its schema refuses
         if isinstance(value, bool | int | float | str) and value != "auto":
             put(fields, field, value)
     return fields

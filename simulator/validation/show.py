@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simulator import api
-from simulator.errors import InputError, did_you_mean
+from simulator.errors import InputError, RowError, did_you_mean
 from simulator.files import from_document
 from simulator.validation.compare import Comparison, compare, stated_metric
 from simulator.validation.rows import Row, read_rows
@@ -74,15 +74,19 @@ def shown_row(paths: Iterable[str | Path], identity: str, *, simulate: Simulate 
 
     Raises:
         InputError: No row has this id; the text names the nearest ones.
-        RowError: The row contradicts itself, or lacks what nothing can stand in for.
+        RowError: With its source and id: the row contradicts itself, or lacks what nothing can stand in for.
         ScenarioError: It describes a set-up that breaks a scenario's rules.
     """
     rows = {raw.id: raw for raw in read_rows(paths)}
     if identity not in rows:
         raise InputError(f"no published row {identity!r}{did_you_mean(identity, rows)}")
-    row = rows[identity].parsed()
-    stated_metric(row)
-    document, assumptions = row_document(row)
+    raw = rows[identity]
+    try:
+        row = raw.parsed()
+        stated_metric(row)
+        document, assumptions = row_document(row)
+    except RowError as error:
+        raise RowError(f"{raw.source}, row {raw.id!r}: {error}") from error
     scenario = from_document(document, row.id)
     comparison = compare(row, scenario, simulate(scenario))
     sentences = (*assumptions, *scenario.warnings, *comparison.warnings)
