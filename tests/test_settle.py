@@ -510,13 +510,16 @@ def test_settled_files_keep_their_form_and_can_be_read(text: str, ends: str, tmp
 def test_the_command_settles_in_place_and_only_looks_with_check(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    content = _row_for("CUDA graphs on; overlap of everything")
+    content = _row_for("CUDA graphs on; overlap of everything; 500 W power limit")
     file = tmp_path / "rows.yaml"
     file.write_text(f"- {flow(content)}\n", encoding="utf-8")
     before = file.read_text("utf-8")
     assert settle_main(["--check", str(tmp_path)]) == 0
     assert file.read_text("utf-8") == before
-    assert "1 would change" in capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "1 would change" in printed
+    assert "not possible, the most frequent: 1 power limit" in printed
+    assert "not read, the most frequent: 1 overlap of everything" in printed
     assert settle_main([str(tmp_path)]) == 0
     assert "training.cuda_graphs: [attn, mlp]" in capsys.readouterr().out
     assert read_rows([file])[0].parsed().settings["training.cuda_graphs"] == ["attn", "mlp"]
