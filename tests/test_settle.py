@@ -248,6 +248,77 @@ WORDINGS: list[tuple[str, dict[str, object]]] = [
     ("memory from nvidia-smi", {"memory_quantity": "used"}),
     ("peak allocated memory", {"memory_quantity": "allocated"}),
     ("peak reserved memory", {"memory_quantity": "reserved"}),
+    (
+        "CUDA graphs for the attention and router modules and DeepEP as dispatcher; expert TP was set to 1",
+        {
+            "parallelism.etp": 1,
+            "training.experts.dispatcher": "deepep",
+            "training.cuda_graphs": ["attn", "moe_router"],
+        },
+    ),
+    (
+        "Communication overlap for expert parallelism is enabled. CUDA Graphs enabled for the full step.",
+        {"training.overlap.ep": True, "training.cuda_graphs": ["full_iteration"]},
+    ),
+    (
+        "CUDA Graphs enabled (attn + moe_router + moe_preprocess).",
+        {"training.cuda_graphs": ["attn", "moe_router", "moe_preprocess"]},
+    ),
+    (
+        "recompute: mla_up_proj, moe_act and layernorm",
+        {"training.recompute_modules": ["mla_up_proj", "moe_act", "layernorm"]},
+    ),
+    ("Token dropping is disabled", {}),
+    ("CUDA graph: full iteration", {"training.cuda_graphs": ["full_iteration"]}),
+    ("CUDA graph = attn, moe_router", {"training.cuda_graphs": ["attn", "moe_router"]}),
+    ("graphs of the whole iteration", {"training.cuda_graphs": ["full_iteration"]}),
+    ("TE CUDA graphs", {"training.cuda_graphs": ["attn", "mlp"]}),
+    ("uses graph capture for the whole step", {"training.cuda_graphs": ["full_iteration"]}),
+    ("TP2 for attention, TP1 for experts", {"parallelism.etp": 1}),
+    ("MoE tensor parallel size 1", {"parallelism.etp": 1}),
+    (
+        "recomputation of 2 layers per stage",
+        {
+            "training.recompute": "full",
+            "training.recompute_method": "block",
+            "training.recompute_num_layers": 2,
+        },
+    ),
+    (
+        "block recompute of 4 layers",
+        {
+            "training.recompute": "full",
+            "training.recompute_method": "block",
+            "training.recompute_num_layers": 4,
+        },
+    ),
+    (
+        "recompute_num_layers=4 recompute_method=block recompute_granularity=full",
+        {
+            "training.recompute": "full",
+            "training.recompute_method": "block",
+            "training.recompute_num_layers": 4,
+        },
+    ),
+    ("remat full", {"training.recompute": "full"}),
+    ("activations are checkpointed", {"training.recompute": "full"}),
+    ("optimizer states are kept on the CPU", {"training.offload.optimizer": "cpu"}),
+    ("CPU offload of optimizer states", {"training.offload.optimizer": "cpu"}),
+    (
+        "CPU offloading of activations for 8 layers",
+        {"training.offload.activations": "all", "training.offload.num_layers": 8},
+    ),
+    (
+        "offload activations of 8 layers",
+        {"training.offload.activations": "all", "training.offload.num_layers": 8},
+    ),
+    ("accumulates 4 micro-batches", {"training.micro_batch_size": 1}),
+    ("per-device batch size 2", {"training.micro_batch_size": 2}),
+    ("NeMo 25.09 container", {"version": "25.09"}),
+    ("fp8 weights gathered", {"training.low_precision_params": True}),
+    ("fp8 param gather on", {"training.low_precision_params": True}),
+    ("CUDA graphs (not stated)", {}),
+    ("batch 8 (MBS 1 likely)", {}),
     ("a sunny day in Iowa", {}),
 ]
 
@@ -318,6 +389,24 @@ def test_what_has_no_setting_is_listed_by_name(notes: str, name: str) -> None:
     assert [text.startswith(name) for text in settled_row.impossible] == [True]
     denied = settle_row(RawRow("plain", "tests", _row_for(f"no {notes}")))
     assert denied.impossible == ()
+
+
+@pytest.mark.parametrize(
+    ("notes", "keys"),
+    [
+        ("TP comm overlap on", {"training.overlap.tp": True}),
+        ("no TP overlap", {"training.overlap.tp": False}),
+        ("gradient reduction overlapped with backward", {"training.overlap.grad_reduce": True}),
+        ("overlap_grad_reduce=True", {"training.overlap.grad_reduce": True}),
+        ("DP overlap off", {"training.overlap.grad_reduce": False}),
+        ("P2P communication overlapped", {"training.overlap.p2p": True}),
+        ("overlap_p2p_comm False (may be overridden)", {}),
+    ],
+)
+def test_overlap_is_read_where_the_row_leaves_it_open(notes: str, keys: Mapping[str, object]) -> None:
+    silent = dict.fromkeys(("tp", "dp", "pp"))
+    assert settle_row(RawRow("plain", "tests", row(overlap=silent, notes=notes))).keys == keys
+    assert settle_row(RawRow("plain", "tests", row(notes=notes))).keys == {}
 
 
 AFFIRMED = [

@@ -35,10 +35,11 @@ _DENIED_BEHIND = re.compile(
 )
 _OPEN = re.compile(
     r"\bnot (?:stated|given|said|specified|known|reported|mentioned)\b|\bun(?:stated|known|clear|specified)\b"
-    r"|\bwhether\b|\blikely\b|\bprobably\b|\bmaybe?\b|\bassumed\b",
+    r"|\bwhether\b|\blikely\b|\bprobably\b|\bmay(?:be)?\b|\bassumed\b",
     re.IGNORECASE,
 )
 """Words of a clause that leaves open what it speaks of."""
+_REMARK = re.compile(r"\([^)]*\)")
 _ENDS = re.compile(r"[;,\n(]|\.(?=\s|$)")
 
 
@@ -95,7 +96,8 @@ class Notes:
         next_end = _ENDS.search(self.text, match.end())
         before = self.text[start : match.start()]
         behind = self.text[match.end() : next_end.start() if next_end else len(self.text)]
-        if _OPEN.search(f"{before} {match[0]} {behind}"):
+        remark = _REMARK.match(self.text, match.end() + len(behind))
+        if _OPEN.search(f"{before} {match[0]} {behind} {remark[0] if remark else ''}"):
             return None
         return not (_DENIED_BEFORE.search(before) or _DENIED_BEHIND.search(behind))
 

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 _IGNORECASE = re.IGNORECASE
 _ETP = re.compile(r"\bETP\s*[=:]?\s*(TP)?\s*=?\s*(\d+)?", _IGNORECASE)
 _EXPERT_TP = re.compile(
-    r"\b(?:experts?[ _-](?:tensor(?:[ _-](?:model[ _-])?parallel(?:ism)?)?|tp)(?:[ _-](?:size|degree|rank))?"
+    r"\b(?:(?:experts?|moe)[ _-](?:tensor(?:[ _-](?:model[ _-])?parallel(?:ism)?)?|tp)"
+    r"(?:[ _-](?:size|degree|rank))?"
     r"|tensor[ -]parallel(?:ism)? (?:of|in|for) (?:the )?experts)"
-    r"\W*(?:of|is|=|:)?\s*(?:(\d+|one)\b|(as tp|tp\b|same as tp|equals? tp))"
-    r"|\bexperts (?:use|with|at|run) TP\W*(\d+)|\bexperts tensor[ -]parallel (as TP|like attention)"
+    r"\W*(?:(?:is|was)? ?set to|of|is|was|=|:)?\s*(?:(\d+|one)\b|(as tp|tp\b|same as tp|equals? tp))"
+    r"|\b(?:experts (?:use|with|at|run) TP\W*|TP\W?(?=\d+ (?:for|of|in) (?:the )?experts))(\d+)"
+    r"|\bexperts tensor[ -]parallel (as TP|like attention)"
     r"|\bTP=\d+ inside (?:a )?node for attention and (experts)",
     _IGNORECASE,
 )
@@ -47,7 +49,9 @@ _EXCHANGE = (
     r"|all-?to-?alls?|a2a|dispatch(?:(?: and |/)combine)?)"
 )
 _OVERLAP = re.compile(
-    rf"(?<!TP )(?<!CP )\b{_EXCHANGE} (?:is |are |was |were )?(?:overlapp(?:ed|ing)|overlaps?|hidden)\b"
+    rf"(?<!TP )(?<!CP )\b{_EXCHANGE} (?:is |are |was |were )?(?:(?:fully|mostly|partly|completely) )?"
+    r"(?:overlapp(?:ed|ing)|overlaps?|hidden)\b"
+    r"|\b(?:communication|comm) overlap (?:for|of|in) (?:the )?(?:expert parallelism|experts|moe)\b"
     rf"|\boverlap(?:s|ped|ping)?(?: of)?(?: the)? {_EXCHANGE}\b"
     r"|\boverlap[_-]moe[_-]expert[_-]parallel[_-]comm\b|\bmoe_a2a_overlap\b",
     _IGNORECASE,
@@ -59,12 +63,13 @@ _NO_OVERLAP = re.compile(
 _CAPACITY = re.compile(r"(?:capacity[ _]factor|\bCF)\s*(?:of|=|:)?\s*(\d+(?:\.\d+)?)", _IGNORECASE)
 _STATIC = re.compile(r"static shapes|pad(?:ded|s)? (?:\w+ )?to (?:expert )?capacity", _IGNORECASE)
 _DROP = re.compile(
-    r"\btoken drop\b|\btoken-drop(?:ping)?\b|\btokens? (?:are|is|were) dropped|\bdrops tokens"
+    r"\btoken[ -]drop(?:ping)?\b|\btokens? (?:are|is|were) dropped|\bdrops tokens"
     r"|\bdrop[ -]and[ -]pad",
     _IGNORECASE,
 )
 _DROPLESS = re.compile(
-    r"\b(?:no|without) token[ -]?drop|\b(?:token-?)?drop-?less\b|\bno tokens? (?:are |is |were )?dropped"
+    r"\b(?:no|without) token[ -]?drop|\btoken[ -]?drop(?:ping)? (?:is )?(?:off|disabled)"
+    r"|\b(?:token-?)?drop-?less\b|\bno tokens? (?:are |is |were )?dropped"
     r"|\btokens? (?:are|is|were) (?:never|not) dropped",
     _IGNORECASE,
 )
@@ -140,7 +145,9 @@ _SCOPES = re.compile(
     _IGNORECASE,
 )
 _GRAPH_SETTING = re.compile(
-    r"\bcuda_graph_scope\W*\[?([\w, '\"+]+)\]?|\bCUDA[ -]graphs? \(([\w, +]+)\)", _IGNORECASE
+    r"\bcuda_graph_scope\W*\[?([\w, '\"+]+)\]?"
+    r"|\bCUDA[ -]graphs?(?: (?:are |is )?(?:on|enabled|used))?\s*[:=(]\s*([\w, +]+)",
+    _IGNORECASE,
 )
 _WHOLE_LAYERS = re.compile(
     r"\bcuda[ -]graphs on\b(?! for)"
@@ -148,6 +155,7 @@ _WHOLE_LAYERS = re.compile(
     r"|\b(?:cuda|hip)[ -]graphs? (?:are |is |was |were )?(?:used|enabled|per layer|in use|true)\b"
     r"|\b(?:one|a) (?:cuda|hip)[ -]graph (?:per|for each|for every) layer\b"
     r"|\b(?:layer-?wise|per-layer) (?:cuda|hip)[ -]graphs?\b"
+    r"|\bTE (?:cuda[ -])?graphs?\b"
     r"|\benable_cuda_graph\b|\b(?:cuda|hip)[ -]graphs?\s*[:=]\s*(?:on|true|yes)\b",
     _IGNORECASE,
 )
@@ -158,6 +166,9 @@ _FULL_ITERATION = re.compile(
     r"|\bfull (?:cuda|hip)[ -]graphs?\b"
     r"|\b(?:cuda|hip)[ -]graphs? (?:for|of|over|around) (?:the |a )?(?:whole|full|entire) (?:training )?"
     r"(?:step|iteration)"
+    r"|\b(?:cuda|hip)[ -]graphs?(?: (?:are|is|on|enabled|used)){0,2}\s*[:=(]?\s*(?:for |of |over )?(?:the )?"
+    r"(?:full|whole|entire)[ -](?:iteration|step)"
+    r"|\bgraphs?(?: capture)? (?:of|for|over) the (?:full|whole|entire) (?:training )?(?:iteration|step)"
     r"|\b(?:cuda|hip)[ -]graphed (?:training )?(?:step|iteration)"
     r"|\b(?:whole|full|entire) (?:training )?(?:step|iteration) (?:is |was )?(?:captured |runs? )?"
     r"(?:as |in )(?:one |a )?(?:(?:cuda|hip)[ -])?graph",
@@ -175,8 +186,8 @@ def cuda_graphs(facts: Facts) -> Keys:
         return {}
     if notes.affirmed(_FULL_ITERATION):
         return {key: ["full_iteration"]}
-    match = notes.affirmed(_SCOPES) or notes.affirmed(_GRAPH_SETTING)
-    words = re.findall(r"\w+", next(filter(None, match.groups()), "")) if match else []
+    matches = filter(None, (notes.affirmed(pattern) for pattern in (_SCOPES, _GRAPH_SETTING)))
+    words = [word for match in matches for word in re.findall(r"\w+", match[0])]
     scopes = [word for word in map(_scope, words) if word in get_args(CudaGraphScope)]
     if scopes:
         return {key: list(dict.fromkeys(scopes))}

@@ -156,19 +156,22 @@ _VPP = re.compile(
     r"|\b(\d+) (?:virtual stages|model chunks) (?:per|on each) (?:rank|GPU|stage)",
     re.IGNORECASE,
 )
-_SEQUENCE_PARALLEL = re.compile(r"\b(?:with )?sequence[ -]parallel(?:ism)?\b", re.IGNORECASE)
+_SEQUENCE_PARALLEL = re.compile(r"\b(?:with )?sequence[ -]parallel(?:ism)?\b|\bSP on\b", re.IGNORECASE)
 _NO_SEQUENCE_PARALLEL = re.compile(
     r"\b(?:no|without) sequence[ -]parallel|\bsequence[ -]parallel(?:ism)? (?:is )?(?:off|disabled|false)",
     re.IGNORECASE,
 )
 _MICRO_BATCH = re.compile(
     r"\b(?:micro[- _]?batch(?:[ _]size)?|MBS)\s*(?:of|=|:)?\s*(\d+)\b"
+    r"|\b(?:per[- ](?:device|gpu) batch(?: size)?|batch(?: size)? per (?:device|gpu))\s*(?:of|=|:)?\s*(\d+)\b"
     r"|\b(\d+) (?:sequences?|samples?) (?:per|in (?:a|each)) micro-?batch\b",
     re.IGNORECASE,
 )
 _ACCUMULATION = re.compile(
     r"\b(?:gradient|grad)[ -]accumulation(?: steps)?\s*(?:of|=|:|over)?\s*(\d+)\b"
-    r"|\b(\d+) (?:gradient|grad)[ -]accumulation steps|\bGAS\s*(?:of|=|:)?\s*(\d+)\b",
+    r"|\b(\d+) (?:gradient|grad)[ -]accumulation steps"
+    r"|\b(?:accumulates )?(\d+) micro-?batches (?:per|a|in each) step|\baccumulates (\d+) micro-?batches"
+    r"|\bGAS\s*(?:of|=|:)?\s*(\d+)\b",
     re.IGNORECASE,
 )
 
@@ -185,7 +188,7 @@ def batch(facts: Facts) -> Keys:
     micro_batch, steps = notes.affirmed(_MICRO_BATCH), notes.affirmed(_ACCUMULATION)
     size = row.micro_batch
     if micro_batch is not None and size is None:
-        size = keys["training.micro_batch_size"] = int(micro_batch[1] or micro_batch[2])
+        size = keys["training.micro_batch_size"] = int(next(filter(None, micro_batch.groups())))
     if steps is not None:
         keys |= _accumulated(row, size, int(next(filter(None, steps.groups()))))
     return keys
@@ -200,3 +203,32 @@ def _accumulated(row: Row, micro_batch: int | None, steps: int) -> Keys:
     if micro_batch is None and row.global_batch is not None and row.global_batch % (dp * steps) == 0:
         return {"training.micro_batch_size": row.global_batch // (dp * steps)}
     return {}
+
+
+_BESIDE = r"(?:communication |comm(?:unication)?[ -]|user-?buffers? )?(?:is |are )?overlap(?:ped)?\b"
+_REDUCTION = (
+    r"\boverlap[_ -](?:the )?grad(?:ient)?s?[_ -]reduc\w+"
+    r"|\bgrad(?:ient)?s?[ -](?:reduc\w+|all-?reduce|sync) (?:is |are )?overlap(?:ped)?\b"
+)
+_OVERLAPS = {
+    "tp": (
+        "training.overlap.tp",
+        rf"\bub_tp_comm_overlap\b|\bTP[ -]{_BESIDE}|\basync(?:hronous)?[ -]?TP\b",
+    ),
+    "dp": ("training.overlap.grad_reduce", rf"\bDP[ -]{_BESIDE}|{_REDUCTION}"),
+    "pp": ("training.overlap.p2p", rf"\boverlap[_ -]p2p\w*|\b(?:PP|P2P|pipeline p2p)[ -]{_BESIDE}"),
+}
+"""Setting and wordings of what runs beside computation, by axis."""
+
+
+def overlaps(facts: Facts) -> Keys:
+    """Read which communication runs beside computation, where the row's own fields are empty."""
+    keys, degrees = Keys(), facts.degrees
+    if degrees is None:
+        return keys
+    ranks = {"tp": degrees.tp, "dp": degrees.dp * degrees.cp, "pp": degrees.pp}
+    for axis, (setting, wordings) in _OVERLAPS.items():
+        says = facts.notes.says(re.compile(wordings, re.IGNORECASE))
+        if says is not None and ranks[axis] > 1 and getattr(facts.row.overlap, axis) is None:
+            keys[setting] = says
+    return keys

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 _ROWWISE = re.compile(r"quantization (?:fp8|float8)[ -]?rowwise")
 _GATHERED = re.compile(
     r"(?:float8|fp8)[ -](?:param(?:eter)?s?[ -])?all-gather"
-    r"|(?:weights|parameters) (?:are )?gathered in (?:fp8|float8)",
+    r"|(?:weights|parameters) (?:are )?gathered in (?:fp8|float8)"
+    r"|\b(?:fp8|float8)[ _-](?:param\w*|weights?)[ _-]gather(?:ed)?\b",
     re.IGNORECASE,
 )
 _STATES = re.compile(
@@ -36,7 +37,7 @@ def precision(facts: Facts) -> Keys:
     notes, keys = facts.notes, Keys()
     if notes.search(_ROWWISE) and facts.row.precision == "fp8-current":
         keys["training.precision"] = "fp8-rowwise"
-    if notes.search(_GATHERED):
+    if notes.affirmed(_GATHERED):
         keys["training.low_precision_params"] = True
     for pattern, key in ((_STATES, "training.moment_dtype"), (_MASTER, "training.master_dtype")):
         match = notes.search(pattern)
@@ -51,7 +52,7 @@ _MODULES = re.compile(
 _LATER_MODULES = re.compile(r"Recompute modules: [\w +]+ up to step \d+, ([\w +]+) afterwards")
 _NAMES = "|".join(get_args(RecomputeModule))
 _NATURAL_MODULES = re.compile(
-    rf"\brecomput\w*(?: of)?(?: only)?(?: the)?(?: modules?)?\s*[:=(\[']*"
+    rf"\brecomput\w*(?: of)?(?: only)?(?: the)?(?: modules?)?[\s:=(\[']*"
     rf"((?:{_NAMES})(?:\W+(?:and )?(?:{_NAMES}))*)\b",
     re.IGNORECASE,
 )
@@ -61,6 +62,7 @@ _FULL = re.compile(
     r"|\b(?:activation|gradient) checkpointing (?:(?:of|on|for) (?:every|all) layers?|True|on\b|enabled)"
     r"|\b(?:activation|gradient) checkpointing(?=\s*(?:[;,.)]|$))"
     r"|\b(?:every|all|each) (?:transformer )?(?:layers?|blocks?) (?:is |are )?(?:recomputed|checkpointed)"
+    r"|\bactivations (?:are|were) (?:checkpointed|recomputed)\b|\bremat(?:_policy)?\W*full\b"
     r"|\brecompute_granularity\W*full|\buse_checkpoint true",
     re.IGNORECASE,
 )
@@ -76,6 +78,9 @@ _NO_RECOMPUTE = re.compile(
 _BLOCK = re.compile(
     r"full recompute \(block\) of (\d+) layers per pipeline chunk"
     r"|\brecompute_method\W*block\W+recompute_num_layers\W*(\d+)"
+    r"|\brecompute_num_layers\W*(\d+)\W+recompute_method\W*block"
+    r"|\bblock (?:activation )?recompute\w* of (\d+) layers"
+    r"|\brecomput\w* (?:of )?(\d+) layers (?:per|of each) (?:pipeline )?(?:stage|chunk)"
     r"|\b(\d+) layers (?:per|of each) (?:pipeline )?(?:stage|chunk) (?:are )?(?:fully )?recomputed",
     re.IGNORECASE,
 )
@@ -85,16 +90,19 @@ _KEPT = re.compile(r"\b(query_proj|qkv_proj|context|decoder_layer_input)=(?:devi
 _LATENT_NORM = re.compile(r"recompute of RMSNorm, MLA up-projection, SwiGLU")
 _OFFLOADED = re.compile(
     r"activation (?:CPU )?offload(?:ing)? of (\d+) layers|cpu_offloading_num_layers\W*(\d+)"
-    r"|activations of (\d+) layers (?:are )?offloaded",
+    r"|activations of (\d+) layers (?:are )?offloaded"
+    r"|\boffload(?:ing|s)?(?: of)? activations (?:of|for) (\d+) layers",
     re.IGNORECASE,
 )
 _ALL_OFFLOADED = re.compile(
     r"\bactivations (?:are )?offloaded to (?:the )?(?:CPU|host)"
-    r"|\bactivation (?:CPU )?offload(?:ing)?\b(?! of)",
+    r"|\bactivation (?:CPU )?offload(?:ing)?\b(?! of)"
+    r"|\boffload(?:ing|s)?(?: of)? activations\b",
     re.IGNORECASE,
 )
 _OPTIMIZER_OFFLOADED = re.compile(
     r"\b(?:optimizer|adamw?)(?: states?)? (?:is |are )?offloaded to (?:the )?(?:CPU|host)|\bZeRO-Offload\b"
+    r"|\boffload(?:ing|s)?(?: of)?(?: the)? optimizer\b"
     r"|\b(?:CPU|host)[ -]offloaded (?:optimizer|adamw?)|\boptimizer (?:CPU )?offload(?:ing)?\b"
     r"|\boffload_optimizer\W*(?:device\W*)?(?:true|cpu)"
     r"|\boptimizer(?: states?)? (?:is |are |kept |held )*(?:in|on) (?:the )?(?:host|CPU)(?: memory)?\b",

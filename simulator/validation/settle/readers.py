@@ -51,6 +51,7 @@ READERS: tuple[Callable[[Facts], Keys], ...] = (
     read_layout.stage_layers,
     read_layout.shard_group,
     read_layout.model,
+    read_layout.overlaps,
     read_memory.precision,
     read_memory.recompute,
     read_memory.offload,
