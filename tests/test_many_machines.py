@@ -17,7 +17,7 @@ from simulator import load, sweep
 from simulator.cli import main
 from simulator.errors import InputError, SimulationError
 from simulator.explore.execute import Backend, execute
-from simulator.explore.search.processes import Processes
+from simulator.explore.search.local_workers import Processes
 from simulator.explore.shard import Shard
 from simulator.explore.store import RunStore
 

@@ -12,7 +12,7 @@ from clusters import dask_cluster, ray_cluster, ray_environment
 
 from simulator import load, search
 from simulator.explore.execute import Backend
-from simulator.explore.search import cluster
+from simulator.explore.search import remote_workers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,9 +29,9 @@ search: {top: 5, front: memory, free: {tp: auto, pp: auto, mbs: auto, recompute:
 """
 SUICIDAL = """
 import os, signal
-from simulator.explore.search import cluster
-if cluster._run.__name__ == "_run":  # Dask imports this twice
-    usual, tasks = cluster._run, []
+from simulator.explore.search import remote_workers
+if remote_workers._run.__name__ == "_run":  # Dask imports this twice
+    usual, tasks = remote_workers._run, []
     def run(task):
         tasks.append(task)
         if len(tasks) == 3:
@@ -41,7 +41,7 @@ if cluster._run.__name__ == "_run":  # Dask imports this twice
                 return usual(task)
             os.kill(os.getpid(), signal.SIGKILL)
         return usual(task)
-    cluster._run = run
+    remote_workers._run = run
 """
 
 
@@ -71,7 +71,7 @@ def test_dask_workers_find_the_same_although_one_dies_in_the_middle_of_a_task(
     file: Path, serial: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr(cluster, "_LEAST", 2)
+    monkeypatch.setattr(remote_workers, "_LEAST", 2)
     marker, preload = tmp_path / "died", tmp_path / "preload.py"
     preload.write_text(SUICIDAL.format(marker=str(marker)))
     with dask_cluster(tmp_path, "--preload", str(preload)) as (address, (_, *workers)):

@@ -21,10 +21,11 @@ from simulator.calibration.training.constants import (
 )
 from simulator.calibration.training.document import constants_text, without_text
 from simulator.calibration.training.fit import TrainingFit
-from simulator.calibration.training.runs import Response, Run
+from simulator.calibration.training.runs import Response, Run, held_out_runs, published_runs
 from simulator.calibration.training.solve import Model, solve, weights
 from simulator.documents import parse
-from simulator.validation.leave_one_out import without_source
+from simulator.validation import PUBLISHED, read_rows
+from simulator.validation.leave_one_out import fits_without, without_source
 
 SCENARIO = Path(__file__).parent.parent / "scenarios" / "llama3-70b-512.yaml"
 GATE = Path(__file__).parent / "data" / "published_gate.yaml"
@@ -131,3 +132,10 @@ def test_every_fitted_constant_changes_the_scenario_that_has_it() -> None:
     assert changed.software.kernel_launch_s == STACK_QUANTITIES[0].least
     assert set(changed.cluster.gpu.training_clock.values()) >= {CLOCK.least}
     assert without_source(scenario, "no such source") == scenario
+
+
+def test_runs_that_are_held_out_exist_and_take_no_part_in_the_fit() -> None:
+    held_out, rows = held_out_runs(), read_rows([PUBLISHED])
+    assert held_out <= {name for row in rows for name in (row.source, row.id)}
+    assert not held_out & {name for run in published_runs() for name in (run.row.source, run.row.id)}
+    assert {row.source for row in rows} - held_out <= set(fits_without())

@@ -15,9 +15,9 @@ import numpy as np
 from simulator import files
 from simulator.errors import SimulatorError
 from simulator.explore.search.axes import axis_values
+from simulator.explore.search.bound_costs import Prices
 from simulator.explore.search.layouts import Layouts
 from simulator.explore.search.memory_bound import memory_bound
-from simulator.explore.search.prices import Prices
 from simulator.explore.search.time_bound import time_bound
 from simulator.files import Variations
 from simulator.scenario.search import AXES
@@ -72,7 +72,10 @@ def bounded_layouts(scenario: Scenario) -> list[Bounded]:
     for family in layouts.families:
         pairs = np.arange(len(family.shape))
         memory = memory_bound(layouts, family)
-        near, placed = (time_bound(layouts, prices, family, pairs, placed=placed) for placed in (False, True))
+        near, placed = (
+            time_bound(layouts, prices, family, pairs, with_topology=with_topology)
+            for with_topology in (False, True)
+        )
         possible = layouts.space.possible[family.shape, family.layer]
         for at in map(tuple, np.argwhere(possible).tolist()):
             shape, layer, step = int(family.shape[at[0]]), int(family.layer[at[0]]), at[1]

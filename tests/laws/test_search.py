@@ -18,9 +18,9 @@ from simulator.costs.collectives import collective_cost
 from simulator.errors import SimulatorError
 from simulator.explore.search import search
 from simulator.explore.search.axes import axis_values
+from simulator.explore.search.bound_costs import Prices
 from simulator.explore.search.layouts import Layouts
 from simulator.explore.search.memory_bound import memory_bound
-from simulator.explore.search.prices import Prices
 from simulator.explore.search.time_bound import time_bound
 from simulator.files import Variations
 from simulator.scenario.search import AXES
@@ -241,7 +241,10 @@ def test_no_bound_exceeds_what_is_simulated_and_no_valid_layout_is_missing(conte
     for family in layouts.families:
         pairs = np.arange(len(family.shape))
         memory = memory_bound(layouts, family)
-        bounds = [time_bound(layouts, prices, family, pairs, placed=placed) for placed in (False, True)]
+        bounds = [
+            time_bound(layouts, prices, family, pairs, with_topology=with_topology)
+            for with_topology in (False, True)
+        ]
         for pair, step in zip(*np.nonzero(space.possible[family.shape, family.layer]), strict=True):
             try:
                 example = layouts.scenario(int(family.shape[pair]), int(family.layer[pair]), int(step))

@@ -18,7 +18,7 @@ from laws.search_spaces import bounded_layouts, put
 from laws.test_search_bounds import MODELS
 from simulator import files
 from simulator.batch.evaluate import evaluate
-from simulator.explore.search.branch import BranchAndBound
+from simulator.explore.search.branch_and_bound import BranchAndBound
 from simulator.explore.search.candidates import Candidates
 
 
@@ -125,7 +125,7 @@ def test_a_candidate_is_dominated_where_a_timed_layout_is_no_worse_in_both_respe
         score=pace,
         pace=pace,
         memory=memory,
-        placed=np.zeros(count, dtype=np.bool_),
+        with_topology=np.zeros(count, dtype=np.bool_),
     )
     dominated = BranchAndBound._is_dominated(search, candidates)  # type: ignore[arg-type]
     assert dominated.tolist() == [any(a <= one and b <= other for a, b in timed) for one, other in waiting]

@@ -32,7 +32,7 @@ ERRORS: dict[str, tuple[str, str, str]] = {
         "lost_s[at] += 0.5 * overlap * held * share[slot[op]]",
     ),
     "1F1B holds a micro-batch too many in the search's bound": (
-        f"{_SEARCH}/families.py",
+        f"{_SEARCH}/pipelines.py",
         "np.minimum(microbatches, pp - np.arange(pp))",
         "np.minimum(microbatches, pp + 1 - np.arange(pp))",
     ),
@@ -47,22 +47,22 @@ ERRORS: dict[str, tuple[str, str, str]] = {
         "(heads % tp == 0)",
     ),
     "the bound gathers sharded weights once too often": (
-        f"{_SEARCH}/traffic.py",
+        f"{_SEARCH}/data_parallel_bound.py",
         "return microbatches * (1 + reshards), microbatches",
         "return microbatches * (2 + reshards), microbatches",
     ),
     "the bound gathers in every micro-batch what a pipeline keeps": (
-        f"{_SEARCH}/traffic.py",
+        f"{_SEARCH}/data_parallel_bound.py",
         "if keeps_weights_over_step(pp, reshards=reshards, reduces_every=every):",
         "if pp == 1 and keeps_weights_over_step(pp, reshards=reshards, reduces_every=every):",
     ),
     "the bound places data parallelism like tensor parallelism": (
-        f"{_SEARCH}/traffic.py",
+        f"{_SEARCH}/data_parallel_bound.py",
         "layouts.strides(family).dp[pairs]",
         "layouts.strides(family).tp[pairs]",
     ),
     "the bound updates on the GPU what the host updates": (
-        f"{_SEARCH}/traffic.py",
+        f"{_SEARCH}/data_parallel_bound.py",
         'on_gpu = parameters if way.offload == "stream" else',
         'on_gpu = parameters if way.offload != "none" else',
     ),

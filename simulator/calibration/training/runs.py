@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Protocol
 
 from simulator import api
 from simulator.calibration.training.constants import Constant, applied, constants_of
+from simulator.documents import parse
 from simulator.errors import SimulatorError
 from simulator.validation import PUBLISHED, read_rows, to_scenario
 from simulator.validation.compare import compare
@@ -101,15 +103,25 @@ class Run:
 
 
 def published_runs() -> list[Run]:
-    """Return the published runs that can be turned into scenarios, thinned by source."""
+    """Return the published runs that can be turned into scenarios, thinned by source; without those held out."""
+    held_out = held_out_runs()
     sources: dict[str, list[Run]] = defaultdict(list)
     for row in read_rows([PUBLISHED]):
+        if held_out & {row.source, row.id}:
+            continue
         try:
             scenario, _ = to_scenario(row.parsed())
         except SimulatorError:
             continue
         sources[row.source].append(Run(row, scenario))
     return [run for members in sources.values() for run in _thinned(members)]
+
+
+def held_out_runs() -> frozenset[str]:
+    """Return the sources and the ids of rows that the fit does not use; see ``held_out.yaml``."""
+    text = (files("simulator.calibration.training") / "held_out.yaml").read_text("utf-8")
+    data: Any = parse(text, "held_out.yaml").data
+    return frozenset([*data["sources"], *data["rows"]])
 
 
 def _thinned(runs: Sequence[Run]) -> list[Run]:
@@ -131,5 +143,5 @@ def _passes(run: Run) -> int:
 
 def all_constants(observed: Iterable[Observed]) -> list[Constant]:
     """Return every constant that one of the observations depends on, in a fixed order."""
-    found = {constant for each in observed for constant in each.constants}
-    return sorted(found, key=lambda constant: (constant.group, constant.owner))
+    constants = {constant for observation in observed for constant in observation.constants}
+    return sorted(constants, key=lambda constant: (constant.group, constant.owner))

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from simulator.explore.search.classes import Floats
+    from simulator.explore.search.layer_classes import Floats
     from simulator.explore.search.space import Bools, Ints
 
 
@@ -26,7 +26,7 @@ class Candidates:
         score: No layout scores less than this.
         pace: None takes fewer seconds per token.
         memory: None holds less than this, in bytes.
-        placed: Whether the bound ran the layers instead of counting kernels only.
+        with_topology: Whether the bound ran the layers instead of counting kernels only.
     """
 
     region: Ints
@@ -36,7 +36,7 @@ class Candidates:
     score: Floats
     pace: Floats
     memory: Floats
-    placed: Bools
+    with_topology: Bools
 
     def __len__(self) -> int:
         return len(self.score)
@@ -59,7 +59,7 @@ class Candidates:
                 score=np.zeros(0),
                 pace=np.zeros(0),
                 memory=np.zeros(0),
-                placed=np.zeros(0, dtype=np.bool_),
+                with_topology=np.zeros(0, dtype=np.bool_),
             )
         return cls(
             **{

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator.costs.system import System
-from simulator.explore.search.classes import Classes, LayerClass
-from simulator.explore.search.families import Family, families, scenario_of
-from simulator.explore.search.parameters import Parameters
+from simulator.explore.search.layer_classes import Classes, LayerClass
+from simulator.explore.search.pipelines import Family, families, scenario_of
 from simulator.explore.search.rules import Strides, space_of
 from simulator.explore.search.space import LAYER_AXES
+from simulator.explore.search.stage_parameters import Parameters
 from simulator.scenario.parameters import ModelParameters
 from simulator.workload.grid import ExpertMesh, Mesh
 from simulator.workload.parameters.counts import LocalParameters
@@ -22,7 +22,7 @@ from simulator.workload.step.settings import step_settings
 
 if TYPE_CHECKING:
     from simulator.explore.search.axes import Values
-    from simulator.explore.search.classes import Floats, Profile
+    from simulator.explore.search.layer_classes import Floats, LayerMix
     from simulator.explore.search.space import Ints, Space
     from simulator.files import Variations
     from simulator.scenario import Scenario
@@ -37,11 +37,11 @@ class Layouts:
         space: Its layouts.
         families: The layouts by pipeline.
         near: Classes of layers with the same kernels.
-        placed: Classes of layers whose ranks also lie alike.
+        with_topology: Classes of layers whose ranks also lie alike.
         system: The hardware and the software.
         profiles: Profiles of the families, by their number.
-        built: Classes that were needed up to now, by whether they are placed and their number.
-        tables: What they hold and take, by class, profile, whether the class is placed, and whether it is
+        built: Classes that were needed up to now, by whether topology counts and their index.
+        tables: What they hold and take, by class, mix of layers, whether topology counts, and whether it is
             seconds.
     """
 
@@ -49,9 +49,9 @@ class Layouts:
     space: Space
     families: tuple[Family, ...]
     near: Classes
-    placed: Classes
+    with_topology: Classes
     system: System
-    profiles: dict[int, Profile]
+    profiles: dict[int, LayerMix]
     built: dict[tuple[bool, int], LayerClass] = field(default_factory=dict)
     tables: dict[tuple[int, int, bool, bool], Floats] = field(default_factory=dict)
     _parameters: dict[tuple[object, ...], Parameters] = field(default_factory=dict)
@@ -69,8 +69,8 @@ class Layouts:
             space=space,
             families=found,
             profiles={family.profile.number: family.profile for family in found},
-            near=Classes.find(space, variations, placed=False),
-            placed=Classes.find(space, variations, placed=True),
+            near=Classes.find(space, variations, with_topology=False),
+            with_topology=Classes.find(space, variations, with_topology=True),
             system=System(cluster=variations.cluster, software=variations.software),
         )
 
@@ -90,11 +90,11 @@ class Layouts:
             self._examples[key] = scenario_of(self.space, self.variations, *key, step, checks=False)
         return self._examples[key]
 
-    def layer_class(self, number: int, *, placed: bool) -> LayerClass:
+    def layer_class(self, number: int, *, with_topology: bool) -> LayerClass:
         """Return a class of layers."""
-        key = (placed, number)
+        key = (with_topology, number)
         if key not in self.built:
-            shape, layer = (self.placed if placed else self.near).example[number].tolist()
+            shape, layer = (self.with_topology if with_topology else self.near).example[number].tolist()
             example = self.example(shape, layer)
             self.built[key] = LayerClass(
                 step_settings(example),
@@ -154,9 +154,9 @@ class Layouts:
         )
         return dp * cp, experts.edp
 
-    def classes(self, family: Family, pairs: Ints, *, placed: bool) -> tuple[list[int], Ints]:
+    def classes(self, family: Family, pairs: Ints, *, with_topology: bool) -> tuple[list[int], Ints]:
         """Return the classes of some pairs of a family, and which of these each pair has."""
-        classes = self.placed if placed else self.near
+        classes = self.with_topology if with_topology else self.near
         numbers, of = np.unique(classes.of[family.shape[pairs], family.layer[pairs]], return_inverse=True)
         return numbers.tolist(), of.reshape(-1)
 
@@ -164,21 +164,21 @@ class Layouts:
         """Return what the layers of a class hold, for a profile: see ``LayerClass.bytes_of``."""
         key = (number, profile, False, False)
         if key not in self.tables:
-            self.tables[key] = self.layer_class(number, placed=False).bytes_of(self.profiles[profile])
+            self.tables[key] = self.layer_class(number, with_topology=False).bytes_of(self.profiles[profile])
         return self.tables[key]
 
-    def times(self, number: int, profile: int, *, placed: bool) -> Floats:
+    def times(self, number: int, profile: int, *, with_topology: bool) -> Floats:
         """Return the seconds of the layers of a class, for a profile: see ``LayerClass.times_of``."""
-        key = (number, profile, placed, True)
+        key = (number, profile, with_topology, True)
         if key not in self.tables:
-            layer = self.layer_class(number, placed=placed)
-            self.tables[key] = layer.times_of(self.profiles[profile], self.system, alone=not placed)
+            layer = self.layer_class(number, with_topology=with_topology)
+            self.tables[key] = layer.times_of(self.profiles[profile], self.system, alone=not with_topology)
         return self.tables[key]
 
-    def knows(self, number: int, profile: int, *, placed: bool, timed: bool) -> bool:
+    def knows(self, number: int, profile: int, *, with_topology: bool, timed: bool) -> bool:
         """Tell whether ``held`` or ``times`` is answered without work."""
-        return (number, profile, placed, timed) in self.tables
+        return (number, profile, with_topology, timed) in self.tables
 
-    def learn(self, number: int, profile: int, found: Floats, *, placed: bool, timed: bool) -> None:
+    def learn(self, number: int, profile: int, found: Floats, *, with_topology: bool, timed: bool) -> None:
         """Take up what another process answered for ``held`` or ``times``."""
-        self.tables[number, profile, placed, timed] = found
+        self.tables[number, profile, with_topology, timed] = found

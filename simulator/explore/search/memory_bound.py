@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from simulator.explore.search.families import Family, in_flight, step_values
+from simulator.explore.search.pipelines import Family, in_flight, step_values
 from simulator.scenario.sharding import (
     SHARDS_GRADIENTS,
     reduces_every_microbatch,
@@ -35,10 +35,10 @@ from simulator.workload.parameters.optimizer_offload import StateOffload, held_s
 from simulator.workload.parameters.sharding import shard_of
 
 if TYPE_CHECKING:
-    from simulator.explore.search.classes import Floats
+    from simulator.explore.search.layer_classes import Floats
     from simulator.explore.search.layouts import Layouts
-    from simulator.explore.search.parameters import Parameters
     from simulator.explore.search.space import Bools, Ints
+    from simulator.explore.search.stage_parameters import Parameters
     from simulator.files.sections import ParallelismSection
     from simulator.scenario import Offload, Software
     from simulator.scenario.parallelism import Sharding
@@ -109,7 +109,7 @@ class _Activations:
 
     @classmethod
     def of(cls, layouts: Layouts, family: Family) -> _Activations:
-        classes, of = layouts.classes(family, np.arange(len(family.shape)), placed=False)
+        classes, of = layouts.classes(family, np.arange(len(family.shape)), with_topology=False)
         profile = family.profile
         held = np.stack([layouts.held(each, profile.number) for each in classes])
         numbers = layouts.space.shapes.microbatches[family.shape]

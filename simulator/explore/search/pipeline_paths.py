@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.explore.search.families import looked_at
+from simulator.explore.search.pipelines import bounded_ranks
 
 if TYPE_CHECKING:
-    from simulator.explore.search.classes import Floats
-    from simulator.explore.search.families import Family
+    from simulator.explore.search.layer_classes import Floats
     from simulator.explore.search.layouts import Layouts
+    from simulator.explore.search.pipelines import Family
     from simulator.explore.search.space import Ints
 
 
@@ -36,11 +36,13 @@ class Passes:
         return self.forward + self.backward + self.weight
 
     @classmethod
-    def of(cls, layouts: Layouts, family: Family, pairs: Ints, *, placed: bool) -> Passes:
-        """Time the layers of each stage, kernels alone unless ``placed``."""
-        classes, of = layouts.classes(family, pairs, placed=placed)
+    def of(cls, layouts: Layouts, family: Family, pairs: Ints, *, with_topology: bool) -> Passes:
+        """Time the layers of each stage, kernels alone unless ``with_topology``."""
+        classes, of = layouts.classes(family, pairs, with_topology=with_topology)
         profile = family.profile
-        seconds = np.stack([layouts.times(each, profile.number, placed=placed) for each in classes])
+        seconds = np.stack(
+            [layouts.times(each, profile.number, with_topology=with_topology) for each in classes]
+        )
         return cls(*np.moveaxis(profile.sums(seconds)[of], 1, 0))
 
 
@@ -78,7 +80,7 @@ class Chains:
         for rank, stages in enumerate(family.held):
             owner[list(stages)] = rank
         crosses = np.concatenate([[0], owner[1:] != owner[:-1]])
-        held = [list(family.held[rank]) for rank in looked_at(family)]
+        held = [list(family.held[rank]) for rank in bounded_ranks(family)]
         lowest = [stages[0] for stages in held]
         # A message that blocks its receiver is counted among what keeps that rank busy.
         hops = np.maximum(np.cumsum(crosses)[lowest] - blocks, 0)[None, :] * message[:, None]

@@ -12,11 +12,11 @@ from simulator.errors import ScenarioError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from simulator.explore.search.classes import Floats
+    from simulator.explore.search.layer_classes import Floats
     from simulator.explore.search.layouts import Layouts
 
     Place = tuple[int, int, int, int]
-    """Region, shape, way of running layers and way of running steps of a layout."""
+    """Subspace, shape, way of running layers and way of running steps of a layout."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +45,13 @@ class Build:
     Attributes:
         region: Which layouts.
         wanted: Class and profile.
-        placed: Whether they are classes whose ranks lie alike.
+        with_topology: Whether they are classes whose ranks lie alike.
         timed: Whether to time them.
     """
 
     region: int
     wanted: tuple[tuple[int, int], ...]
-    placed: bool
+    with_topology: bool
     timed: bool
 
 
@@ -59,7 +59,7 @@ def build(layouts: Sequence[Layouts], task: Build) -> list[Floats]:
     """Return what the layers of each class hold, or take."""
     mine = layouts[task.region]
     if task.timed:
-        return [mine.times(*each, placed=task.placed) for each in task.wanted]
+        return [mine.times(*each, with_topology=task.with_topology) for each in task.wanted]
     return [mine.held(*each) for each in task.wanted]
 
 

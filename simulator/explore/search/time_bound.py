@@ -27,22 +27,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simulator.explore.search.data_parallel_bound import Traffic, step_options_of
 from simulator.explore.search.memory_bound import ROUNDING
 from simulator.explore.search.pipeline_paths import Chains, Passes
 from simulator.explore.search.rules import divides_sequence
-from simulator.explore.search.traffic import Traffic, ways_of
 from simulator.workload.layers.local_sizes import BYTES_PER_ELEMENT, wide_dtype
 from simulator.workload.step.messages import message_bytes
 
 if TYPE_CHECKING:
-    from simulator.explore.search.classes import Floats
-    from simulator.explore.search.families import Family
+    from simulator.explore.search.bound_costs import Prices
+    from simulator.explore.search.layer_classes import Floats
     from simulator.explore.search.layouts import Layouts
-    from simulator.explore.search.prices import Prices
+    from simulator.explore.search.pipelines import Family
     from simulator.explore.search.space import Ints
 
 
-def time_bound(layouts: Layouts, prices: Prices, family: Family, pairs: Ints, *, placed: bool) -> Floats:
+def time_bound(
+    layouts: Layouts, prices: Prices, family: Family, pairs: Ints, *, with_topology: bool
+) -> Floats:
     """Return seconds that a step takes at least, by pair and way of running steps.
 
     Args:
@@ -50,9 +52,9 @@ def time_bound(layouts: Layouts, prices: Prices, family: Family, pairs: Ints, *,
         prices: Prices on their hardware.
         family: Some layouts with one pipeline.
         pairs: Which of its pairs.
-        placed: Whether to run their layers, or to count kernels only.
+        with_topology: Whether to run their layers, or to count kernels only.
     """
-    passes = Passes.of(layouts, family, pairs, placed=placed)
+    passes = Passes.of(layouts, family, pairs, with_topology=with_topology)
     microbatches = layouts.space.shapes.microbatches[family.shape[pairs]].astype(np.float64)
     overhead = layouts.variations.software.step_overhead_s
     if not family.held:
@@ -65,7 +67,7 @@ def time_bound(layouts: Layouts, prices: Prices, family: Family, pairs: Ints, *,
         blocks: Chains.of(family, passes, microbatches, message, blocks=blocks) for blocks in (False, True)
     }
     traffic = Traffic.of(layouts, prices, family, pairs, example)
-    columns = [traffic.step_s(chains, way) + overhead for way in ways_of(layouts)]
+    columns = [traffic.step_s(chains, way) + overhead for way in step_options_of(layouts)]
     return np.stack(columns, axis=1) * (1 - ROUNDING)
 
 

@@ -1,4 +1,4 @@
-"""Who builds layers and simulates layouts: this process, or a crew that shares the work."""
+"""Builds layers and simulates layouts, in this process or in a pool of workers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
-from simulator.explore.search.cluster import Cluster
-from simulator.explore.search.processes import Processes
+from simulator.explore.search.local_workers import Processes
+from simulator.explore.search.remote_workers import Cluster
 from simulator.explore.search.tasks import Build, build, simulate, time_steps
 
 if TYPE_CHECKING:
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 
     from simulator.explore.execute import Backend
     from simulator.explore.search.layouts import Layouts
-    from simulator.explore.search.regions import Origin
+    from simulator.explore.search.subspaces import Origin
     from simulator.explore.search.tasks import Outcome, Place
 
-Part = TypeVar("Part")
+Share = TypeVar("Share")
 Answer = TypeVar("Answer")
 
 
-class Crew(Protocol):
+class WorkerPool(Protocol):
     """Other processes with the layouts of a search."""
 
     @property
     def size(self) -> int:
-        """Parts that a task is divided into."""
+        """Shares that a task is divided into."""
 
     @property
     def least(self) -> int:
         """Classes of layers that are worth asking for; fewer are built here when they are needed."""
 
-    def ask(self, run: Callable[[Sequence[Layouts], Part], Answer], parts: Sequence[Part]) -> list[Answer]:
-        """Let each part be worked on with the layouts; as far as possible, the same place by the same one."""
+    def map(self, run: Callable[[Sequence[Layouts], Share], Answer], shares: Sequence[Share]) -> list[Answer]:
+        """Let processes work on shares with the layouts, each on the share of its index if possible."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,51 +45,55 @@ class Workers:
 
     Attributes:
         layouts: The layouts, by region.
-        crew: Who helps; nobody where it is None.
+        pool: Processes that share the work; None: this process alone.
     """
 
     layouts: Sequence[Layouts]
-    crew: Crew | None = None
+    pool: WorkerPool | None = None
 
-    def build(self, region: int, wanted: Sequence[tuple[int, int]], *, placed: bool, timed: bool) -> None:
+    def build(
+        self, region: int, wanted: Sequence[tuple[int, int]], *, with_topology: bool, timed: bool
+    ) -> None:
         """Let classes of layers be built, or also timed, and put what they hold and take into the layouts.
 
         Args:
             region: Which layouts.
             wanted: Class and profile.
-            placed: Whether they are classes whose ranks lie alike.
+            with_topology: Whether they are classes whose ranks lie alike.
             timed: Whether to time them.
         """
         layouts = self.layouts[region]
-        left = [each for each in wanted if not layouts.knows(*each, placed=placed, timed=timed)]
-        if self.crew is None or len(left) < self.crew.least:
+        missing = [key for key in wanted if not layouts.knows(*key, with_topology=with_topology, timed=timed)]
+        if self.pool is None or len(missing) < self.pool.least:
             return
-        size = self.crew.size
+        size = self.pool.size
         # A class always goes to the same process, which has built its layers before.
-        shares = [tuple(each for each in left if each[0] % size == number) for number in range(size)]
-        parts = [Build(region=region, wanted=share, placed=placed, timed=timed) for share in shares]
-        for part, answer in zip(parts, self.crew.ask(build, parts), strict=True):
-            for each, found in zip(part.wanted, answer, strict=True):
-                layouts.learn(*each, found, placed=placed, timed=timed)
+        shares = [tuple(key for key in missing if key[0] % size == index) for index in range(size)]
+        tasks = [
+            Build(region=region, wanted=share, with_topology=with_topology, timed=timed) for share in shares
+        ]
+        for task, answer in zip(tasks, self.pool.map(build, tasks), strict=True):
+            for key, costs in zip(task.wanted, answer, strict=True):
+                layouts.learn(*key, costs, with_topology=with_topology, timed=timed)
 
     def simulate(self, places: Sequence[Place]) -> list[Outcome]:
         """Simulate layouts."""
-        if self.crew is None or len(places) < self.crew.size:
+        if self.pool is None or len(places) < self.pool.size:
             return simulate(self.layouts, places)
-        order = sorted(range(len(places)), key=lambda number: self._structure(places[number]))
-        parts = [part.tolist() for part in np.array_split(order, self.crew.size)]
-        answers = self.crew.ask(simulate, [[places[number] for number in part] for part in parts])
-        found: dict[int, Outcome] = {}
-        for part, answer in zip(parts, answers, strict=True):
-            found |= zip(part, answer, strict=True)
-        return [found[number] for number in range(len(places))]
+        order = sorted(range(len(places)), key=lambda index: self._structure(places[index]))
+        shares = [share.tolist() for share in np.array_split(order, self.pool.size)]
+        answers = self.pool.map(simulate, [[places[index] for index in share] for share in shares])
+        outcomes: dict[int, Outcome] = {}
+        for share, answer in zip(shares, answers, strict=True):
+            outcomes |= zip(share, answer, strict=True)
+        return [outcomes[index] for index in range(len(places))]
 
     def time_steps(self, places: Sequence[Place]) -> list[float]:
         """Return the seconds of a step of each layout, by the engine of ``run``."""
-        if self.crew is None or len(places) < self.crew.size:
+        if self.pool is None or len(places) < self.pool.size:
             return time_steps(self.layouts, places)
-        parts = [part.tolist() for part in np.array_split(np.arange(len(places)), self.crew.size)]
-        answers = self.crew.ask(time_steps, [[places[number] for number in part] for part in parts])
+        shares = [share.tolist() for share in np.array_split(np.arange(len(places)), self.pool.size)]
+        answers = self.pool.map(time_steps, [[places[index] for index in share] for share in shares])
         return [seconds for answer in answers for seconds in answer]
 
     def _structure(self, place: Place) -> tuple[int, ...]:
@@ -114,9 +118,9 @@ def workers_of(layouts: Sequence[Layouts], origin: Origin, backend: Backend) -> 
     """
     if backend.engine != "local":
         with Cluster.of(origin, backend) as cluster:
-            yield Workers(layouts=layouts, crew=cluster)
+            yield Workers(layouts=layouts, pool=cluster)
     elif backend.jobs > 1:
         with Processes(layouts, backend.jobs) as processes:
-            yield Workers(layouts=layouts, crew=processes)
+            yield Workers(layouts=layouts, pool=processes)
     else:
         yield Workers(layouts=layouts)

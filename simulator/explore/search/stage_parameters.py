@@ -12,7 +12,7 @@ from simulator.workload.parameters.counts import boundary_parameters, stage_para
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from simulator.explore.search.classes import Floats
+    from simulator.explore.search.layer_classes import Floats
     from simulator.explore.search.space import Ints
     from simulator.workload.parameters.counts import LocalParameters
     from simulator.workload.parameters.stage_outline import StageOutline

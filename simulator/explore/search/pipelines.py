@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.explore.search.classes import Profile
+from simulator.explore.search.layer_classes import LayerMix
 from simulator.explore.search.space import LAYER_AXES, STEP_AXES, Space
 from simulator.files.layers import holders
 from simulator.scenario.search import AXES
@@ -22,7 +22,7 @@ from simulator.workload.step.stages import stage_kinds
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
-    from simulator.explore.search.classes import Floats
+    from simulator.explore.search.layer_classes import Floats
     from simulator.explore.search.space import Bools, Ints
     from simulator.files import Variations
     from simulator.scenario import Scenario
@@ -35,7 +35,7 @@ class Family:
 
     Attributes:
         shape: Shape of each pair of a shape and a way of running layers.
-        layer: Way of running layers of each pair.
+        layer: StepOptions of running layers of each pair.
         pp: Pipeline ranks.
         vpp: Chunks per rank.
         schedule: Name of the schedule.
@@ -51,7 +51,7 @@ class Family:
     vpp: int
     schedule: str
     stage_layers: tuple[int, ...]
-    profile: Profile
+    profile: LayerMix
     held: tuple[tuple[int, ...], ...]
     splits: bool
 
@@ -83,7 +83,7 @@ def families(space: Space, variations: Variations) -> Iterator[Family]:
                 vpp=vpp,
                 schedule=name,
                 stage_layers=layers,
-                profile=Profile.of(_stages(example, layers), kinds),
+                profile=LayerMix.of(_stages(example, layers), kinds),
                 held=_held(name, pp, vpp),
                 splits=name in SCHEDULES and SCHEDULES[name].splits_backward,
             )
@@ -128,7 +128,7 @@ def _held(schedule: str, pp: int, vpp: int) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(stage for stage, ranks in enumerate(owners) if rank in ranks) for rank in range(pp))
 
 
-def looked_at(family: Family) -> list[int]:
+def bounded_ranks(family: Family) -> list[int]:
     """Return the pipeline ranks that bounds look at: the first and last two, and one between them."""
     return sorted({0, min(1, family.pp - 1), family.pp // 2, max(0, family.pp - 2), family.pp - 1})
 

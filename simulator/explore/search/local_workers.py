@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
     from simulator.explore.search.layouts import Layouts
 
-Part = TypeVar("Part")
+Share = TypeVar("Share")
 Answer = TypeVar("Answer")
 _own: list[Layouts] = []
 """The layouts that this process works on, where it is a worker."""
 
 
 class Processes:
-    """A crew of local processes; use it as a context.
+    """A pool of local processes; use it as a context.
 
-    Tasks of joblib go to whoever is free. Here each part of a space has its process, which has built its
+    Tasks of joblib go to whoever is free. Here each share of a space has its process, which has built its
     layers before and got the layouts by forking.
     """
 
@@ -48,14 +48,14 @@ class Processes:
         for pool in self._pools:
             pool.shutdown(wait=kind is None, cancel_futures=True)
 
-    def ask(self, run: Callable[[Sequence[Layouts], Part], Answer], parts: Sequence[Part]) -> list[Answer]:
-        """Let each part be worked on by its process.
+    def map(self, run: Callable[[Sequence[Layouts], Share], Answer], shares: Sequence[Share]) -> list[Answer]:
+        """Let each share be worked on by its process.
 
         Raises:
             SimulationError: One of them was killed.
         """
         try:
-            waiting = [pool.submit(_run, run, part) for pool, part in zip(self._pools, parts, strict=True)]
+            waiting = [pool.submit(_run, run, share) for pool, share in zip(self._pools, shares, strict=True)]
             return [each.result() for each in waiting]
         except BrokenProcessPool as error:
             raise SimulationError(PROCESS_LOST) from error
@@ -65,5 +65,5 @@ def _begin(layouts: list[Layouts]) -> None:
     _own[:] = layouts
 
 
-def _run(run: Callable[[Sequence[Layouts], Part], Answer], part: Part) -> Answer:
-    return run(_own, part)
+def _run(run: Callable[[Sequence[Layouts], Share], Answer], share: Share) -> Answer:
+    return run(_own, share)

@@ -10,8 +10,8 @@ import numpy as np
 from simulator import api, files
 from simulator.errors import InputError
 from simulator.explore.execute import LOCAL, Backend
-from simulator.explore.search.branch import SLOWER, BranchAndBound, Simulated, pareto_front
-from simulator.explore.search.regions import Origin, overrides_of, regions_of
+from simulator.explore.search.branch_and_bound import SLOWER, BranchAndBound, Simulated, pareto_front
+from simulator.explore.search.subspaces import Origin, overrides_of, subspaces_of
 from simulator.explore.search.table import Layout, Ranked, SearchTable
 from simulator.explore.search.workers import workers_of
 from simulator.files import Variations
@@ -21,7 +21,7 @@ from simulator.scenario.search import AXES
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from simulator.explore.search.regions import Region
+    from simulator.explore.search.subspaces import Subspace
     from simulator.results.result import Result
     from simulator.scenario import Scenario, Search
 
@@ -59,7 +59,7 @@ def search(
         raise InputError(f"{scenario.name}: a search needs one kind of GPU, but cluster.pools has several")
     base = Variations.of(scenario)
     wanted = scenario.search or base.usual_search()
-    space = regions_of(scenario, wanted)
+    space = subspaces_of(scenario, wanted)
     regions = space.regions
     origin = Origin(document=scenario.document, name=scenario.name, search=wanted)
     with workers_of([region.layouts for region in regions], origin, backend) as workers:
@@ -74,18 +74,18 @@ def search(
         )
         run.run()
     ranked = sorted(
-        (each for each in run.found if each.timed and np.isfinite(each.score)),
+        (layout for layout in run.results if layout.timed and np.isfinite(layout.score)),
         key=lambda each: (each.score, each.memory_bytes),
     )
     best = ranked[: wanted.top]
-    run.lost[SLOWER] += len(run.found) - len(best)
+    run.lost[SLOWER] += len(run.results) - len(best)
     gpus = np.asarray([region.goal.gpus for region in regions], dtype=np.float64)
     return SearchTable(
         scenario=scenario,
         search=wanted,
         best=_explained(scenario, regions, wanted, best),
         front=tuple(_layout(regions, wanted, each) for each in pareto_front(ranked, wanted.front, gpus)),
-        simulated=tuple(_layout(regions, wanted, each) for each in run.found),
+        simulated=tuple(_layout(regions, wanted, layout) for layout in run.results),
         size=space.size,
         num_possible=sum(int(region.layouts.space.possible.sum()) for region in regions),
         lost=dict(+run.lost),
@@ -96,7 +96,7 @@ def search(
 
 
 def _explained(
-    scenario: Scenario, regions: Sequence[Region], wanted: Search, best: Sequence[Simulated]
+    scenario: Scenario, regions: Sequence[Subspace], wanted: Search, best: Sequence[Simulated]
 ) -> tuple[Ranked, ...]:
     """Simulate the best layouts in full, and say what the others lose to the first."""
     results = [_whole(scenario, regions[each.region], wanted, each) for each in best]
@@ -110,7 +110,7 @@ def _explained(
     )
 
 
-def _whole(scenario: Scenario, region: Region, wanted: Search, each: Simulated) -> Result:
+def _whole(scenario: Scenario, region: Subspace, wanted: Search, each: Simulated) -> Result:
     chosen = {AXES[name]: value for name, value in each.settings.items()}
     settings = {path: value for path, value in chosen.items() if path in wanted.free} | region.settings
     named = {**scenario.document, "name": scenario.name}
@@ -125,7 +125,7 @@ def _lost_by(best: Result, other: Result) -> tuple[str, float] | None:
     return (most, grown[most]) if grown[most] > _ROUNDING * best.metrics["step_time_s"] else None
 
 
-def _layout(regions: Sequence[Region], wanted: Search, each: Simulated) -> Layout:
+def _layout(regions: Sequence[Subspace], wanted: Search, each: Simulated) -> Layout:
     region = regions[each.region]
     paths = {AXES[name]: value for name, value in each.settings.items()} | region.settings
     goal = region.goal

@@ -1,4 +1,4 @@
-"""The workers of a Dask or Ray cluster as a search's crew.
+"""The workers of a Dask or Ray cluster as a search's pool.
 
 What travels is plain data: the scenario's document once per task, classes or layouts by number, and what
 became of them. A worker lays out the same space from the document when it first sees it, and keeps it; any
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from simulator.explore.execute import Backend, Pool
     from simulator.explore.search.layouts import Layouts
-    from simulator.explore.search.regions import Origin
+    from simulator.explore.search.subspaces import Origin
 
-Part = TypeVar("Part")
+Share = TypeVar("Share")
 Answer = TypeVar("Answer")
 _LEAST = 64
 """Classes of layers that take longer to build here than messages to a cluster and back: a millisecond each,
@@ -30,7 +30,7 @@ against 40 of the latter."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """A crew of a cluster's workers.
+    """A pool of a cluster's workers.
 
     Attributes:
         origin: What the layouts were made of.
@@ -53,7 +53,7 @@ class Cluster:
 
     @property
     def size(self) -> int:
-        """One part for each worker."""
+        """One share for each worker."""
         return self.pool.workers
 
     @property
@@ -61,18 +61,18 @@ class Cluster:
         """See ``_LEAST``."""
         return _LEAST
 
-    def ask(self, run: Callable[[Sequence[Layouts], Part], Answer], parts: Sequence[Part]) -> list[Answer]:
-        """Let each part be worked on by any worker."""
-        tasks = [_Task(origin=self.origin, run=run, part=part) for part in parts]
+    def map(self, run: Callable[[Sequence[Layouts], Share], Answer], shares: Sequence[Share]) -> list[Answer]:
+        """Let each share be worked on by any worker."""
+        tasks = [_Task(origin=self.origin, run=run, share=share) for share in shares]
         found: dict[int, Answer] = dict(self.pool.each(_run, tasks))
-        return [found[number] for number in range(len(parts))]
+        return [found[number] for number in range(len(shares))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Task:
     origin: Origin
     run: Callable[[Sequence[Layouts], Any], Any]
-    part: object
+    share: object
 
 
 _one_at_a_time = Lock()
@@ -85,4 +85,4 @@ def _run(task: _Task) -> Any:  # noqa: ANN401  whatever the task's function retu
     with _one_at_a_time:
         if not _latest or _latest[0][0] != task.origin:
             _latest[:] = [(task.origin, [region.layouts for region in task.origin.regions().regions])]
-        return task.run(_latest[0][1], task.part)
+        return task.run(_latest[0][1], task.share)

@@ -16,15 +16,15 @@ import numpy as np
 from simulator import files
 from simulator.errors import SimulatorError
 from simulator.explore.search.axes import axis_values
+from simulator.explore.search.bound_costs import Prices
 from simulator.explore.search.layouts import Layouts
-from simulator.explore.search.prices import Prices
 from simulator.files import Variations
 from simulator.scenario.search import AXES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from simulator.explore.search.classes import Floats
+    from simulator.explore.search.layer_classes import Floats
     from simulator.scenario import Cluster, Scenario, Search
 
 
@@ -89,7 +89,7 @@ IMPOSSIBLE = "no valid scenario"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Region:
+class Subspace:
     """Layouts that share everything but the axes: one number of GPUs, one batch, ...
 
     Attributes:
@@ -106,7 +106,7 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Regions:
+class Subspaces:
     """A whole space.
 
     Attributes:
@@ -115,7 +115,7 @@ class Regions:
         lost: Parts that make no scenario, by reason.
     """
 
-    regions: tuple[Region, ...]
+    regions: tuple[Subspace, ...]
     size: int
     lost: Counter[str]
 
@@ -134,13 +134,13 @@ class Origin:
     name: str
     search: Search
 
-    def regions(self) -> Regions:
+    def regions(self) -> Subspaces:
         """Lay out the space."""
         scenario = files.from_document({**self.document, "name": self.name}, searched=True)
-        return regions_of(scenario, self.search)
+        return subspaces_of(scenario, self.search)
 
 
-def regions_of(scenario: Scenario, wanted: Search) -> Regions:
+def subspaces_of(scenario: Scenario, wanted: Search) -> Subspaces:
     """Split the space by the settings that are no axes: each combination of them is a region."""
     others = {path: values for path, values in wanted.free.items() if path not in AXES.values()}
     regions, size, lost = [], 0, Counter[str]()
@@ -157,10 +157,10 @@ def regions_of(scenario: Scenario, wanted: Search) -> Regions:
         example = variations.file
         tokens = example.training.global_batch_size * example.training.seq_length
         goal = Goal.of(wanted, variations.cluster, tokens)
-        regions.append(Region(settings=settings, layouts=layouts, goal=goal, prices=Prices(layouts.system)))
+        regions.append(Subspace(settings=settings, layouts=layouts, goal=goal, prices=Prices(layouts.system)))
     if not in_dollars:
         regions = [replace(region, goal=replace(region.goal, price=1.0)) for region in regions]
-    return Regions(regions=tuple(regions), size=size, lost=lost)
+    return Subspaces(regions=tuple(regions), size=size, lost=lost)
 
 
 def _varied(scenario: Scenario, settings: Mapping[str, object]) -> Variations | str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.explore.search.families import looked_at
+from simulator.explore.search.pipelines import bounded_ranks
 from simulator.explore.search.rules import switched_on
 from simulator.explore.search.space import STEP_AXES
 from simulator.scenario.sharding import (
@@ -25,11 +25,11 @@ from simulator.workload.step.end_works import update_traffic
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from simulator.explore.search.classes import Floats
-    from simulator.explore.search.families import Family
+    from simulator.explore.search.bound_costs import Prices
+    from simulator.explore.search.layer_classes import Floats
     from simulator.explore.search.layouts import Layouts
     from simulator.explore.search.pipeline_paths import Chains
-    from simulator.explore.search.prices import Prices
+    from simulator.explore.search.pipelines import Family
     from simulator.explore.search.space import Ints
     from simulator.files.sections import ParallelismSection
     from simulator.scenario import Scenario
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class StepOptions:
     """One way of running steps.
 
     Attributes:
@@ -56,7 +56,7 @@ class Way:
     offload: OptimizerOffload
 
 
-def ways_of(layouts: Layouts) -> list[Way]:
+def step_options_of(layouts: Layouts) -> list[StepOptions]:
     """Return the ways of running steps of a space, in its order."""
     values, usual = layouts.space.values, layouts.variations.software.overlap
     columns: list[list[object]] = []
@@ -69,7 +69,7 @@ def ways_of(layouts: Layouts) -> list[Way]:
         )
         columns.append(chosen)
     return [
-        Way(*(column[index] for column, index in zip(columns, step, strict=True)))
+        StepOptions(*(column[index] for column, index in zip(columns, step, strict=True)))
         for step in layouts.space.steps.tolist()
     ]
 
@@ -134,7 +134,7 @@ class Traffic:
         shard, expert_shard = (found[pairs] for found in layouts.shard(family))
         dense, experts, boundary = (
             np.stack(
-                [of[pairs][:, list(family.held[rank])].sum(axis=1) for rank in looked_at(family)], axis=1
+                [of[pairs][:, list(family.held[rank])].sum(axis=1) for rank in bounded_ranks(family)], axis=1
             )
             for of in (parameters.dense, parameters.experts, parameters.boundary)
         )
@@ -172,7 +172,7 @@ class Traffic:
             counts=given.shard_size is None and given.shard_replicas is None,
         )
 
-    def step_s(self, chains: Mapping[bool, Chains], way: Way) -> Floats:
+    def step_s(self, chains: Mapping[bool, Chains], way: StepOptions) -> Floats:
         """Return the seconds of a step without its overhead, by pair."""
         path = (way.sharding, way.grad_reduce, way.param_gather, way.p2p)
         if path not in self.paths:
@@ -187,7 +187,7 @@ class Traffic:
         total: Floats = self.paths[path] + self._norm_s() + self.updates[update].max(axis=1)
         return total
 
-    def _path_s(self, chain: Chains, way: Way) -> Floats:
+    def _path_s(self, chain: Chains, way: StepOptions) -> Floats:
         """Return the seconds up to the gradient norm."""
         sharding = sharding_of(way.sharding)
         counts = self.counts and way.sharding not in {"hybrid", "hsdp"}
@@ -242,7 +242,7 @@ class Traffic:
     def _norm_s(self) -> float:
         return self.prices.collective("all_reduce", self.example.parallelism.gpus, 1, 4.0)
 
-    def _update_s(self, way: Way) -> Floats:
+    def _update_s(self, way: StepOptions) -> Floats:
         """Return the seconds of the optimizer by rank: on the GPU, and of copies to and from host memory."""
         example, gpu = self.example, self.example.cluster.gpu
         offload = StateOffload.of(

@@ -22,9 +22,9 @@ from simulator.explore.search.time_bound import time_bound
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from simulator.explore.search.classes import Floats
-    from simulator.explore.search.regions import Region
+    from simulator.explore.search.layer_classes import Floats
     from simulator.explore.search.space import Bools, Ints
+    from simulator.explore.search.subspaces import Subspace
     from simulator.explore.search.tasks import Place
     from simulator.explore.search.workers import Workers
 
@@ -94,54 +94,56 @@ class BranchAndBound:
         simulated: Layouts that were simulated.
     """
 
-    regions: Sequence[Region]
+    regions: Sequence[Subspace]
     workers: Workers
     shares_links: bool
     top: int
     front: str
     say: Callable[[str], None]
-    found: list[Simulated] = field(default_factory=list)
+    results: list[Simulated] = field(default_factory=list)
     lost: Counter[str] = field(default_factory=Counter)
     simulated: int = 0
 
     def run(self) -> None:
         """Simulate what must be."""
         waiting = Candidates.joined(
-            part for number in range(len(self.regions)) for part in self._candidates(number)
+            of_family for index in range(len(self.regions)) for of_family in self._candidates(index)
         )
         while len(waiting):
             close = _least(waiting.score, _REFINED)
             first = close[_least(waiting.score[close], _SIMULATED)]
-            if not waiting.placed[first].all():
-                self._refine(waiting, close[~waiting.placed[close]])
+            if not waiting.with_topology[first].all():
+                self._refine(waiting, close[~waiting.with_topology[close]])
             else:
                 self._simulate(waiting.take(first))
-                left = np.ones(len(waiting), dtype=np.bool_)
-                left[first] = False
-                waiting = waiting.take(left)
-                self._time(self._leaders(self.found))
+                remaining = np.ones(len(waiting), dtype=np.bool_)
+                remaining[first] = False
+                waiting = waiting.take(remaining)
+                self._time(self._leaders(self.results))
             waiting = self._prune(waiting)
-            closely = f", {int(waiting.placed.sum()):,} of these looked at closely" if len(waiting) else ""
+            closely = (
+                f", {int(waiting.with_topology.sum()):,} of these looked at closely" if len(waiting) else ""
+            )
             self.say(f"{self.simulated:,} layouts simulated, {len(waiting):,} may still be better{closely}")
-        while self._time(self._leaders([self._at_best(each) for each in self.found])):
+        while self._time(self._leaders([self._at_best(layout) for layout in self.results])):
             self.say(f"{self.num_timed:,} layouts timed with transfers that share links")
 
     @property
     def num_timed(self) -> int:
         """Layouts that were timed by the engine of ``run``."""
-        return sum(each.timed for each in self.found)
+        return sum(layout.timed for layout in self.results)
 
-    def _candidates(self, number: int) -> list[Candidates]:
+    def _candidates(self, index: int) -> list[Candidates]:
         """Bound every possible layout of a region, counting kernels only."""
-        region = self.regions[number]
+        region = self.regions[index]
         layouts = region.layouts
         capacity = layouts.system.cluster.gpu.memory_bytes
-        place = f", part {number + 1} of {len(self.regions)}" if len(self.regions) > 1 else ""
-        self.say(f"bounds of {int(layouts.space.possible.sum()):,} layouts{place}")
+        which_part = f", part {index + 1} of {len(self.regions)}" if len(self.regions) > 1 else ""
+        self.say(f"bounds of {int(layouts.space.possible.sum()):,} layouts{which_part}")
         self.lost += layouts.space.excluded
-        parts = []
+        candidates = []
         all_pairs = [np.arange(len(family.shape)) for family in layouts.families]
-        self._build(number, all_pairs, placed=False, timed=False)
+        self._build(index, all_pairs, with_topology=False, timed=False)
         bounds = []
         for family in layouts.families:
             possible = layouts.space.possible[family.shape, family.layer]
@@ -149,37 +151,39 @@ class BranchAndBound:
             fits = possible & (memory <= capacity)
             self.lost[TOO_LARGE] += int(possible.sum()) - int(fits.sum())
             bounds.append((memory, fits, np.flatnonzero(fits.any(axis=1))))
-        self._build(number, [pairs for *_, pairs in bounds], placed=False, timed=True)
-        for which, (family, (memory, fits, pairs)) in enumerate(zip(layouts.families, bounds, strict=True)):
+        self._build(index, [pairs for *_, pairs in bounds], with_topology=False, timed=True)
+        for family_index, (family, (memory, fits, pairs)) in enumerate(
+            zip(layouts.families, bounds, strict=True)
+        ):
             if not pairs.size:
                 continue
-            seconds = time_bound(layouts, region.prices, family, pairs, placed=False)
+            seconds = time_bound(layouts, region.prices, family, pairs, with_topology=False)
             score, pace = region.goal.score(seconds), region.goal.pace(seconds)
             pair, step = np.nonzero(fits[pairs])
-            parts.append(
+            candidates.append(
                 Candidates(
-                    region=np.full(len(pair), number),
-                    family=np.full(len(pair), which),
+                    region=np.full(len(pair), index),
+                    family=np.full(len(pair), family_index),
                     pair=pairs[pair],
                     step=step,
                     score=score[pair, step],
                     pace=pace[pair, step],
                     memory=memory[pairs[pair], step],
-                    placed=np.zeros(len(pair), dtype=np.bool_),
+                    with_topology=np.zeros(len(pair), dtype=np.bool_),
                 )
             )
-        return parts
+        return candidates
 
-    def _build(self, number: int, pairs: Sequence[Ints], *, placed: bool, timed: bool) -> None:
+    def _build(self, index: int, pairs: Sequence[Ints], *, with_topology: bool, timed: bool) -> None:
         """Let the layers of some pairs of each family be built or timed."""
-        layouts = self.regions[number].layouts
+        layouts = self.regions[index].layouts
         wanted = {
-            (each, family.profile.number)
-            for family, mine in zip(layouts.families, pairs, strict=True)
-            if len(mine)
-            for each in layouts.classes(family, mine, placed=placed)[0]
+            (layer_class, family.profile.number)
+            for family, of_family in zip(layouts.families, pairs, strict=True)
+            if len(of_family)
+            for layer_class in layouts.classes(family, of_family, with_topology=with_topology)[0]
         }
-        self.workers.build(number, sorted(wanted), placed=placed, timed=timed)
+        self.workers.build(index, sorted(wanted), with_topology=with_topology, timed=timed)
 
     def _refine(self, waiting: Candidates, rough: Ints) -> None:
         """Improve the bounds of some candidates, and of all of their families whose layers are the same."""
@@ -187,39 +191,42 @@ class BranchAndBound:
         pairs = waiting.pair
         # Candidates stand in the order of their regions and families, from the first to the last.
         most = max(len(region.layouts.families) for region in self.regions)
-        places = waiting.region * most + waiting.family
-        found = []
-        for region, which in np.unique(asking, axis=0).tolist():
-            layouts, family = self.regions[region].layouts, self.regions[region].layouts.families[which]
-            start, end = np.searchsorted(places, region * most + which + np.array([0, 1])).tolist()
-            mine = start + np.flatnonzero(~waiting.placed[start:end])
-            asked = rough[(waiting.region[rough] == region) & (waiting.family[rough] == which)]
-            classes = layouts.placed.of[family.shape, family.layer]
-            mine = mine[np.isin(classes[pairs[mine]], classes[pairs[asked]])]
-            found.append((region, which, mine))
-        for region in {region for region, *_ in found}:
-            wanted = [np.zeros(0, dtype=np.int64)] * len(self.regions[region].layouts.families)
-            for other, which, mine in found:
-                if other == region:
-                    wanted[which] = np.unique(pairs[mine])
-            self._build(region, wanted, placed=True, timed=True)
-        for region, which, mine in found:
-            layouts, goal = self.regions[region].layouts, self.regions[region].goal
-            rows, of = np.unique(pairs[mine], return_inverse=True)
-            bound = time_bound(
-                layouts, self.regions[region].prices, layouts.families[which], rows, placed=True
+        position = waiting.region * most + waiting.family
+        refined = []
+        for region, index in np.unique(asking, axis=0).tolist():
+            layouts, family = (
+                self.regions[region].layouts,
+                self.regions[region].layouts.families[index],
             )
-            seconds = bound[of, waiting.step[mine]]
-            waiting.score[mine] = np.maximum(waiting.score[mine], goal.score(seconds))
-            waiting.pace[mine] = np.maximum(waiting.pace[mine], goal.pace(seconds))
-            waiting.placed[mine] = True
+            start, end = np.searchsorted(position, region * most + index + np.array([0, 1])).tolist()
+            members = start + np.flatnonzero(~waiting.with_topology[start:end])
+            asked = rough[(waiting.region[rough] == region) & (waiting.family[rough] == index)]
+            classes = layouts.with_topology.of[family.shape, family.layer]
+            members = members[np.isin(classes[pairs[members]], classes[pairs[asked]])]
+            refined.append((region, index, members))
+        for region in {region for region, *_ in refined}:
+            wanted = [np.zeros(0, dtype=np.int64)] * len(self.regions[region].layouts.families)
+            for of_region, index, members in refined:
+                if of_region == region:
+                    wanted[index] = np.unique(pairs[members])
+            self._build(region, wanted, with_topology=True, timed=True)
+        for region, index, members in refined:
+            layouts, goal = self.regions[region].layouts, self.regions[region].goal
+            rows, of = np.unique(pairs[members], return_inverse=True)
+            bound = time_bound(
+                layouts, self.regions[region].prices, layouts.families[index], rows, with_topology=True
+            )
+            seconds = bound[of, waiting.step[members]]
+            waiting.score[members] = np.maximum(waiting.score[members], goal.score(seconds))
+            waiting.pace[members] = np.maximum(waiting.pace[members], goal.pace(seconds))
+            waiting.with_topology[members] = True
 
     def _simulate(self, chosen: Candidates) -> None:
         """Simulate some candidates."""
         places = []
         for row in np.stack([chosen.region, chosen.family, chosen.pair, chosen.step], axis=1).tolist():
-            region, which, pair, step = row
-            family = self.regions[region].layouts.families[which]
+            region, index, pair, step = row
+            family = self.regions[region].layouts.families[index]
             places.append((region, int(family.shape[pair]), int(family.layer[pair]), step))
         self.simulated += len(places)
         for place, outcome in zip(places, self.workers.simulate(places), strict=True):
@@ -237,7 +244,7 @@ class BranchAndBound:
                 score=0.0,
                 pace=0.0,
             )
-            self.found.append(self._taking(layout, outcome.step_s))
+            self.results.append(self._taking(layout, outcome.step_s))
 
     def _taking(self, layout: Simulated, step_s: float) -> Simulated:
         """Return a layout as one whose step takes so long."""
@@ -251,20 +258,20 @@ class BranchAndBound:
 
     def _leaders(self, layouts: Sequence[Simulated]) -> list[int]:
         """Return which layouts are among the best or on the front, and are not timed yet."""
-        number = {layout.place: index for index, layout in enumerate(layouts)}
+        index_of = {layout.place: index for index, layout in enumerate(layouts)}
         ranked = sorted(
             (layout for layout in layouts if np.isfinite(layout.score)), key=lambda layout: layout.score
         )
         leaders = [*ranked[: self.top], *pareto_front(layouts, self.front, self._gpus)]
-        return sorted({number[layout.place] for layout in leaders if not layout.timed})
+        return sorted({index_of[layout.place] for layout in leaders if not layout.timed})
 
-    def _time(self, numbers: Sequence[int]) -> bool:
+    def _time(self, indices: Sequence[int]) -> bool:
         """Time some layouts by the engine of ``run``; return whether there were any."""
-        if numbers:
-            seconds = self.workers.time_steps([self.found[number].place for number in numbers])
-            for number, step_s in zip(numbers, seconds, strict=True):
-                self.found[number] = replace(self._taking(self.found[number], step_s), timed=True)
-        return bool(numbers)
+        if indices:
+            seconds = self.workers.time_steps([self.results[index].place for index in indices])
+            for index, step_s in zip(indices, seconds, strict=True):
+                self.results[index] = replace(self._taking(self.results[index], step_s), timed=True)
+        return bool(indices)
 
     @property
     def _gpus(self) -> Floats:
@@ -272,7 +279,7 @@ class BranchAndBound:
 
     def _prune(self, waiting: Candidates) -> Candidates:
         """Drop candidates that cannot be among the best, nor on the front."""
-        scores = np.sort([each.score for each in self.found if each.timed])
+        scores = np.sort([layout.score for layout in self.results if layout.timed])
         worst = scores[self.top - 1] if len(scores) >= self.top else np.inf
         misses = np.isinf(waiting.score)
         useful = ~misses & (waiting.score <= worst)
@@ -285,23 +292,23 @@ class BranchAndBound:
     def _is_dominated(self, waiting: Candidates) -> Bools:
         """Tell whether a layout already timed is no worse in both respects than a candidate may be."""
         dominated = np.zeros(len(waiting), dtype=np.bool_)
-        gpus, timed = self._gpus, [each for each in self.found if each.timed]
-        other: Floats = waiting.memory if self.front == "memory" else gpus[waiting.region]
-        for each in pareto_front(timed, self.front, gpus):
-            least = each.memory_bytes if self.front == "memory" else gpus[each.region]
-            dominated |= (waiting.pace >= each.pace) & (other >= least)
+        gpus, timed = self._gpus, [layout for layout in self.results if layout.timed]
+        second: Floats = waiting.memory if self.front == "memory" else gpus[waiting.region]
+        for layout in pareto_front(timed, self.front, gpus):
+            least = layout.memory_bytes if self.front == "memory" else gpus[layout.region]
+            dominated |= (waiting.pace >= layout.pace) & (second >= least)
         return dominated
 
 
-def pareto_front(found: Sequence[Simulated], front: str, gpus: Floats) -> list[Simulated]:
+def pareto_front(layouts: Sequence[Simulated], front: str, gpus: Floats) -> list[Simulated]:
     """Return the layouts that no other beats in one respect without losing in the other, fastest first."""
     if front == "none":
         return []
     best: list[Simulated] = []
     least = np.inf
-    for each in sorted(found, key=lambda one: (one.pace, one.memory_bytes)):
-        other = each.memory_bytes if front == "memory" else float(gpus[each.region])
-        if other < least and np.isfinite(each.pace):
-            best.append(each)
-            least = other
+    for layout in sorted(layouts, key=lambda layout: (layout.pace, layout.memory_bytes)):
+        second = layout.memory_bytes if front == "memory" else float(gpus[layout.region])
+        if second < least and np.isfinite(layout.pace):
+            best.append(layout)
+            least = second
     return best

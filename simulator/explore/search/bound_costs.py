@@ -17,7 +17,7 @@ from simulator.workload.work import Collective, CollectiveKind, Elementwise, Gro
 
 if TYPE_CHECKING:
     from simulator.costs.system import System
-    from simulator.explore.search.classes import Floats
+    from simulator.explore.search.layer_classes import Floats
     from simulator.explore.search.space import Ints
 
 _MANY_BYTES = 1e15

@@ -56,7 +56,7 @@ class LayerClass:
     seconds: dict[tuple[int, bool], tuple[float, float, float]] = field(default_factory=dict)
     _ends: tuple[LayerWork, tuple[LayerWork, ...]] | None = None
 
-    def works_of(self, profile: Profile) -> list[LayerWork]:
+    def works_of(self, profile: LayerMix) -> list[LayerWork]:
         """Return the work of each kind of layer of a profile."""
         for kind, plan in profile.kinds:
             if (kind, plan) not in self.works:
@@ -71,7 +71,7 @@ class LayerClass:
             self._ends = embedding_work(layers), closing_works(layers, predictions)
         return self._ends
 
-    def bytes_of(self, profile: Profile) -> Floats:
+    def bytes_of(self, profile: LayerMix) -> Floats:
         """Return the bytes that are kept, and those taken on top, by kind of layer and end."""
         embedding, after = self.ends
         works = (*self.works_of(profile), embedding)
@@ -79,7 +79,7 @@ class LayerClass:
         taken = [*(work.working_bytes for work in works), max(work.working_bytes for work in after)]
         return np.asarray([saved, taken])
 
-    def times_of(self, profile: Profile, system: System, *, alone: bool) -> Floats:
+    def times_of(self, profile: LayerMix, system: System, *, alone: bool) -> Floats:
         """Return the seconds of passes, as ``times`` does, by pass, kind of layer and end."""
         embedding, after = self.ends
         rows = [self.times(work, system, alone=alone) for work in (*self.works_of(profile), embedding)]
@@ -113,7 +113,7 @@ class LayerClass:
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
+class LayerMix:
     """Which kinds of layers each stage holds.
 
     Attributes:
@@ -127,7 +127,7 @@ class Profile:
     counts: Floats
 
     @classmethod
-    def of(cls, stages: StageKinds, known: dict[Hashable, int]) -> Profile:
+    def of(cls, stages: StageKinds, known: dict[Hashable, int]) -> LayerMix:
         """Count the kinds of layers of each stage.
 
         Args:
@@ -177,13 +177,13 @@ class Classes:
     example: Ints
 
     @classmethod
-    def find(cls, space: Space, variations: Variations, *, placed: bool) -> Classes:
+    def find(cls, space: Space, variations: Variations, *, with_topology: bool) -> Classes:
         """Find which layouts have the same layers.
 
         Args:
             space: The layouts.
             variations: The scenario.
-            placed: Whether it matters where the ranks lie that a layer talks to; its kernels do not care.
+            with_topology: Whether it matters where the ranks lie that a layer talks to, not only its kernels.
         """
         shapes, has_experts = space.shapes, variations.model.experts is not None
         here = np.stack([shapes.tp, shapes.cp, shapes.ep, shapes.mbs, shapes.microbatches == 1], axis=1)
@@ -198,7 +198,7 @@ class Classes:
             names += ["recompute", "offload_activations"]
         runs = space.layers[:, [LAYER_AXES.index(name) for name in names]]
         rows = np.concatenate([np.repeat(here, len(runs), axis=0), np.tile(runs, (len(here), 1))], axis=1)
-        if placed:
+        if with_topology:
             apart = np.stack([_places(space, order, has_experts) for order in space.values["placement"]])
             order = space.layers[:, LAYER_AXES.index("placement")]
             places = apart[order].transpose(1, 0, 2).reshape(len(rows), apart.shape[-1])
