@@ -29,7 +29,7 @@ _PASSING = [TERMS.index(term) for term in PASSING]
 
 
 class Row(NamedTuple):
-    """What becomes of one scenario; see ``Evaluations``."""
+    """The outcome of one scenario; see ``Evaluations``."""
 
     step_time_s: float
     least_s: float
@@ -50,9 +50,17 @@ def _chunks(configurations: Sequence[Configuration]) -> Iterator[Sequence[Config
 
 
 def _run(configurations: Sequence[Configuration]) -> Floats:
+    """Return the rows of ``Row`` for configurations of one structure, [row, scenario].
+
+    costs    [seconds, network bytes, SM share] x slot x scenario
+    sizes    [allocated, freed] x slot x scenario
+    summed   stage x scenario      whole gradients that exist while they are summed up
+    terms    rank x TERMS x scenario      what ranks hold besides activations
+    held     rank x scenario       peak of activations; ``raised``: what gradients add to it
+    """
     structure = configurations[0].structure
-    scenarios = [each.scenario for each in configurations]
-    costs = np.stack([each.costs for each in configurations], axis=2)
+    scenarios = [configuration.scenario for configuration in configurations]
+    costs = np.stack([configuration.costs for configuration in configurations], axis=2)
     step_time_s, least_s = _step_times(
         structure,
         costs,
@@ -60,10 +68,12 @@ def _run(configurations: Sequence[Configuration]) -> Floats:
     )
     tokens = np.array([scenario.tokens_per_step for scenario in scenarios])
     capacity = np.array([scenario.cluster.gpu.memory_bytes for scenario in scenarios])
-    summed = np.stack([each.summed for each in configurations], axis=1)[structure.stage_kind]
-    sizes = np.stack([each.bytes for each in configurations], axis=2)
+    summed = np.stack([configuration.summed for configuration in configurations], axis=1)[
+        structure.stage_kind
+    ]
+    sizes = np.stack([configuration.bytes for configuration in configurations], axis=2)
     held, raised = _peaks(structure, sizes, summed)
-    terms = np.stack([each.static for each in configurations], axis=2)[structure.rank_kind]
+    terms = np.stack([configuration.static for configuration in configurations], axis=2)[structure.rank_kind]
     terms[:, _GRADIENTS] += raised
     passing = held + terms[:, _PASSING].sum(axis=1)
     fragmentation = np.array([scenario.software.memory_fragmentation for scenario in scenarios])
@@ -93,9 +103,9 @@ class _Tables:
             program, passes = structure.program, structure.layout.queues.passes
             by_slot = compiled.Rows.of(program, structure.slot, structure.arrangement.slots.size)
             first = structure.arrangement.slots.size + len(by_slot.start)
-            own = by_slot.of_op.copy()
-            own[passes] = first + np.arange(len(passes))
-            by_pass = compiled.Rows.of(program, own, first + len(passes))
+            row = by_slot.of_op.copy()
+            row[passes] = first + np.arange(len(passes))
+            by_pass = compiled.Rows.of(program, row, first + len(passes))
             tables = cls(by_slot=by_slot, by_pass=by_pass, passes=by_slot.of_op[passes])
             structure.derived["tables"] = tables
         return tables

@@ -86,8 +86,8 @@ def is_slowed(work: Work) -> bool:
     return isinstance(work, Attention | Scan) or (isinstance(work, Gemm) and not work.spared)
 
 
-class _Beside(NamedTuple):
-    """What runs beside what; see ``contention_loop.add_contention``.
+class _Overlap(NamedTuple):
+    """Kernels or passes, and the collectives that may overlap with them; see ``loops.add_contention``.
 
     Attributes:
         pass_start: [rank + 1] Where the kernels or passes of each rank begin.
@@ -117,7 +117,9 @@ class _Beside(NamedTuple):
 
 
 def slowed(program: Program, alone: Durations, start_s: Floats, end_s: Floats, system: System) -> Durations:
-    """Return the durations of a layer's ops where they run as a first timeline says.
+    """Return the durations of a layer's ops with what its kernels lose to collectives that overlap with them.
+
+    What overlaps is read off a timeline of ops that are not slowed down.
 
     Args:
         program: One layer on one rank.
@@ -134,13 +136,13 @@ def slowed(program: Program, alone: Durations, start_s: Floats, end_s: Floats, s
     others = order[start[Stream.COMPUTE + 1] :]
     if not kernels.size or not held[program.work[others]].any():
         return alone
-    beside = _Beside(np.array([0, len(kernels)]), kernels, start[Stream.COMPUTE + 1 :] - start[1], others)
+    overlap = _Overlap(np.array([0, len(kernels)]), kernels, start[Stream.COMPUTE + 1 :] - start[1], others)
     share = np.where(suffers, 1.0, np.minimum(held / system.cluster.gpu.multiprocessors, 1.0))
-    return _longer(alone, kernels, beside.lost_s(share, program.work, start_s, end_s))
+    return _longer(alone, kernels, overlap.lost_s(share, program.work, start_s, end_s))
 
 
 def slowed_passes(structure: Structure, timeline: Timeline, alone: Durations, share: Floats) -> Durations:
-    """Return the durations of a step's ops where they run as a first timeline says.
+    """Return the durations of a step's ops with what its passes lose to collectives that overlap with them.
 
     Args:
         structure: The step.
@@ -151,8 +153,8 @@ def slowed_passes(structure: Structure, timeline: Timeline, alone: Durations, sh
     queues = structure.layout.queues
     if not queues.collectives.size:
         return alone
-    beside = _Beside(queues.pass_start, queues.passes, queues.collective_start, queues.collectives)
-    lost_s = beside.lost_s(share, structure.slot, timeline.start_s, timeline.end_s)
+    overlap = _Overlap(queues.pass_start, queues.passes, queues.collective_start, queues.collectives)
+    lost_s = overlap.lost_s(share, structure.slot, timeline.start_s, timeline.end_s)
     return _longer(alone, queues.passes, lost_s)
 
 

@@ -41,16 +41,16 @@ def message_costs(messages: tuple[Message, ...], size: float, apart: int, system
     Returns:
         [fixed seconds or bytes over the network, message]
     """
-    known: dict[tuple[object, ...], tuple[float, float]] = {}
+    cost_of: dict[tuple[object, ...], tuple[float, float]] = {}
     costs: list[tuple[float, float]] = []
     for source, target, receives in messages:
-        # Of where equal ranks lie it only matters whether the message leaves a domain.
-        place = (source, target) if system.ranks else lie_apart(source, target, apart, system.cluster)
-        key = (abs(target - source), receives, place)
-        if key not in known:
+        # Where all ranks have the same hardware, all that matters is whether the message leaves a domain.
+        route = (source, target) if system.ranks else lie_apart(source, target, apart, system.cluster)
+        key = (abs(target - source), receives, route)
+        if key not in cost_of:
             work = message(size, apart, source, target, receives=receives)
-            known[key] = leaf_cost(work, system, source)
-        costs.append(known[key])
+            cost_of[key] = leaf_cost(work, system, source)
+        costs.append(cost_of[key])
     return np.array(costs).reshape(-1, 2).T
 
 

@@ -41,6 +41,7 @@ class Graph:
 
     @classmethod
     def _of(cls, program: Program) -> Graph:
+        """Return the graph: edges from an op to the next one on its stream and to those that depend on it."""
         count = program.num_ops
         node = nodes_of(program)
         earlier, later = stream_order(program)
@@ -49,6 +50,7 @@ class Graph:
         after = node[np.concatenate([later, waits])]
         start = np.zeros(count + 1, dtype=np.int64)
         np.cumsum(np.bincount(before, minlength=count), out=start[1:])
+        # Sorting one integer for each edge sorts them by the node before, then by the node after it.
         edge = before * max(1, count) + after
         edge.sort()
         return cls(

@@ -112,8 +112,8 @@ POINTS = st.lists(st.tuples(NUMBERS, NUMBERS), max_size=6)
 def test_a_candidate_is_dominated_where_a_timed_layout_is_no_worse_in_both_respects(
     timed: list[tuple[float, float]], waiting: list[tuple[float, float]]
 ) -> None:
-    found = [SimpleNamespace(pace=pace, memory_bytes=size, region=0, timed=True) for pace, size in timed]
-    search = SimpleNamespace(_gpus=np.ones(1), found=found, front="memory")
+    results = [SimpleNamespace(pace=pace, memory_bytes=size, region=0, timed=True) for pace, size in timed]
+    search = SimpleNamespace(_gpus=np.ones(1), results=results, front="memory")
     count = len(waiting)
     nothing = np.zeros(count, dtype=np.int64)
     pace, memory = np.array(waiting, dtype=np.float64).reshape(-1, 2).T

@@ -103,7 +103,7 @@ class Run:
 
 
 def published_runs() -> list[Run]:
-    """Return the published runs that can be turned into scenarios, thinned by source; without those held out."""
+    """Return the published runs that can be turned into scenarios, thinned by source, none held out."""
     held_out = held_out_runs()
     sources: dict[str, list[Run]] = defaultdict(list)
     for row in read_rows([PUBLISHED]):

@@ -6,7 +6,7 @@ For every rank, the terms of ``workload.parameters.model_states`` with the exact
     - of whole gradients that wait for their reduction to shards only those are counted that are known to
       exist together with the activations that are counted,
 
-plus the activations that a rank certainly holds at one time (``families.in_flight``), less the tensors that
+plus the activations that a rank certainly holds at one time (``pipelines.in_flight``), less the tensors that
 wait in host memory. Each term is at most that of the simulation, and so is their sum.
 """
 
@@ -51,11 +51,11 @@ _TURN = frozenset({"1f1b", "interleaved", "gpipe"})
 
 
 def memory_bound(layouts: Layouts, family: Family) -> Floats:
-    """Return bytes that the fullest GPU of a layout holds at least, by pair and way of running steps."""
+    """Return bytes that the fullest GPU of a layout holds at least, [pair, step options]."""
     example = layouts.example(int(family.shape[0]), int(family.layer[0]))
     held = dict(enumerate(family.held))
     if not held:  # ranks share stages: what the largest of these takes alone
-        held = {number: (number,) for number in range(family.pp * family.vpp)}
+        held = {stage: (stage,) for stage in range(family.pp * family.vpp)}
     activations = _Activations.of(layouts, family)
     parameters, shards = layouts.parameters(family), layouts.shard(family)
     given = layouts.variations.file.parallelism
@@ -63,15 +63,15 @@ def memory_bound(layouts: Layouts, family: Family) -> Floats:
     common = _Common.of(sizes, example.training.offload, example.software, example.parallelism.schedule)
     most = {kind: np.zeros(len(family.shape)) for kind in kinds_of(layouts)}
     for rank, stages in _distinct(held).items():
-        mine = _Rank.of(given, parameters, shards, list(stages), common, family.pp)
+        of_rank = _Rank.of(given, parameters, shards, list(stages), common, family.pp)
         working = activations.working[:, list(stages)].max(axis=1)
-        which = rank if family.held else None
+        index = rank if family.held else None
         added = {
-            sharding: mine.gradients(sharding, activations, which, working)
+            sharding: of_rank.gradients(sharding, activations, index, working)
             for sharding in dict.fromkeys(sharding for sharding, _ in most)
         }
         for (sharding, offload), before in most.items():
-            total = mine.static(sharding, offload) + added[sharding] + common.framework
+            total = of_rank.static(sharding, offload) + added[sharding] + common.framework
             most[sharding, offload] = np.maximum(before, total)
     return np.stack([most[kind] for kind in kinds_of(layouts)], axis=1) * (1 - ROUNDING)
 
@@ -84,24 +84,24 @@ def kinds_of(layouts: Layouts) -> list[tuple[str, OptimizerOffload]]:
 
 
 def _distinct(held: dict[int, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
-    """Return the ranks worth a look: the first ones, which hold most micro-batches, and the last."""
+    """Return the ranks that may be the fullest: the first, which hold most micro-batches, and the last."""
     ranks = sorted({*list(held)[:3], max(held)})
     return {rank: held[rank] for rank in ranks}
 
 
 @dataclass(frozen=True, slots=True)
 class _Activations:
-    """What passes keep and take, by pair.
+    """What passes keep and take, for all pairs (of a shape and layer options) of a family.
 
     Attributes:
-        each: Bytes that one micro-batch keeps, by stage.
-        counts: Micro-batches certainly held at the end of the warm-up, by stage.
-        steady: Passes in flight when all stages of a rank have begun backward passes, by rank.
-        working: What a backward pass takes on top, by stage.
-        microbatches: Micro-batches of a step.
+        per_microbatch: [pair, stage] Bytes that one micro-batch keeps.
+        counts: [pair, stage] Micro-batches certainly held at the end of the warm-up.
+        steady: [pair, rank] Passes in flight when all stages of a rank have begun backward passes.
+        working: [pair, stage] Bytes that a backward pass takes on top.
+        microbatches: [pair] Micro-batches of a step.
     """
 
-    each: Floats
+    per_microbatch: Floats
     counts: Floats
     steady: Floats
     working: Floats
@@ -109,20 +109,21 @@ class _Activations:
 
     @classmethod
     def of(cls, layouts: Layouts, family: Family) -> _Activations:
-        classes, of = layouts.classes(family, np.arange(len(family.shape)), with_topology=False)
-        profile = family.profile
-        held = np.stack([layouts.held(each, profile.number) for each in classes])
-        numbers = layouts.space.shapes.microbatches[family.shape]
+        # Pairs of one class have the same layers: what these hold is worked out once for each class.
+        classes, class_of = layouts.classes(family, np.arange(len(family.shape)), with_topology=False)
+        mix = family.profile
+        held = np.stack([layouts.held(layer_class, mix.number) for layer_class in classes])
+        microbatches = layouts.space.shapes.microbatches[family.shape]
         group = layouts.variations.file.parallelism.microbatch_group_size
         flights = [
-            in_flight(family.schedule, family.pp, family.vpp, number, group) for number in numbers.tolist()
+            in_flight(family.schedule, family.pp, family.vpp, count, group) for count in microbatches.tolist()
         ]
         return cls(
-            each=profile.sums(held[:, 0])[of],
+            per_microbatch=mix.sums(held[:, 0])[class_of],
             counts=np.stack([flight.counts for flight in flights]),
             steady=np.stack([flight.steady for flight in flights]),
-            working=profile.largest(held[:, 1])[of],
-            microbatches=numbers.astype(np.float64),
+            working=mix.largest(held[:, 1])[class_of],
+            microbatches=microbatches.astype(np.float64),
         )
 
 
@@ -135,7 +136,7 @@ class _Common:
         offload: What is kept in host memory; where the optimizer's state lives is each layout's own.
         bucket_bytes: Bytes of a bucket of gradients.
         framework: Bytes of the framework.
-        lost: What comes and goes, with what the allocator loses of it, over that alone.
+        fragmented: Temporary memory with what the allocator loses of it, over that memory alone.
         reduces_every: Whether the stack reduces sharded gradients after each micro-batch without a pipeline.
         turns: Whether the first backward pass of every rank is one of its last stage, after the warm-up.
     """
@@ -144,7 +145,7 @@ class _Common:
     offload: Offload
     bucket_bytes: float
     framework: float
-    lost: float
+    fragmented: float
     reduces_every: bool
     turns: bool
 
@@ -155,7 +156,7 @@ class _Common:
             offload=offload,
             bucket_bytes=software.bucket_bytes,
             framework=software.framework_bytes,
-            lost=1 + software.memory_fragmentation,
+            fragmented=1 + software.memory_fragmentation,
             reduces_every=software.reduce_every_microbatch,
             turns=schedule in _TURN,
         )
@@ -236,19 +237,21 @@ class _Rank:
         to its last one: that of the rank's last stage when the warm-up ends, and those of all in the steady
         phase, where the smallest stage's activations are the bound on all.
         """
-        method, each = sharding_of(word), self.common.sizes.gradient
-        kept = (activations.each * activations.counts)[:, self.stages].sum(axis=1)
-        beside = self.buffers(method) + working
-        beside = beside + (kept + beside) * (self.common.lost - 1)
+        method, gradient_bytes = sharding_of(word), self.common.sizes.gradient
+        # [pair] bytes: activations of the warm-up; buffers and working memory, with fragmentation of all
+        kept = (activations.per_microbatch * activations.counts)[:, self.stages].sum(axis=1)
+        temporary = self.buffers(method) + working
+        temporary = temporary + (kept + temporary) * (self.common.fragmented - 1)
         if method not in SHARDS_GRADIENTS:
-            whole: Floats = kept + self.total * each + beside
-            return whole
-        given, usual = self.given.reduce_every_microbatch, self.common.reduces_every
-        every = reduces_every_microbatch(word, self.pp, given, usual=usual)
+            total: Floats = kept + self.total * gradient_bytes + temporary
+            return total
+        given, default = self.given.reduce_every_microbatch, self.common.reduces_every
+        every = reduces_every_microbatch(word, self.pp, given, usual=default)
         sums = sums_gradients_locally(activations.microbatches, reduces_every=every)
         steady = np.zeros_like(kept) if rank is None else activations.steady[:, rank]
-        least = activations.each[:, self.stages].min(axis=1)
-        running = np.where(steady > 0, steady * least + self.total * each, 0.0)
-        turning = kept + (self.of_stage[:, -1] * each if self.common.turns else 0.0)
-        found: Floats = self.shared * each + np.where(sums, np.maximum(turning, running), kept) + beside
-        return found
+        least = activations.per_microbatch[:, self.stages].min(axis=1)
+        in_steady_phase = np.where(steady > 0, steady * least + self.total * gradient_bytes, 0.0)
+        after_warm_up = kept + (self.of_stage[:, -1] * gradient_bytes if self.common.turns else 0.0)
+        with_gradients = np.where(sums, np.maximum(after_warm_up, in_steady_phase), kept)
+        held: Floats = self.shared * gradient_bytes + with_gradients + temporary
+        return held

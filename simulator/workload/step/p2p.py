@@ -1,7 +1,7 @@
 """Pipeline messages of a step: activations to the next stage, their gradients to the one before.
 
-Where messages are not overlapped with passes, the receiver waits for its part in the message on its compute
-stream, just before the pass that needs it:
+Where messages are not overlapped with passes, the receive runs on the compute stream of its
+rank, just before the pass that needs it:
 
     rank 0    F0   send F0 ->
     rank 1                    receive F0   F0   ...
@@ -83,7 +83,7 @@ def message_ops(passes: PassTable, stages: int, *, overlaps: bool) -> MessageOps
     Args:
         passes: Its passes.
         stages: Pipeline stages of the model.
-        overlaps: Whether messages travel beside passes.
+        overlaps: Whether sends run on streams of their own, overlapped with passes.
     """
     producer = _producers(passes, stages)
     receivers = np.flatnonzero(producer >= 0)
@@ -95,17 +95,18 @@ def message_ops(passes: PassTable, stages: int, *, overlaps: bool) -> MessageOps
     send = np.flatnonzero(target >= 0)
     if overlaps:
         receive = receive[:0]
+    # Source, target and send or receive as one integer: equal messages share a slot.
     ranks = passes.ranks
     sent = (passes.rank[send] * ranks + target[send]) * 2
     received = (passes.rank[producer[receive]] * ranks + passes.rank[receive]) * 2 + 1
     codes, index = distinct(np.concatenate((sent, received)))
-    beside = np.where(passes.kind[send] == OpKind.FORWARD, Stream.PP_FORWARD, Stream.PP_BACKWARD)
+    overlapped = np.where(passes.kind[send] == OpKind.FORWARD, Stream.PP_FORWARD, Stream.PP_BACKWARD)
     return MessageOps(
         producer=producer,
         travels=travels,
         send=send,
         receive=receive,
-        stream=beside if overlaps else np.full(len(send), Stream.COMPUTE),
+        stream=overlapped if overlaps else np.full(len(send), Stream.COMPUTE),
         messages=tuple(
             Message(code // 2 // ranks, code // 2 % ranks, bool(code % 2)) for code in codes.tolist()
         ),
