@@ -168,7 +168,7 @@ def test_a_local_process_that_is_killed_is_an_error() -> None:
     with pytest.raises(SimulationError, match="a local process was killed"):
         list(execute(_die, [1, 2], Backend(jobs=2)))
     with Processes([], 2) as processes, pytest.raises(SimulationError, match="a local process was killed"):
-        processes.ask(_die_with, [1, 2])
+        processes.map(_die_with, [1, 2])
 
 
 def _die(_task: int) -> None:
