@@ -12,27 +12,29 @@ from simulator.errors import CatalogueError, ScenarioError
 from simulator.files.base import beside
 from simulator.files.cluster_rules import check_cluster
 from simulator.files.clusters import cluster_of, software_of
-from simulator.files.context_rules import check_context, check_loss_chunks, with_context
+from simulator.files.context_rules import with_context
 from simulator.files.effect_rules import warn
 from simulator.files.expert_rules import warn_experts
+from simulator.files.findings import Findings
 from simulator.files.hugging_face import read_config
 from simulator.files.layers import stage_layers
-from simulator.files.layout_rules import check_layout, data_parallel
 from simulator.files.memory_rules import check_attention, check_memory_settings, check_precision
-from simulator.files.model_rules import check_model
 from simulator.files.named import HuggingFaceModel
 from simulator.files.noise_section import NoiseSection, noise
-from simulator.files.report import Findings
+from simulator.files.rules import OF_LAYOUT, OF_MODEL, broken, check, facts_of
+from simulator.files.rules.batch import BATCH_DIVIDES
+from simulator.files.rules.degrees import FILLS_GPUS
 from simulator.files.scenario_file import ScenarioFile
 from simulator.files.schedule_rules import (
     check_chunks,
+    check_microbatches,
     check_vocabulary,
     post_validates,
     schedule_name,
     schedule_rows,
 )
 from simulator.files.searches import search, usual_search
-from simulator.files.sharding_rules import check_sharding, with_sharding
+from simulator.files.sharding_rules import with_sharding
 from simulator.files.sweeps import measured, sweep
 from simulator.scenario import (
     Model,
@@ -188,18 +190,16 @@ def model_of(file: ScenarioFile, findings: Findings) -> Model | None:
 
 
 def _parallelism(file: ScenarioFile, model: Model | None, findings: Findings) -> Parallelism | None:
-    section = file.parallelism
-    dp = data_parallel(file, findings)
+    section, facts = file.parallelism, facts_of(file, model)
+    check(OF_LAYOUT, facts, findings)
     check_chunks(file, findings)
-    if dp is not None:
-        check_layout(file, dp, findings)
-        check_sharding(section, dp, findings)
+    dp: int | None = None if any(broken(FILLS_GPUS, facts)) else facts["dp"]
+    if dp is not None and not any(broken([BATCH_DIVIDES], facts)):
+        check_microbatches(file, dp, facts["microbatches"], findings)
     if model is None:
         return None
-    check_model(file, model, findings)
+    check(OF_MODEL, facts, findings)
     check_vocabulary(file, model, findings)
-    check_context(file, model, findings)
-    check_loss_chunks(file, findings)
     layers = stage_layers(file, model.num_hidden_layers, findings) if dp is not None else ()
     if dp is None:
         return None

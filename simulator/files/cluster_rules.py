@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from simulator.files.clusters import gpu_of, network_of
-from simulator.files.report import Findings, nearest_divisors, nearest_multiples
+from simulator.files.findings import Findings, nearest_divisors, nearest_multiples
 
 if TYPE_CHECKING:
     from simulator.files.cluster_section import PoolSection

@@ -10,7 +10,7 @@ from simulator.files.memory_rules import idle_memory_settings
 from simulator.files.sharding_rules import idle_settings
 
 if TYPE_CHECKING:
-    from simulator.files.report import Findings
+    from simulator.files.findings import Findings
     from simulator.files.scenario_file import ScenarioFile
     from simulator.scenario import Cluster, Model, Parallelism
 

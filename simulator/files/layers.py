@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simulator.files.clusters import cluster_of
-from simulator.files.report import Findings, nearest_divisors
+from simulator.files.findings import Findings, nearest_divisors
 from simulator.files.schedule_rules import schedule_name
 from simulator.scenario.training import number_format
 from simulator.schedules import SCHEDULES, Request, passes

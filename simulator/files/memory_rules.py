@@ -9,8 +9,8 @@ from simulator.files.clusters import gpu_of, software_of
 from simulator.scenario.training import number_format
 
 if TYPE_CHECKING:
+    from simulator.files.findings import Findings
     from simulator.files.memory_section import MemorySettings
-    from simulator.files.report import Findings
     from simulator.files.scenario_file import ScenarioFile
     from simulator.scenario import Model, Parallelism
 

@@ -10,7 +10,7 @@ from simulator.documents import Strict
 from simulator.scenario.noise import Noise, Straggler
 
 if TYPE_CHECKING:
-    from simulator.files.report import Findings
+    from simulator.files.findings import Findings
 
 Spread = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 

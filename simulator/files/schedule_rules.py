@@ -11,7 +11,7 @@ from simulator.schedules.chains import faults
 from simulator.schedules.csv_form import CUSTOM, read_entry, read_rows
 
 if TYPE_CHECKING:
-    from simulator.files.report import Findings
+    from simulator.files.findings import Findings
     from simulator.files.scenario_file import ScenarioFile
     from simulator.files.sections import ParallelismSection
     from simulator.scenario import Model

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from simulator.documents import Document
-    from simulator.files.report import Findings
+    from simulator.files.findings import Findings
 
 Free = dict[str, tuple[object, ...] | None]
 DP = "parallelism.dp"

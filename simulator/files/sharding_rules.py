@@ -1,4 +1,4 @@
-"""Data-parallel sharding: the words users have for it, its rules and its defaults."""
+"""Data-parallel sharding: its defaults, and settings without effect."""
 
 from __future__ import annotations
 
@@ -6,45 +6,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from simulator.scenario.sharding import (
-    KEEPS_WEIGHTS,
     reduces_every_microbatch,
     reshards_after_forward,
     sharding_of,
 )
 
 if TYPE_CHECKING:
-    from simulator.files.report import Findings
     from simulator.files.scenario_file import ScenarioFile
     from simulator.files.sections import ParallelismSection
     from simulator.scenario import Cluster, Parallelism, Software
 
 _HYBRID = ("hybrid", "hsdp")
-
-
-def check_sharding(section: ParallelismSection, dp: int, findings: Findings) -> None:
-    """Check shard size and replicas against the data-parallel ranks and against each other."""
-    size, replicas = section.shard_size, section.shard_replicas
-    for key, value in (("shard_size", size), ("shard_replicas", replicas)):
-        if value is not None and dp % value:
-            near = ", ".join(map(str, _near_divisors(dp, value)))
-            findings.problem(f"parallelism.{key}", f"{value} does not divide dp = {dp}; nearest: {near}")
-    if size is not None and replicas is not None and size * replicas != dp:
-        findings.problem(
-            "parallelism.shard_replicas",
-            f"shard_size x shard_replicas = {size} x {replicas} = {size * replicas}, but dp is {dp}; "
-            "give one of them",
-        )
-    if section.sharding == KEEPS_WEIGHTS and section.reshard_after_forward:
-        findings.problem(
-            "parallelism.reshard_after_forward",
-            "shard_grad_op keeps weights until the backward pass; use full_shard to gather them twice",
-        )
-
-
-def _near_divisors(dp: int, value: int) -> list[int]:
-    divisors = [number for number in range(1, dp + 1) if dp % number == 0]
-    below = [number for number in divisors if number < value][-1:]
-    return below + [number for number in divisors if number > value][:1]
 
 
 def with_sharding(

@@ -9,7 +9,7 @@ from simulator.files.overrides import unknown_setting
 from simulator.scenario import Measured, PublishedPoint, Sweep
 
 if TYPE_CHECKING:
-    from simulator.files.report import Findings
+    from simulator.files.findings import Findings
     from simulator.files.sections import MeasuredSection, SweepSection
 
 

@@ -9,8 +9,8 @@ from simulator.documents import Document, validate
 from simulator.errors import ScenarioError
 from simulator.files.build import check_settings, model_of, scenario_of
 from simulator.files.clusters import cluster_of, software_of
+from simulator.files.findings import Findings
 from simulator.files.overrides import apply
-from simulator.files.report import Findings
 from simulator.files.scenario_file import ScenarioFile
 from simulator.files.searches import usual_search
 

@@ -166,7 +166,9 @@ def of_layer(layer: LayerWork) -> Iterator[Amount]:
         program = block.program
         for index in program.work.tolist():
             yield of_work(program.works[index])
-    yield Amount("kept", (layer.saved_bytes, layer.working_bytes, layer.offloaded_bytes))
+    # What is made again may shrink where more of it is kept: only both together must grow.
+    together = layer.saved_bytes + layer.working_bytes
+    yield Amount("kept", (layer.saved_bytes, together, layer.offloaded_bytes))
 
 
 def of_work(work: Work) -> Amount:

@@ -38,13 +38,13 @@ ERRORS: dict[str, tuple[str, str, str]] = {
     ),
     "the search leaves out nearly every layout with cp": (
         f"{_SEARCH}/shapes.py",
-        "file.training.seq_length % parts == 0",
-        "file.training.seq_length % parts**6 == 0",
+        'rows.cross("pp", "cp")',
+        'rows.cross("pp", "cp"); rows.keep("cp", rows.numbers("cp") == 1)',
     ),
-    "the search leaves out tp beyond the key-value heads": (
-        f"{_SEARCH}/shapes.py",
-        "((heads % tp == 0) | (tp % heads == 0))",
-        "(heads % tp == 0)",
+    "rules leave out tp beyond the key-value heads": (
+        "simulator/files/rules/degrees.py",
+        "(heads % tp == 0) | (tp % heads == 0)",
+        "heads % tp == 0",
     ),
     "the bound gathers sharded weights once too often": (
         f"{_SEARCH}/data_parallel_bound.py",

@@ -15,6 +15,9 @@ import numpy as np
 
 from simulator.explore.search.shapes import possible_shapes
 from simulator.explore.search.space import LAYER_AXES, STEP_AXES, Shapes, Space, combinations
+from simulator.files.rules import facts_of
+from simulator.files.rules.degrees import SEQUENCE_PARALLEL
+from simulator.files.rules.experts import ETP_IS_TP
 from simulator.scenario.sharding import sharding_of
 from simulator.workload.grid import Mesh
 
@@ -104,11 +107,13 @@ def _layers(values: Values, variations: Variations, shapes: Shapes, layers: Ints
     column = dict(zip(LAYER_AXES, layers.T, strict=True))
     divides = divides_sequence(values, layers)
     tp = shapes.tp[:, None]
-    fits = file.training.seq_length // shapes.cp % shapes.tp == 0
-    possible = ~divides[None, :] | (tp == 1) | fits[:, None]
-    etp = file.parallelism.etp
-    if etp is not None:
-        possible &= divides[None, :] | (tp == 1) | (tp == etp)
+    columns = {  # [shape, layer options]
+        "parallelism.tp": tp,
+        "parallelism.cp": shapes.cp[:, None],
+        "sequence_parallel": (tp > 1) & divides[None, :],
+    }
+    facts = facts_of(file, variations.model, columns)
+    possible = SEQUENCE_PARALLEL.asks(facts) & ETP_IS_TP.asks(facts)
     first = {name: column[name][None, :] == 0 for name in LAYER_AXES}
     idle = (tp == 1) & ~first["sequence_parallel"]
     idle = idle | (((tp == 1) | ~divides[None, :]) & ~first["overlap_tp"])

@@ -1,6 +1,6 @@
 """Which shapes the rules of scenario files allow, many at once.
 
-The rules are those of ``simulator.files``, as arithmetic on columns. They are sound: nothing is excluded that
+The rules are those of ``simulator.files.rules``, asked of columns. They are sound: nothing is excluded that
 a scenario file may ask for. What they let through by mistake is found out when it is simulated.
 """
 
@@ -14,19 +14,21 @@ import numpy as np
 
 from simulator.documents import Document
 from simulator.explore.search.space import SHAPE_AXES, Shapes
+from simulator.files.findings import Findings
 from simulator.files.layers import stage_layers
-from simulator.files.layout_rules import MAX_PIPELINE_OPS
-from simulator.files.report import Findings
+from simulator.files.rules import batch, degrees, experts, facts_of
 from simulator.files.schedule_rules import schedule_name
 from simulator.schedules import SCHEDULES, Request
 from simulator.schedules.csv_form import CUSTOM
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Iterable
 
     from simulator.explore.search.axes import Values
     from simulator.explore.search.space import Bools, Ints
     from simulator.files import Variations
+    from simulator.files.rules.rule import FactTable, Rule
 
 _NO_STAGES = -1
 
@@ -78,10 +80,10 @@ def possible_shapes(values: Values, variations: Variations, excluded: Counter[st
     _experts(rows, variations)
     stages, known = _stages(rows, variations)
     microbatches, schedule, names = _microbatches(rows, variations)
-    degrees = {name: rows.numbers(name) for name in ("tp", "pp", "cp", "ep", "vpp", "mbs")}
+    numbers = {name: rows.numbers(name) for name in ("tp", "pp", "cp", "ep", "vpp", "mbs")}
     return Shapes(
-        **degrees,
-        dp=_dp(rows, variations),
+        **numbers,
+        dp=_facts(rows, variations)["dp"],
         microbatches=microbatches,
         stages=stages[rows.columns["pp"], rows.columns["vpp"], rows.columns["layers"]],
         schedule=schedule,
@@ -91,47 +93,43 @@ def possible_shapes(values: Values, variations: Variations, excluded: Counter[st
     )
 
 
-def _replica(rows: _Rows) -> Ints:
-    return rows.numbers("tp") * rows.numbers("pp") * rows.numbers("cp")
+_PATHS = {
+    "tp": "parallelism.tp",
+    "pp": "parallelism.pp",
+    "cp": "parallelism.cp",
+    "ep": "parallelism.ep",
+    "vpp": "parallelism.vpp",
+    "mbs": "training.micro_batch_size",
+}
+"""Setting of each axis that is a number."""
 
 
-def _dp(rows: _Rows, variations: Variations) -> Ints:
-    found: Ints = variations.file.cluster.gpus // _replica(rows)
-    return found
+def _keep(rows: _Rows, variations: Variations, label: str, rules: Iterable[Rule]) -> None:
+    """Keep the rows that rules of scenario files allow."""
+    facts = _facts(rows, variations)
+    possible = np.ones(len(next(iter(rows.columns.values()))), dtype=np.bool_)
+    for rule in rules:
+        possible &= rule.asks(facts)
+    rows.keep(label, possible)
+
+
+def _facts(rows: _Rows, variations: Variations) -> FactTable:
+    """Return the settings of all rows, and what follows from them."""
+    columns = {path: rows.numbers(axis) for axis, path in _PATHS.items() if axis in rows.columns}
+    return facts_of(variations.file, variations.model, columns)
 
 
 def _degrees(rows: _Rows, variations: Variations) -> None:
-    file, model = variations.file, variations.model
     rows.cross("tp")
-    tp, heads = rows.numbers("tp"), model.num_key_value_heads
-    divides = (model.num_attention_heads % tp == 0) & ((heads % tp == 0) | (tp % heads == 0))
-    if not all(map(model.is_moe_layer, range(model.num_hidden_layers))):
-        divides &= model.intermediate_size % tp == 0
-    rows.keep("tp divides heads and widths", divides)
+    _keep(rows, variations, "tp divides heads and widths", degrees.TP_DIVIDES)
     rows.cross("pp", "cp")
-    dp = variations.file.parallelism.dp
-    whole = file.cluster.gpus % _replica(rows) == 0
-    if isinstance(dp, int):
-        whole &= _replica(rows) * dp == file.cluster.gpus
-    rows.keep("tp x pp x cp divides the GPUs", whole)
-    cp = rows.numbers("cp")
-    parts = np.where((cp > 1) & file.parallelism.cp_balance, 2 * cp, cp)
-    rows.keep("cp divides the sequence", file.training.seq_length % parts == 0)
+    _keep(rows, variations, "tp x pp x cp divides the GPUs", degrees.FILLS_GPUS)
+    _keep(rows, variations, "cp divides the sequence", degrees.CP_DIVIDES)
 
 
 def _experts(rows: _Rows, variations: Variations) -> None:
-    file, model = variations.file, variations.model
     rows.cross("ep")
-    tp, ep = rows.numbers("tp"), rows.numbers("ep")
-    etp = tp if file.parallelism.etp is None else np.full_like(tp, file.parallelism.etp)
-    fold = _dp(rows, variations) * rows.numbers("cp") * tp % (etp * ep) == 0
-    if model.experts is None:
-        fold &= ep == 1
-    else:
-        width = model.experts.moe_intermediate_size
-        fold &= (model.experts.num_experts % ep == 0) & (width % etp == 0)
-        fold &= model.experts.num_shared_experts * width % tp == 0
-    rows.keep("experts divide among ep and tp", fold)
+    _keep(rows, variations, "experts divide among ep and tp", (*experts.MESH, *experts.DIVIDES))
 
 
 def _stages(rows: _Rows, variations: Variations) -> tuple[Ints, tuple[tuple[int, ...], ...]]:
@@ -178,10 +176,9 @@ def _microbatches(rows: _Rows, variations: Variations) -> tuple[Ints, Ints, tupl
     ]
     rows.keep("the schedule runs vpp chunks", np.asarray(takes, dtype=np.bool_))
     rows.cross("mbs")
-    per_step = rows.numbers("mbs") * _dp(rows, variations)
-    batch = file.training.global_batch_size
-    rows.keep("micro-batches divide the batch", batch % per_step == 0)
-    microbatches = batch // (rows.numbers("mbs") * _dp(rows, variations))
+    _keep(rows, variations, "micro-batches divide the batch", [batch.BATCH_DIVIDES])
+    facts = _facts(rows, variations)
+    microbatches = facts["microbatches"]
     pp, vpp = rows.numbers("pp"), rows.numbers("vpp")
     group = file.parallelism.microbatch_group_size
     texts = tuple(known)
@@ -196,7 +193,6 @@ def _microbatches(rows: _Rows, variations: Variations) -> tuple[Ints, Ints, tupl
         ],
         dtype=np.bool_,
     )
-    fits &= quads[:, 1] * quads[:, 2] * quads[:, 3] <= MAX_PIPELINE_OPS
-    rows.keep("the schedule runs so many micro-batches", fits[inverse.reshape(-1)])
-    microbatches = batch // (rows.numbers("mbs") * _dp(rows, variations))
-    return microbatches, rows.columns.pop("name"), texts
+    possible = fits[inverse.reshape(-1)] & batch.FEW_PASSES.asks(facts)
+    rows.keep("the schedule runs so many micro-batches", possible)
+    return _facts(rows, variations)["microbatches"], rows.columns.pop("name"), texts
