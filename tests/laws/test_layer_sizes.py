@@ -214,6 +214,8 @@ def test_no_work_shrinks_where_a_size_of_the_model_grows(data: st.DataObject) ->
     content, sizes = data.draw(st.composite(document)())
     size = data.draw(st.sampled_from(sizes))
     small, large = amounts(loaded(content)), amounts(loaded(changed(content, f"model.{size}", 2)))
+    if size == "num_key_value_heads":  # as many as there are heads need not be repeated for them
+        assume("key_value_repeat" not in names(small) or "key_value_repeat" in names(large))
     assert names(small) == names(large)
     for one, other in zip(small, large, strict=True):
         for least, most in zip(one.amounts, other.amounts, strict=True):
