@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from simulator.cli import main
+from simulator.errors import InputError
 from simulator.files import load
 from simulator.measure.measure import kernels_of
+from simulator.measure.step import StepSettings
 from simulator.workload.work import Attention, Elementwise, Gemm
 
 if TYPE_CHECKING:
@@ -68,6 +70,30 @@ def test_training_on_the_processor(tiny: Path, capsys: pytest.CaptureFixture[str
     told = capsys.readouterr().err
     assert "2 GPUs" in told
     assert "torchtitan" in told
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "model.norm=layernorm",
+        "model.linear_bias=true",
+        "model.qkv_bias=true",
+        "model.qk_norm=true",
+        "model.parallel_blocks=true",
+        "model.residual_dropout=true",
+        "model.tie_word_embeddings=true",
+        "model.sliding_window=16",
+        "model.attention_chunk_size=16",
+        "model.num_nextn_predict_layers=1",
+        "training.mean_document_length=16",
+    ],
+)
+def test_what_the_trained_decoder_is_not_is_refused(tiny: Path, setting: str) -> None:
+    alone = ["cluster.gpus=1", "parallelism.tp=1", "software=torchtitan", "training.global_batch_size=2"]
+    assert StepSettings.of(load(tiny, alone))
+    name = setting.partition("=")[0]
+    with pytest.raises(InputError, match="masked" if name.startswith("training") else name):
+        StepSettings.of(load(tiny, [*alone, setting]))
 
 
 def test_without_pytorch_or_a_gpu_the_error_says_so(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:

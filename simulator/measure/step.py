@@ -14,7 +14,7 @@ from simulator.measure.kernels import BACKENDS
 from simulator.measure.layer import DenseLayer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from simulator.scenario import Scenario
 
@@ -22,6 +22,19 @@ if TYPE_CHECKING:
     Module = Any  # torch.nn.Module
 
 _WARM_UPS = 4
+_TRAINED_MODEL: Mapping[str, object] = {
+    "norm": "rmsnorm",
+    "linear_bias": False,
+    "qkv_bias": False,
+    "qk_norm": False,
+    "parallel_blocks": False,
+    "residual_dropout": False,
+    "tie_word_embeddings": False,
+    "sliding_window": None,
+    "attention_chunk_size": None,
+    "num_nextn_predict_layers": 0,
+}
+"""What ``decoder`` builds, whatever the sizes are: any other model is refused, not trained as this one."""
 _COMPILED = {"torchtitan": False, "torchtitan-compile": True}
 
 
@@ -136,6 +149,12 @@ def _obstacles(scenario: Scenario, layer: DenseLayer | None) -> Iterator[str]:
         yield f"it has {scenario.cluster.gpus} GPUs, and this machine trains on one"
     if layer is None or not layer.gated or scenario.model.positional != "rope":
         yield "its model is not a dense one with gated layers and rotary embedding"
+    for name, trained in _TRAINED_MODEL.items():
+        value = getattr(scenario.model, name)
+        if value != trained:
+            yield f"model.{name} is {value}, and the decoder that is trained has {trained}"
+    if training.mean_document_length is not None:
+        yield "its documents are masked, and attention is trained over whole sequences"
     if software.name not in _COMPILED:
         yield f"its software is {software.name}, not {' or '.join(_COMPILED)}"
     if training.precision != "bf16":
