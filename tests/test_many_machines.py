@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -276,3 +277,26 @@ def _written(path: Path) -> dict[str, str]:
         return dict(connection.execute("SELECT key, created FROM runs"))
     finally:
         connection.close()
+
+
+def test_many_may_open_a_new_store_at_once(tmp_path: Path) -> None:
+    """SQLite refuses at once, whatever its timeout, where several change the journal of a new file together."""
+    problems: list[Exception] = []
+
+    def opened(path: Path, together: threading.Barrier) -> None:
+        together.wait()
+        try:
+            with RunStore(path):
+                pass
+        except InputError as error:
+            problems.append(error)
+
+    for number in range(80):
+        together = threading.Barrier(8)
+        store = tmp_path / f"{number}.sqlite"
+        threads = [threading.Thread(target=opened, args=(store, together)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not problems

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import time
 from contextlib import closing
 from functools import lru_cache
 from importlib import metadata
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _WAIT_S = 60.0
+_AGAIN_S = 0.02
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     key TEXT PRIMARY KEY,
@@ -48,11 +50,28 @@ class RunStore:
         self._path = path
         try:
             self._connection = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute(_SCHEMA)
-            self._connection.execute("SELECT key, name, version, created, record FROM runs LIMIT 0")
+            self._prepare()
         except sqlite3.Error as error:
             raise self._refused(error) from error
+
+    def _prepare(self) -> None:
+        """Make the table, in a file that others may be making too.
+
+        SQLite does not wait when several connections change the journal of a new file at once: it says at once
+        that the file is locked, however long the timeout is.
+        """
+        deadline_s = time.monotonic() + _WAIT_S
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode=WAL")
+                self._connection.execute(_SCHEMA)
+                self._connection.execute("SELECT key, name, version, created, record FROM runs LIMIT 0")
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline_s:
+                    raise
+                time.sleep(_AGAIN_S)
+            else:
+                return
 
     def __enter__(self) -> Self:
         return self

@@ -11,17 +11,17 @@ from simulator.documents import Document, validate
 from simulator.errors import CatalogueError, ScenarioError
 from simulator.files.base import beside
 from simulator.files.cluster_rules import check_cluster
-from simulator.files.clusters import cluster_of, software_of
+from simulator.files.clusters import cluster_of, gpu_of, software_of
 from simulator.files.context_rules import with_context
 from simulator.files.effect_rules import warn
 from simulator.files.expert_rules import warn_experts
 from simulator.files.findings import Findings
 from simulator.files.hugging_face import read_config
 from simulator.files.layers import stage_layers
-from simulator.files.memory_rules import check_attention, check_memory_settings, check_precision
+from simulator.files.memory_rules import check_memory_settings
 from simulator.files.named import HuggingFaceModel
 from simulator.files.noise_section import NoiseSection, noise
-from simulator.files.rules import OF_LAYOUT, OF_MODEL, broken, check, facts_of
+from simulator.files.rules import OF_LAYOUT, OF_MODEL, broken, check, facts_of, hardware
 from simulator.files.rules.batch import BATCH_DIVIDES
 from simulator.files.rules.degrees import FILLS_GPUS
 from simulator.files.scenario_file import ScenarioFile
@@ -168,8 +168,9 @@ def _plain(file: ScenarioFile, free: Collection[str]) -> ScenarioFile:
 def check_settings(file: ScenarioFile, model: Model | None, findings: Findings) -> None:
     """Check what does not depend on the layout."""
     check_cluster(file, findings)
-    check_precision(file, findings)
-    check_attention(file, model, findings)
+    for choice in [pool.gpu for pool in file.cluster.pools] or [file.cluster.gpu]:
+        given = {"gpu": gpu_of(choice), "stack": software_of(file.software)}
+        check(hardware.RULES, facts_of(file, model, given), findings)
     check_memory_settings(file, model, findings)
 
 

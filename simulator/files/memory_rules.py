@@ -1,11 +1,9 @@
-"""Rules of recomputation, offloading, number formats and attention kernels."""
+"""Rules of recomputation, offloading and number formats."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simulator.errors import did_you_mean
-from simulator.files.clusters import gpu_of, software_of
 from simulator.scenario.training import number_format
 
 if TYPE_CHECKING:
@@ -15,43 +13,6 @@ if TYPE_CHECKING:
     from simulator.scenario import Model, Parallelism
 
 _POLICIES = ("per_op", "save_attention", "save_qkv", "save_dots")
-_BLOCK_SCALED = {"fp8-mx", "nvfp4", "fp4"}
-
-
-def check_precision(file: ScenarioFile, findings: Findings) -> None:
-    """Check that the GPUs compute in the number format, and scale blocks of 32 or 16 where they must."""
-    precision = file.training.precision
-    for choice in [pool.gpu for pool in file.cluster.pools] or [file.cluster.gpu]:
-        gpu = gpu_of(choice)
-        if number_format(precision) not in gpu.peak_flop_per_s:
-            offered = ", ".join(gpu.peak_flop_per_s)
-            message = f"{gpu.name} does not compute in {precision}; it offers {offered}"
-            findings.problem("training.precision", message)
-        elif precision in _BLOCK_SCALED and "fp4" not in gpu.peak_flop_per_s:
-            message = f"{gpu.name} has no {precision} (scales per block); use fp8-delayed or fp8-blockwise"
-            findings.problem("training.precision", message)
-
-
-def check_attention(file: ScenarioFile, model: Model | None, findings: Findings) -> None:
-    """Check that the GPUs have the attention kernel that is asked for, or that the stack uses.
-
-    Unfused attention is made of GEMMs, which every GPU has; a model without attention needs no kernel.
-    """
-    kernel = file.training.attention or software_of(file.software).attention
-    has_attention = model is None or model.layer_pattern is None or "*" in model.layer_pattern
-    if kernel == "unfused" or not has_attention:
-        return
-    for choice in [pool.gpu for pool in file.cluster.pools] or [file.cluster.gpu]:
-        gpu = gpu_of(choice)
-        if kernel in gpu.attention:
-            continue
-        near = did_you_mean(kernel, gpu.attention) or f"; it has {', '.join(sorted(gpu.attention))}"
-        if file.training.attention is not None:
-            findings.problem("training.attention", f"no attention kernel {kernel!r} on {gpu.name}{near}")
-        else:
-            stack, known = software_of(file.software).name, ", ".join(sorted(gpu.attention))
-            message = f"no attention kernel {kernel!r}, which {stack} uses, on {gpu.name}"
-            findings.problem("software", f"{message}; set training.attention: {known} or unfused")
 
 
 def check_memory_settings(file: ScenarioFile, model: Model | None, findings: Findings) -> None:

@@ -18,7 +18,7 @@ from simulator.files.findings import Findings
 from simulator.files.overrides import setting_paths
 from simulator.files.rules import FACTS, TOPICS, broken, check, settings_of
 from simulator.files.rules.rule import FactTable, Rule
-from simulator.scenario import Model
+from simulator.scenario import Gpu, Model, Software
 
 RULES = [rule for rules in TOPICS.values() for rule in rules]
 NAMES = [rule.law for rule in RULES]
@@ -59,7 +59,9 @@ def test_a_column_is_answered_as_its_rows_are(rule: Rule, data: st.DataObject) -
 
 
 def test_rules_read_settings_of_files_and_of_models() -> None:
-    known = {*setting_paths(), "schedule", "model", *(f"model.{name}" for name in Model.__dataclass_fields__)}
+    objects = {"model": Model, "gpu": Gpu, "stack": Software}
+    fields = {f"{name}.{field}" for name, kind in objects.items() for field in kind.__dataclass_fields__}
+    known = {*setting_paths(), *fields, "schedule", "model"}
     for rule in RULES:
         for path in settings_of(rule):
             assert path in known or path.startswith("model.experts."), (rule.law, path)

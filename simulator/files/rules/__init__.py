@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from simulator.files.rules import batch, context, degrees, experts, sharding
+from simulator.files.rules import batch, context, degrees, experts, hardware, sharding
 from simulator.files.rules.rule import FactTable, Rule
 from simulator.files.schedule_rules import schedule_name
 
@@ -25,9 +25,10 @@ TOPICS = {
     "experts": experts.RULES,
     "sharding": sharding.RULES,
     "context parallelism and loss": context.RULES,
+    "what a GPU can do": hardware.RULES,
 }
 """All rules by topic, in the order in which they are asked."""
-FACTS = {fact.name: fact for module in (degrees, batch, experts, context) for fact in module.FACTS}
+FACTS = {fact.name: fact for module in (degrees, batch, experts, context, hardware) for fact in module.FACTS}
 """What follows from settings, by name."""
 
 
@@ -37,13 +38,15 @@ def facts_of(file: ScenarioFile, model: Model | None, columns: Mapping[str, Any]
     Args:
         file: The settings.
         model: Its model; without one, rules that read the model cannot be asked.
-        columns: Settings of which each layout of a search has its own value, by path, [layout].
+        columns: Settings of which each layout of a search has its own value, by path, [layout]; or what else
+            rules ask of, such as one ``gpu`` of the cluster.
     """
     given = {"schedule": schedule_name(file.parallelism), "model": model, **(columns or {})}
 
     def setting(path: str) -> Any:  # noqa: ANN401  a number, a word or a column
-        value: Any = model if path.startswith("model.") else file
-        for name in path.removeprefix("model.").split("."):
+        first, *names = path.split(".")
+        value: Any = given[first] if first in given else getattr(file, first)
+        for name in names:
             value = getattr(value, name) if value is not None else None
         return value
 
@@ -97,7 +100,7 @@ def _needs_of_fact(name: str) -> Iterator[Rule]:
             yield from _needs_of_fact(read)
 
 
-_ALL = tuple(rule for rules in TOPICS.values() for rule in rules)
+_ALL = tuple(rule for rules in TOPICS.values() if rules is not hardware.RULES for rule in rules)
 OF_LAYOUT = tuple(rule for rule in _ALL if not reads_model(rule))
 """Rules that need no model."""
 OF_MODEL = tuple(rule for rule in _ALL if reads_model(rule))
