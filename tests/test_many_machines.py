@@ -280,7 +280,7 @@ def _written(path: Path) -> dict[str, str]:
 
 
 def test_many_may_open_a_new_store_at_once(tmp_path: Path) -> None:
-    """SQLite refuses at once, whatever its timeout, where several change the journal of a new file together."""
+    """SQLite refuses, whatever its timeout, where several change the journal of a new file together."""
     problems: list[Exception] = []
 
     def opened(path: Path, together: threading.Barrier) -> None:

@@ -57,8 +57,8 @@ class RunStore:
     def _prepare(self) -> None:
         """Make the table, in a file that others may be making too.
 
-        SQLite does not wait when several connections change the journal of a new file at once: it says at once
-        that the file is locked, however long the timeout is.
+        SQLite does not wait where several connections change the journal of a new file together: it says that
+        the file is locked, however long the timeout is.
         """
         deadline_s = time.monotonic() + _WAIT_S
         while True:
