@@ -125,15 +125,16 @@ def _lost_by(best: Result, other: Result) -> tuple[str, float] | None:
     return (most, grown[most]) if grown[most] > _ROUNDING * best.metrics["step_time_s"] else None
 
 
-def _layout(regions: Sequence[Subspace], wanted: Search, each: Simulated) -> Layout:
-    region = regions[each.region]
-    paths = {AXES[name]: value for name, value in each.settings.items()} | region.settings
+def _layout(regions: Sequence[Subspace], wanted: Search, simulated: Simulated) -> Layout:
+    """Return a simulated layout as users read it: by its free settings, with what its goal measures."""
+    region = regions[simulated.region]
+    paths = {AXES[name]: value for name, value in simulated.settings.items()} | region.settings
     goal = region.goal
     return Layout(
         settings={path: paths[path] for path in wanted.free if path != DP},
         gpus=goal.gpus,
-        step_time_s=each.step_s,
-        tokens_per_s=goal.tokens / each.step_s,
-        peak_memory_bytes=each.memory_bytes,
-        cost_per_token=goal.cost_per_token(each.step_s),
+        step_time_s=simulated.step_s,
+        tokens_per_s=goal.tokens / simulated.step_s,
+        peak_memory_bytes=simulated.memory_bytes,
+        cost_per_token=goal.cost_per_token(simulated.step_s),
     )

@@ -96,8 +96,8 @@ class Traffic:
         microbatches: Micro-batches of a step, by pair.
         given: What the scenario says of sharding.
         distinct: Pairs with distinct groups and parameters.
-        alike: Which of these each pair is like.
-        known: Seconds of collectives that were asked for.
+        distinct_index: Which of these each pair is like.
+        seconds_of: Seconds of collectives that were asked for.
         paths: Seconds up to the gradient norm that were asked for.
         updates: Seconds of optimizers that were asked for, by rank.
         splits: Whether a rank's last pass may be a weight gradient.
@@ -120,10 +120,10 @@ class Traffic:
     microbatches: Floats
     given: ParallelismSection
     distinct: Ints
-    alike: Ints
+    distinct_index: Ints
     splits: bool
     counts: bool
-    known: dict[tuple[str, str, float], Floats] = field(default_factory=dict)
+    seconds_of: dict[tuple[str, str, float], Floats] = field(default_factory=dict)
     paths: dict[tuple[str, bool, bool, bool], Floats] = field(default_factory=dict)
     updates: dict[tuple[bool, str], Floats] = field(default_factory=dict)
 
@@ -147,7 +147,7 @@ class Traffic:
             embedding = np.zeros_like(embedding)
         stride = layouts.strides(family).dp[pairs]
         groups = np.stack([shard, stride, dense[:, 0], boundary[:, 0]], axis=1)
-        _, distinct, alike = np.unique(groups, axis=0, return_index=True, return_inverse=True)
+        _, distinct, distinct_index = np.unique(groups, axis=0, return_index=True, return_inverse=True)
         given = layouts.variations.file.parallelism
         has_replicas = layouts.space.shapes.dp[family.shape[pairs]] > 1
         return cls(
@@ -167,7 +167,7 @@ class Traffic:
             microbatches=layouts.space.shapes.microbatches[family.shape[pairs]].astype(np.float64),
             given=given,
             distinct=distinct,
-            alike=alike.reshape(-1),
+            distinct_index=distinct_index.reshape(-1),
             splits=family.splits,
             counts=given.shard_size is None and given.shard_replicas is None,
         )
@@ -198,7 +198,8 @@ class Traffic:
         every = reduces_every_microbatch(way.sharding, pp, given, usual=usual)
         reduced = self._seconds(kind, "dense", sent)
         reduced = reduced * (self.microbatches[:, None] if every else 1.0)
-        own, streams, unit = np.zeros_like(reduced), reduced, "bucket"
+        # gathered: gathers of a rank before its first pass; streams: all collectives of its stream in a row
+        gathered, streams, unit = np.zeros_like(reduced), reduced, "bucket"
         gathers_first = np.zeros(len(reduced))
         if sharding == "zero3":
             unit = "embedding"
@@ -206,11 +207,11 @@ class Traffic:
             streams = streams + layers * self._seconds("all_gather", "layers", got)
             streams = streams + ends * self._seconds("all_gather", "boundary", got)
         elif sharding != "none" and not way.param_gather:
-            own = self._seconds("all_gather", "dense", got)
-            gathers_first = own[:, 0]
+            gathered = self._seconds("all_gather", "dense", got)
+            gathers_first = gathered[:, 0]
         if sharding != "none" and (sharding == "zero3" or way.param_gather):
             gathers_first = self._seconds("all_gather", unit, got)[:, 0]
-        start = np.maximum(gathers_first[:, None] + chain.before, own)
+        start = np.maximum(gathers_first[:, None] + chain.before, gathered)
         last_reduced = 0.0 if self.splits else self._seconds(kind, unit, sent)
         paths = [start + chain.busy + chain.after + last_reduced, streams]
         if not every and sharding != "zero3":
@@ -218,18 +219,24 @@ class Traffic:
         longest: Floats = np.maximum.reduce(paths).max(axis=1)
         return longest
 
-    def _seconds(self, kind: CollectiveKind, what: str, each: float) -> Floats:
-        """Return the seconds of one collective of ``each`` bytes for some of the parameters, by rank."""
-        key = (kind, what, each)
-        if key not in self.known:
-            data = getattr(self, what)[self.distinct] * each
+    def _seconds(self, kind: CollectiveKind, parameters: str, bytes_each: float) -> Floats:
+        """Return the seconds of one collective, [pair, rank].
+
+        Args:
+            kind: The collective.
+            parameters: Field with the parameters that it is over: ``dense``, ``layers``, ``bucket``, ...
+            bytes_each: Bytes that it moves for each of them.
+        """
+        key = (kind, parameters, bytes_each)
+        if key not in self.seconds_of:
+            data = getattr(self, parameters)[self.distinct] * bytes_each
             groups = zip(self.size[self.distinct].tolist(), self.stride[self.distinct].tolist(), strict=True)
             rows = [
-                [self.prices.collective(kind, size, stride, much) for much in row]
+                [self.prices.collective(kind, size, stride, data_bytes) for data_bytes in row]
                 for (size, stride), row in zip(groups, data.tolist(), strict=True)
             ]
-            self.known[key] = np.asarray(rows)[self.alike]
-        return self.known[key]
+            self.seconds_of[key] = np.asarray(rows)[self.distinct_index]
+        return self.seconds_of[key]
 
     def _gathers(self, word: str, *, every: bool) -> tuple[Floats, Floats]:
         """Return how often sharded weights of layers, and of the embedding and the head, are gathered."""

@@ -94,6 +94,7 @@ class PassTable:
         entry += np.repeat(np.cumsum([0, *(1 + _last(columns[3]) for columns in ranks[:-1])]), lengths)
         holding = np.full(len(stage), -1)
         through_stage = np.flatnonzero(stage >= 0)
+        # A stage on a rank as one integer: in order of stage, then of rank.
         codes, holding[through_stage] = distinct((stage * len(ranks) + rank)[through_stage])
         return cls(
             kind=kind,
@@ -202,8 +203,8 @@ class Segments:
         # way.
         is_second = np.diff(passes.entry, prepend=-1) == 0
         of_other = segments_of_entry[passes.entry] - count  # [pass] segments of the pass that runs with it
-        of_pass = np.repeat(np.arange(len(passes)), count)
-        k = ranges(np.zeros(len(passes), dtype=np.int64), count)
+        of_pass = np.repeat(np.arange(len(passes)), count)  # [segment, pass by pass]
+        k = ranges(np.zeros(len(passes), dtype=np.int64), count)  # [segment of its pass] 0, 1, ...
         index = (
             first_segment[passes.entry[of_pass]] + k + np.minimum(k + is_second[of_pass], of_other[of_pass])
         )

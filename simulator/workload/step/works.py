@@ -146,6 +146,7 @@ def output_works(settings: StepSettings) -> Iterator[tuple[int, Work]]:
     yield RankSlot.OUTPUT_FORWARD, layer.forward
     yield RankSlot.OUTPUT_BACKWARD, layer.backward
     group = settings.mesh.group("pp")
+    # Of each token the largest logit, the sum of exponentials and the target's logit are summed up, in fp32.
     activation = 4.0 * sizes.divided_tokens * settings.layers.model.hidden_size
     summed = 3 * 4.0 * sizes.tokens + (activation if settings.vocabulary == "vocab-2" else 0.0)
     name = "output layer, all-reduce"
